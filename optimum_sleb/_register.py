@@ -1,0 +1,14 @@
+"""Shipped as `optimum/commands/register/register_sleb.py`, where `optimum-cli` looks for the commands of plugins.
+
+An exception here would end every `optimum-cli` command, those of other packages too: hence the broad `except`.
+"""
+
+import sys
+
+try:
+    from optimum_sleb.cli import SLEBCommand
+
+    REGISTER_COMMANDS = [SLEBCommand]
+except Exception as error:
+    print(f"optimum-sleb could not register its commands: {error!r}", file=sys.stderr)  # noqa: T201
+    REGISTER_COMMANDS = []

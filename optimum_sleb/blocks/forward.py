@@ -1,0 +1,71 @@
+"""Running a causal language model on plain token ids."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The logits of a batch of whole windows, without a cache.
+
+    Args:
+        model: A causal language model.
+        ids: Token ids, of shape (batch, length), on any device.
+
+    Returns:
+        Logits in the model's precision, of shape (batch, length, vocabulary).
+
+    Example:
+        ```python
+        next_token = logits_of(model, ids)[:, -1].argmax(-1)
+        ```
+    """
+    # A few old architectures keep no cache at all and do not know the argument.
+    parameters = inspect.signature(model.forward).parameters
+    takes_use_cache = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    output = model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {}))
+    return output[0] if isinstance(output, tuple) else output.logits
+
+
+def vocab_size_of(model: PreTrainedModel) -> int:
+    """The number of token ids that a model knows.
+
+    Args:
+        model: A causal language model, or a composite model with one inside.
+
+    Returns:
+        The vocabulary size of its text config.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> vocab_size_of(GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=40)))
+        40
+    """
+    return model.config.get_text_config(decoder=True).vocab_size
+
+
+@contextmanager
+def measuring(model: PreTrainedModel) -> Iterator[None]:
+    """Run a model without dropout and without gradients, and leave it as it was.
+
+    Args:
+        model: The model; every module gets its own training flag back, also after an error.
+
+    Example:
+        ```python
+        with measuring(model):
+            loss = search.loss(alive)
+        ```
+    """
+    in_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in in_training:
+            module.training = True

@@ -1,0 +1,144 @@
+"""Running chosen decoder blocks on a hidden state, with everything around them left to the model itself."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any, Self
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .forward import logits_of, measuring
+from .stack import DecoderStack
+from .standins import StandIn, hidden_state_of
+
+
+class _LastBlockReached(Exception):
+    """Ends a forward whose only purpose was to learn what the blocks are called with."""
+
+
+class BlockRunner:
+    """Runs any selection of a model's blocks, one after the other, from any hidden state.
+
+    Nothing of the model is rebuilt by hand. While the runner is open every block has a stand-in in its place:
+
+    - `enter` starts the model's own forward; the stand-ins note the masks, position embeddings and other arguments
+      that the model makes for each block, and compute nothing.
+    - `run` calls the blocks themselves with these arguments.
+    - `logits` starts the model's forward once more and has the stand-ins hand out the final hidden state, so that
+      norm, head, soft-capping and scaling are the model's own. They work position by position, hence on any slice.
+
+    Args:
+        model: The model. It is put back as it was when the runner is closed.
+        stack: Its decoder blocks.
+
+    Example:
+        ```python
+        with BlockRunner(model, stack) as runner:
+            hidden = runner.enter(ids)                    # (batch, length, width)
+            hidden = runner.run(hidden, [0, 1, 2, 5])     # blocks 3 and 4 left out
+            logits = runner.logits(hidden, ids)           # (batch, length, vocabulary)
+        ```
+    """
+
+    def __init__(self, model: PreTrainedModel, stack: DecoderStack) -> None:
+        self._model = model
+        self._stack = stack
+        self._blocks = list(stack.blocks)
+        self._arguments: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self._entrance: Tensor | None = None
+        self._handed_out: Tensor | None = None
+        self._resources = ExitStack()
+        self.block_passes = 0
+
+    def __enter__(self) -> Self:
+        self._resources.enter_context(measuring(self._model))
+        self._resources.enter_context(self._stand_ins_in_place())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._resources.close()
+        self._arguments.clear()
+        self._entrance = None
+
+    @contextmanager
+    def _stand_ins_in_place(self) -> Iterator[None]:
+        try:
+            for index, block in enumerate(self._blocks):
+                respond = partial(self._respond, index)
+                self._stack.blocks[index] = StandIn(block, self._stack.forms[index], respond)
+            yield
+        finally:
+            for index, block in enumerate(self._blocks):
+                self._stack.blocks[index] = block
+
+    def _respond(self, index: int, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        if self._handed_out is not None:
+            return self._handed_out
+        if index == 0:
+            self._entrance = hidden
+        self._arguments[index] = (args, kwargs)
+        if index == len(self._blocks) - 1:
+            raise _LastBlockReached
+        return hidden
+
+    def enter(self, ids: Tensor) -> Tensor:
+        """Start on a new batch of windows.
+
+        Args:
+            ids: Token ids, of shape (batch, length).
+
+        Returns:
+            The residual stream at the entrance of the first block, of shape (batch, length, width).
+
+        Example:
+            ```python
+            hidden = runner.enter(ids)
+            ```
+        """
+        with suppress(_LastBlockReached):
+            logits_of(self._model, ids)
+        assert self._entrance is not None  # the stack was found by running it, so its first block is called
+        return self._entrance
+
+    def run(self, hidden: Tensor, blocks: Iterable[int]) -> Tensor:
+        """Run blocks on a hidden state of the batch that was entered last.
+
+        Args:
+            hidden: Hidden state, of shape (batch, length, width).
+            blocks: Indices of the blocks, in the order in which they run.
+
+        Returns:
+            The hidden state after the last of them, of the same shape.
+
+        Example:
+            ```python
+            hidden = runner.run(hidden, range(4, 30))
+            ```
+        """
+        for index in blocks:
+            args, kwargs = self._arguments[index]
+            hidden = hidden_state_of(self._blocks[index](hidden, *args, **kwargs))
+            self.block_passes += 1
+        return hidden
+
+    def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """The logits that the model makes of a final hidden state.
+
+        Args:
+            hidden: Hidden state after the last block, of shape (batch, length, width), or a slice of positions of it.
+            ids: The token ids at the same positions, of shape (batch, length).
+
+        Returns:
+            Logits in the model's precision, of shape (batch, length, vocabulary).
+
+        Example:
+            ```python
+            logits = runner.logits(hidden[:, :512], ids[:, :512])
+            ```
+        """
+        self._handed_out = hidden
+        try:
+            return logits_of(self._model, ids)
+        finally:
+            self._handed_out = None

@@ -1,0 +1,212 @@
+"""From any source of text or tokens to token windows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from ..config import SLEBConfig
+from ..errors import CalibrationError
+from .texts import (
+    NAMED_DATASETS,
+    SEPARATOR,
+    column_of,
+    published_calibration_text,
+    published_evaluation_text,
+    read_text_file,
+)
+from .windows import TokenWindows
+
+
+@dataclass(frozen=True)
+class LoadedWindows:
+    """Token windows, and what there is to say about where they come from.
+
+    Attributes:
+        windows: The windows.
+        source: The data set, file or kind of object.
+        bos_per_window: Whether every window starts with a BOS token that was put there.
+    """
+
+    windows: TokenWindows
+    source: str
+    bos_per_window: bool
+
+
+def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+    """Make token windows of calibration data.
+
+    Texts are joined by a blank line, tokenised as one and cut into windows of `config.window_length`. Data that are
+    tokenised already keep their rows: each row is one window, whatever its length, without its padding.
+
+    Args:
+        data: `None` for the recipe's own `dataset`; else a list of strings, a `datasets.Dataset` (or iterable one)
+            with a text column or with `input_ids`, a `DataLoader` whose batches are or hold `input_ids`, a 2-D tensor
+            or list of rows of token ids, or a 1-D tensor or list of token ids, which is cut into windows.
+        tokenizer: The model's tokenizer; needed for text.
+        config: The recipe: its data set, window length, number of windows and BOS rule.
+
+    Returns:
+        The windows and their origin.
+
+    Raises:
+        CalibrationError: If the data are of an unknown kind, empty, or too short for one window.
+
+    Example:
+        ```python
+        loaded = load_calibration(["Some text.", "More text."], tokenizer, config)
+        ```
+    """
+    if data is None:
+        text = _named_or_local_text(config)
+        return _cut(text, config.dataset, tokenizer, config)
+    if isinstance(data, DataLoader):
+        rows = TokenWindows.from_rows(_rows_of_batches(data), config.max_windows)
+        return LoadedWindows(rows, "a DataLoader", bos_per_window=False)
+    if _is_dataset(data):
+        return _from_dataset(data, tokenizer, config)
+    if isinstance(data, Sequence) and data and isinstance(data[0], str):
+        return _cut(SEPARATOR.join(data), f"a list of {len(data)} texts", tokenizer, config)
+    return _from_token_ids(data, config)
+
+
+def load_evaluation(
+    dataset: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    window_length: int = 2048,
+    max_windows: int | None = None,
+    bos_per_window: bool = True,
+    text_column: str = "text",
+) -> LoadedWindows:
+    """Make the token windows on which perplexity is reported.
+
+    Args:
+        dataset: `"wikitext2"`, `"c4"`, or the path of a local file.
+        tokenizer: The model's tokenizer.
+        window_length: Tokens in a window.
+        max_windows: Use the first so many windows; `None` uses all (of C4, the published 256).
+        bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one.
+        text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
+
+    Returns:
+        The windows and their origin.
+
+    Raises:
+        CalibrationError: If the data cannot be read or are too short for one window.
+
+    Example:
+        ```python
+        loaded = load_evaluation("wikitext2", tokenizer)
+        ```
+    """
+    if dataset in NAMED_DATASETS:
+        text = published_evaluation_text(dataset)
+        max_windows = max_windows or NAMED_DATASETS[dataset].evaluation_windows
+    else:
+        text = read_text_file(_local_file(dataset), text_column)
+    ids, bos_id = _tokenize(text, tokenizer, bos_per_window)
+    windows = TokenWindows.from_stream(ids, window_length, max_windows, bos_id)
+    return LoadedWindows(windows, dataset, bos_per_window=bos_id is not None)
+
+
+def _named_or_local_text(config: SLEBConfig) -> str:
+    if config.dataset in NAMED_DATASETS:
+        return published_calibration_text(config.dataset, config.num_samples, config.seed)
+    return read_text_file(_local_file(config.dataset), config.text_column)
+
+
+def _local_file(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise CalibrationError(
+            f"{name!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file; pass the path of a "
+            ".txt, .jsonl or .parquet file."
+        )
+    return path
+
+
+def _cut(text: str, source: str, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+    if tokenizer is None:
+        raise CalibrationError(f"{source} is text, but there is no tokenizer; give one, or calibrate on token ids.")
+    ids, bos_id = _tokenize(text, tokenizer, config.bos_per_window)
+    windows = TokenWindows.from_stream(ids, config.window_length, config.max_windows, bos_id)
+    return LoadedWindows(windows, source, bos_per_window=bos_id is not None)
+
+
+def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, bos_per_window: bool) -> tuple[Tensor, int | None]:
+    """Token ids of a text, of shape (tokens,), and the BOS token that each window must begin with, if any."""
+    # Asked of the tokenizer itself: not every tokenizer that knows a BOS token puts it there (GPT-2's does not).
+    adds_bos = tokenizer.bos_token_id is not None and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+    bos_id = tokenizer.bos_token_id if adds_bos and bos_per_window else None
+    # `verbose=False`: the text is longer than the model's context on purpose.
+    encoded = tokenizer(text, add_special_tokens=bos_id is None, verbose=False)
+    return torch.tensor(encoded.input_ids, dtype=torch.long), bos_id
+
+
+def _is_dataset(data: Any) -> bool:
+    import datasets
+
+    if isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
+        raise CalibrationError(f"A DatasetDict has several splits ({', '.join(data)}); pass one of them.")
+    return isinstance(data, datasets.Dataset | datasets.IterableDataset)
+
+
+def _from_dataset(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+    if "input_ids" in (data.column_names or ()):
+        rows = (_without_padding(row["input_ids"], row.get("attention_mask")) for row in data)
+        return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), "a tokenised Dataset", False)
+    text = SEPARATOR.join(column_of(data, config.text_column, "the Dataset"))
+    return _cut(text, "a Dataset", tokenizer, config)
+
+
+def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
+    source = f"token ids ({type(data).__name__})"
+    try:
+        has_rows = isinstance(data, Sequence) and len(data) > 0 and isinstance(data[0], Sequence | Tensor)
+        tensors = [torch.as_tensor(row) for row in data] if has_rows else [torch.as_tensor(data)]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CalibrationError(_UNKNOWN_KIND.format(kind=type(data).__name__)) from error
+    if any(tensor.dtype.is_floating_point or tensor.dtype.is_complex for tensor in tensors):
+        raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} without token ids"))
+    tensors = [tensor.long().cpu() for tensor in tensors]
+    if not has_rows and tensors[0].dim() == 1:
+        return LoadedWindows(TokenWindows.from_stream(tensors[0], config.window_length, config.max_windows), source, False)
+    rows = tensors if has_rows else list(tensors[0])
+    if any(row.dim() != 1 for row in rows):
+        raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} that is not rows of token ids"))
+    return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), source, False)
+
+
+def _rows_of_batches(loader: Iterable[Any]) -> Iterator[Tensor]:
+    for batch in loader:
+        mask = None
+        if isinstance(batch, Tensor):
+            ids = batch
+        elif hasattr(batch, "keys") and "input_ids" in batch:
+            ids, mask = batch["input_ids"], batch.get("attention_mask")
+        elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
+            ids = batch[0]
+        else:
+            raise CalibrationError(
+                f"The DataLoader gives batches of type {type(batch).__name__} without input_ids; give tensors of token "
+                "ids, or dictionaries that hold input_ids."
+            )
+        for number, row in enumerate(ids):
+            yield _without_padding(row, None if mask is None else mask[number])
+
+
+def _without_padding(ids: Any, mask: Any) -> Tensor:
+    row = torch.as_tensor(ids).long().cpu()
+    return row if mask is None else row[torch.as_tensor(mask).bool().cpu()]
+
+
+_UNKNOWN_KIND = (
+    "Calibration data of kind {kind} are not supported; give a data set name, a file, a list of strings, a Dataset, a "
+    "DataLoader or token ids."
+)

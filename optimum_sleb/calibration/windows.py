@@ -1,0 +1,144 @@
+"""Token windows: the pieces of text on which losses are measured."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class TokenWindows:
+    """Windows of token ids, each of which the model sees on its own.
+
+    Attributes:
+        windows: Token ids, one tensor of shape (length,) for each window; every length is at least 2.
+    """
+
+    windows: tuple[Tensor, ...]
+
+    @classmethod
+    def from_stream(cls, ids: Tensor, length: int, max_windows: int | None = None, bos_id: int | None = None) -> Self:
+        """Cut one long text into windows of equal length. What is left over at its end is dropped, as published.
+
+        Args:
+            ids: Token ids of the text, of shape (tokens,).
+            length: Tokens in a window.
+            max_windows: Use the first so many windows only.
+            bos_id: Token that is put in front of every window, as its first token; `None` puts none.
+
+        Returns:
+            The windows.
+
+        Raises:
+            CalibrationError: If the text is too short for a single window.
+
+        Example:
+            >>> windows = TokenWindows.from_stream(torch.arange(10, 17), length=3, bos_id=1)
+            >>> [window.tolist() for window in windows.windows]
+            [[1, 10, 11], [1, 12, 13], [1, 14, 15]]
+        """
+        step = length if bos_id is None else length - 1
+        count = len(ids) // step
+        if count == 0:
+            needed = f"{step} tokens" if bos_id is None else f"{step} tokens (and BOS)"
+            raise CalibrationError(
+                f"The text has {len(ids)} tokens, but one window takes {needed}; give more text or shorter windows "
+                "(window_length)."
+            )
+        pieces = ids[: count * step].view(count, step)[:max_windows]
+        if bos_id is not None:
+            pieces = torch.cat([torch.full((len(pieces), 1), bos_id), pieces], dim=1)
+        return cls(tuple(pieces))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Tensor], max_windows: int | None = None) -> Self:
+        """Take rows of token ids as they are, one window each. Rows of fewer than 2 tokens predict nothing.
+
+        Args:
+            rows: Token ids, each of shape (length,).
+            max_windows: Use the first so many rows only.
+
+        Returns:
+            The windows.
+
+        Raises:
+            CalibrationError: If no row has 2 tokens.
+
+        Example:
+            >>> len(TokenWindows.from_rows([torch.tensor([3, 4, 5]), torch.tensor([6])]))
+            1
+        """
+        windows: list[Tensor] = []
+        for row in rows:
+            if len(windows) == max_windows:
+                break
+            if len(row) >= 2:
+                windows.append(row)
+        if not windows:
+            raise CalibrationError("The calibration data hold no row of at least 2 tokens; give longer rows.")
+        return cls(tuple(windows))
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all windows together."""
+        return sum(len(window) for window in self.windows)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over lengths and token ids, by which a run can tell whether it sees the same data again."""
+        digest = hashlib.sha256()
+        for window in self.windows:
+            digest.update(len(window).to_bytes(8, "little"))
+            digest.update(window.to(torch.int64).numpy().tobytes())
+        return digest.hexdigest()
+
+    def batches(self, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
+        """The windows in batches. Windows of different lengths never share a batch, so that none needs padding.
+
+        Args:
+            batch_size: Windows in a batch, at most.
+
+        Yields:
+            Which windows these are, and their token ids of shape (batch, length).
+
+        Example:
+            >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
+            >>> [(rows.start, rows.stop, tuple(ids.shape)) for rows, ids in windows.batches(2)]
+            [(0, 2, (2, 4)), (2, 3, (1, 4))]
+        """
+        start = 0
+        for _, group in groupby(self.windows, key=len):
+            alike = list(group)
+            for offset in range(0, len(alike), batch_size):
+                ids = torch.stack(alike[offset : offset + batch_size])
+                yield slice(start + offset, start + offset + len(ids)), ids
+            start += len(alike)
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Make sure that a model knows every token.
+
+        Args:
+            vocab_size: Size of the model's vocabulary.
+
+        Raises:
+            CalibrationError: If a token id lies outside of it.
+
+        Example:
+            >>> TokenWindows.from_stream(torch.arange(4), length=4).check_vocabulary(4)
+        """
+        for number, window in enumerate(self.windows):
+            outside = window[(window < 0) | (window >= vocab_size)]
+            if len(outside):
+                raise CalibrationError(
+                    f"Token id {outside[0].item()} in window {number} lies outside the model's vocabulary of "
+                    f"{vocab_size}; use the tokenizer that belongs to the model."
+                )

@@ -1,0 +1,20 @@
+"""`optimum-cli sleb ...`. Nothing heavy is imported here: every `optimum-cli` command imports this module."""
+
+from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
+
+from .evaluate import EvaluateCommand
+from .prune import PruneCommand
+from .remove import RemoveCommand
+
+__all__ = ["SLEBCommand"]
+
+
+class SLEBCommand(BaseOptimumCLICommand):
+    """Parent of the commands; alone it prints their list."""
+
+    COMMAND = CommandInfo(name="sleb", help="Make causal language models shallower with SLEB.")
+    SUBCOMMANDS = (
+        CommandInfo("prune", "Search for the blocks that matter least and remove them.", PruneCommand),
+        CommandInfo("remove", "Remove known blocks, or a shallower cut of an earlier search.", RemoveCommand),
+        CommandInfo("evaluate", "Measure the perplexity of a model, dense or pruned.", EvaluateCommand),
+    )

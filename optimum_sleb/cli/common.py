@@ -1,0 +1,109 @@
+"""What the commands share: arguments for models, clear endings, output for people and for machines."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SLEBError
+
+if TYPE_CHECKING:
+    from ..pruner import SLEBPruner
+
+
+def add_loading_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments that say how a model is loaded.
+
+    Args:
+        parser: The command's parser.
+    """
+    group = parser.add_argument_group("loading")
+    group.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
+    group.add_argument("--gguf-file", help="Name of a GGUF file in the model's folder or repository; it is dequantised.")
+    group.add_argument(
+        "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, bfloat16, ..."
+    )
+    group.add_argument("--device", help="Device, such as cuda or cpu (default: cuda if there is one).")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="Run the code that the model's repository brings along."
+    )
+
+
+def loading_arguments(args: Namespace) -> dict[str, Any]:
+    """The keyword arguments of `from_pretrained` that the command line asks for.
+
+    Args:
+        args: The parsed arguments.
+
+    Returns:
+        Keyword arguments.
+    """
+    import torch
+
+    arguments: dict[str, Any] = {
+        "dtype": args.dtype,
+        "device_map": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    }
+    if args.revision:
+        arguments["revision"] = args.revision
+    if args.gguf_file:
+        arguments["gguf_file"] = args.gguf_file
+    if args.trust_remote_code:
+        arguments["trust_remote_code"] = True
+    return arguments
+
+
+def add_output_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of a command that writes a model folder.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument("--output", required=True, help="Folder to write the pruned model to.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
+    add_json_argument(parser)
+
+
+def add_json_argument(parser: ArgumentParser) -> None:
+    """Add `--json`.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
+
+
+@contextmanager
+def clear_endings(command: str) -> Iterator[None]:
+    """End with one line and exit code 2 where a person can mend what was wrong; no traceback.
+
+    Args:
+        command: Name of the command, for the message.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    try:
+        yield
+    except SLEBError as error:
+        message = " ".join(str(error).split())
+        print(f"optimum-cli sleb {command}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def save_and_print(pruner: "SLEBPruner", args: Namespace) -> None:
+    """Write the pruned model and tell what happened.
+
+    Args:
+        pruner: The pruner, after its run.
+        args: The parsed arguments, with those of `add_output_arguments`.
+    """
+    folder = pruner.save_pretrained(args.output, overwrite=args.overwrite)
+    if args.json:
+        print(json.dumps({"folder": str(folder), "report": pruner.report.to_dict()}, allow_nan=False))
+    else:
+        print(pruner.report.summary())
+        print(f"saved to {folder}")

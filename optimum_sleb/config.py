@@ -1,0 +1,226 @@
+"""The recipe of a pruning run: how much goes, and on which text it is decided."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self, get_type_hints
+
+from .errors import ConfigError, ReportError
+from .plain import parse
+
+RECIPE_FILE_NAME = "sleb_config.json"
+
+
+@dataclass(frozen=True)
+class SLEBConfig:
+    """Everything needed to repeat a run, apart from the model. The defaults are the published procedure's.
+
+    How much goes is said in exactly one of three ways: `sparsity`, `num_blocks_to_remove` or `max_perplexity_increase`.
+
+    Args:
+        sparsity: Share of the model's decoder blocks to remove, in (0, 1); ceil(sparsity x blocks) are removed.
+        num_blocks_to_remove: Number of decoder blocks to remove.
+        max_perplexity_increase: Quality budget. Blocks are removed until the next removal would raise the perplexity
+            on the calibration text by more than this share over the model as it came: 0.1 allows 10 %.
+        dataset: Calibration text: `"wikitext2"`, `"c4"`, or the path of a local `.txt`, `.jsonl` or `.parquet` file.
+            Data in memory goes to `SLEBPruner.prune(..., calibration=...)` instead.
+        text_column: The field or column that holds the text in a `.jsonl` or `.parquet` file, or in a `Dataset`.
+        num_samples: Number of documents drawn from a named data set. Local data are used whole.
+        window_length: Length of a token window, in tokens.
+        max_windows: At most so many windows are used, the first ones; `None` uses all.
+        bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one. `False`
+            is the published protocol: BOS stands in the first window only.
+        seed: Seed of the shuffle of a named data set.
+        early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
+        latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
+        search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
+            published. Both measure the same losses.
+        search_dtype: Precision of the search: `"float32"`, the `"model"`'s own, or `"auto"`, which is the model's own
+            but float32 for a model in half precision on a CPU, where half precision is several times slower. The
+            model's weights come back untouched.
+        batch_size: Windows in one forward pass.
+
+    Raises:
+        ConfigError: If a value has the wrong type or is out of range, or not exactly one of the three ways is used.
+
+    Example:
+        >>> config = SLEBConfig(sparsity=0.2)
+        >>> config.num_blocks_to_remove_of(32)
+        7
+    """
+
+    sparsity: float | None = None
+    num_blocks_to_remove: int | None = None
+    max_perplexity_increase: float | None = None
+    dataset: str = "wikitext2"
+    text_column: str = "text"
+    num_samples: int = 128
+    window_length: int = 2048
+    max_windows: int | None = 128
+    bos_per_window: bool = True
+    seed: int = 0
+    early_barrier: int = 1
+    latter_barrier: int = 1
+    search: Literal["exact", "reference"] = "exact"
+    search_dtype: Literal["auto", "float32", "model"] = "auto"
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self._check_amount()
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}.")
+
+    def _check_types(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            try:
+                parse(hint, getattr(self, name), name)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+
+    def _check_amount(self) -> None:
+        amounts = {name: getattr(self, name) for name in _AMOUNTS if getattr(self, name) is not None}
+        if len(amounts) != 1:
+            given = ", ".join(f"{name}={value}" for name, value in amounts.items()) or "none of them"
+            raise ConfigError(f"Say how much to remove with exactly one of {', '.join(_AMOUNTS)}; got {given}.")
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise ConfigError(f"sparsity must lie strictly between 0 and 1, got {self.sparsity}.")
+        budget = self.max_perplexity_increase
+        if budget is not None and not (budget > 0 and math.isfinite(budget)):
+            raise ConfigError(f"max_perplexity_increase must be a positive number, got {budget}.")
+
+    def num_blocks_to_remove_of(self, num_blocks: int) -> int | None:
+        """How many of a model's blocks this recipe removes.
+
+        Args:
+            num_blocks: Number of decoder blocks of the model.
+
+        Returns:
+            The number of blocks to remove, or `None` if the perplexity budget decides it during the search.
+
+        Raises:
+            ConfigError: If fewer blocks would be left than the barriers protect.
+
+        Example:
+            >>> SLEBConfig(sparsity=0.1).num_blocks_to_remove_of(30)
+            3
+        """
+        protected = self.early_barrier + self.latter_barrier
+        if self.max_perplexity_increase is not None:
+            wanted, phrase = 1, f"max_perplexity_increase={self.max_perplexity_increase} needs at least 1 candidate"
+        elif self.sparsity is not None:
+            # Exact arithmetic: 0.07 x 100 is 7, whatever binary floating point says.
+            wanted = math.ceil(Fraction(str(self.sparsity)) * num_blocks)
+            phrase = f"sparsity={self.sparsity} removes {wanted} of {num_blocks} blocks"
+        else:
+            assert self.num_blocks_to_remove is not None  # __post_init__ saw to it
+            wanted = self.num_blocks_to_remove
+            phrase = f"num_blocks_to_remove={wanted} of {num_blocks} blocks"
+        if num_blocks - wanted < protected:
+            raise ConfigError(
+                f"{phrase} and leaves {num_blocks - wanted}, fewer than the {protected} that early_barrier="
+                f"{self.early_barrier} and latter_barrier={self.latter_barrier} protect; remove at most "
+                f"{max(num_blocks - protected, 0)} blocks or lower the barriers."
+            )
+        return None if self.max_perplexity_increase is not None else wanted
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values.
+
+        Returns:
+            A dictionary that `from_dict` accepts and JSON can hold.
+
+        Example:
+            >>> SLEBConfig(num_blocks_to_remove=4).to_dict()["num_blocks_to_remove"]
+            4
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build a recipe from plain values.
+
+        Args:
+            values: Field names and values, as `to_dict` gives them. Fields left out take their defaults.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            ConfigError: If a key is unknown or a value is not allowed.
+
+        Example:
+            >>> SLEBConfig.from_dict({"sparsity": 0.2}).sparsity
+            0.2
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ConfigError(f"Unknown key {unknown[0]!r} in the recipe; known keys: {', '.join(known)}.")
+        return cls(**values)
+
+    def save_pretrained(self, save_directory: str | Path) -> Path:
+        """Write the recipe into a folder, as `sleb_config.json`.
+
+        Args:
+            save_directory: The folder; it is made if it does not exist.
+
+        Returns:
+            The path of the file.
+
+        Example:
+            ```python
+            SLEBConfig(sparsity=0.2, dataset="c4").save_pretrained("recipes/twenty")
+            ```
+        """
+        path = Path(save_directory) / RECIPE_FILE_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Read the recipe that a run left beside its model.
+
+        Args:
+            directory: A folder that holds `sleb_config.json`.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            ReportError: If the folder has no such file, or the file is not a JSON object.
+            ConfigError: If a key is unknown or a value is not allowed.
+
+        Example:
+            ```python
+            config = SLEBConfig.from_pretrained("smollm2-sleb-20")
+            ```
+        """
+        path = Path(directory) / RECIPE_FILE_NAME
+        if not path.is_file():
+            raise ReportError(f"{str(directory)!r} holds no {RECIPE_FILE_NAME}; name a folder that `sleb prune` wrote.")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ReportError(f"{path} is not valid JSON ({error}); write the recipe again.") from error
+        if not isinstance(values, dict):
+            raise ReportError(f"{path} must hold a JSON object, got a {type(values).__name__}.")
+        return cls.from_dict(values)
+
+
+_AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
+_LEAST = {
+    "num_blocks_to_remove": 1,
+    "num_samples": 1,
+    "window_length": 2,
+    "max_windows": 1,
+    "seed": 0,
+    "early_barrier": 0,
+    "latter_barrier": 0,
+    "batch_size": 1,
+}

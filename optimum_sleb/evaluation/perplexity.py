@@ -1,0 +1,106 @@
+"""Perplexity by the paper's protocol."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..blocks.forward import measuring, vocab_size_of
+from ..blocks.precision import computes_in_float32, computing_in_float32
+from ..calibration.sources import load_evaluation
+from ..errors import NonFiniteLossError
+from ..units import perplexity_of
+from ..search.reference import full_forward_losses
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """A perplexity and the protocol by which it was measured.
+
+    Attributes:
+        dataset: The data set or file.
+        perplexity: exp(loss sum / tokens); see `losses.window_losses`.
+        num_windows: Number of windows.
+        window_length: Tokens in a window, BOS included.
+        bos_per_window: Whether a BOS token was put in front of every window.
+    """
+
+    dataset: str
+    perplexity: float
+    num_windows: int
+    window_length: int
+    bos_per_window: bool
+
+
+def perplexity(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: str = "wikitext2",
+    *,
+    window_length: int = 2048,
+    max_windows: int | None = None,
+    bos_per_window: bool = True,
+    text_column: str = "text",
+    batch_size: int = 1,
+) -> Perplexity:
+    """Measure a model's perplexity on a text it was not pruned with.
+
+    The text is tokenised as one and cut into windows, of which the model sees each on its own; the perplexity is
+    exp(sum over windows of (mean cross-entropy x length) / sum of lengths), as in the official code of arXiv
+    2402.09025. A model in half precision on a CPU computes in float32.
+
+    Args:
+        model: A causal language model, dense or pruned.
+        tokenizer: Its tokenizer.
+        dataset: `"wikitext2"` (test split), `"c4"` (1100 documents of the validation split, 256 windows), or the path
+            of a local `.txt`, `.jsonl` or `.parquet` file.
+        window_length: Tokens in a window.
+        max_windows: Use the first so many windows only.
+        bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one. `False`
+            is the published protocol; some models (Gemma) are far off without BOS.
+        text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
+        batch_size: Windows in one forward pass.
+
+    Returns:
+        The perplexity and its protocol.
+
+    Raises:
+        CalibrationError: If the data cannot be read or are too short for one window.
+        NonFiniteLossError: If the loss of a window is NaN or infinite.
+
+    Example:
+        ```python
+        result = perplexity(model, tokenizer, "wikitext2")
+        print(f"{result.perplexity:.2f} over {result.num_windows} windows")
+        ```
+    """
+    loaded = load_evaluation(
+        dataset,
+        tokenizer,
+        window_length=window_length,
+        max_windows=max_windows,
+        bos_per_window=bos_per_window,
+        text_column=text_column,
+    )
+    windows = loaded.windows
+    windows.check_vocabulary(vocab_size_of(model))
+    precision = computing_in_float32(model) if computes_in_float32(model, "auto") else nullcontext()
+    total = 0.0
+    with measuring(model), precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
+        for rows, ids in windows.batches(batch_size):
+            losses = full_forward_losses(model, ids)
+            if not losses.isfinite().all():
+                raise NonFiniteLossError(
+                    f"The loss of a window between {rows.start} and {rows.stop - 1} of {dataset} is NaN or infinite; "
+                    "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
+                )
+            total += losses.double().sum().item()
+            bar.update(len(ids))
+    return Perplexity(
+        dataset=loaded.source,
+        perplexity=perplexity_of(total, windows.num_tokens),
+        num_windows=len(windows),
+        window_length=window_length,
+        bos_per_window=loaded.bos_per_window,
+    )

@@ -1,0 +1,128 @@
+"""The output folder: written whole or not at all, and read back before anyone relies on it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from ..blocks.forward import logits_of, measuring
+from ..blocks.gates import same_logits
+from ..blocks.stack import probe_ids
+from ..errors import OutputFolderError, VerificationError
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
+
+
+def check_output_folder(directory: Path, overwrite: bool) -> None:
+    """Make sure that a folder may take a model, before the work that leads to it is done.
+
+    Args:
+        directory: The folder; it need not exist.
+        overwrite: Whether a model that is there already may be replaced.
+
+    Raises:
+        OutputFolderError: If the path is a file, or holds weights that may not be replaced.
+
+    Example:
+        ```python
+        check_output_folder(Path("smollm2-sleb-20"), overwrite=False)
+        ```
+    """
+    if directory.exists() and not directory.is_dir():
+        raise OutputFolderError(f"{directory} is a file; name a folder.")
+    weights = [path.name for pattern in _WEIGHTS for path in directory.glob(pattern)] if directory.is_dir() else []
+    if weights and not overwrite:
+        raise OutputFolderError(
+            f"{directory} already holds a model ({weights[0]}); choose another folder, or allow it to be replaced "
+            "(overwrite=True, --overwrite)."
+        )
+
+
+def write_folder(directory: Path, fill: Callable[[Path], None], overwrite: bool) -> None:
+    """Write a folder so that a crash leaves the old one or the new one, never a mixture.
+
+    Everything is written to a temporary sibling, which then takes the folder's name. Files of the old folder that are
+    not part of a model (logs, say) move along.
+
+    Args:
+        directory: The folder to write.
+        fill: Writes the files into the folder that it is given; if it raises, nothing has happened.
+        overwrite: Whether a model that is there already may be replaced.
+
+    Raises:
+        OutputFolderError: If the folder may not be replaced, or cannot be written.
+
+    Example:
+        ```python
+        write_folder(Path("smollm2-sleb-20"), model.save_pretrained, overwrite=False)
+        ```
+    """
+    check_output_folder(directory, overwrite)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = directory.with_name(f".{directory.name}.{uuid4().hex[:8]}.new")
+        fresh.mkdir()
+    except OSError as error:
+        raise OutputFolderError(f"{directory} cannot be written ({error}); choose another folder.") from error
+    try:
+        fill(fresh)
+        _swap(fresh, directory)
+    except OSError as error:
+        raise OutputFolderError(f"{directory} cannot be written ({error}); the folder is as it was.") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read_back(directory: Path, model: PreTrainedModel) -> None:
+    """Read a saved model with plain transformers and compare its logits with those of the model in memory.
+
+    Args:
+        directory: The folder that was written.
+        model: The model that was saved.
+
+    Raises:
+        VerificationError: If weights are missing, or the logits differ.
+
+    Example:
+        ```python
+        read_back(Path("smollm2-sleb-20"), model)
+        ```
+    """
+    in_auto_classes = type(model.config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    loader = AutoModelForCausalLM if in_auto_classes else type(model)
+    again, loading = loader.from_pretrained(
+        directory, dtype="auto", attn_implementation=model.config._attn_implementation, output_loading_info=True
+    )
+    wrong = sorted({*loading["missing_keys"], *loading["unexpected_keys"], *map(str, loading["mismatched_keys"])})
+    if wrong:
+        raise VerificationError(
+            f"The saved model does not load: {len(wrong)} weights are missing, unexpected or of another shape (the "
+            f"first is {wrong[0]}); nothing was written. Please report this architecture."
+        )
+    again = again.to(model.device)
+    ids = probe_ids(model)
+    with measuring(model), measuring(again):
+        matches = same_logits(logits_of(again, ids), logits_of(model, ids))
+    if not matches:
+        raise VerificationError(
+            "The saved model gives other logits than the model in memory; nothing was written. Please report this "
+            "architecture."
+        )
+
+
+def _swap(fresh: Path, directory: Path) -> None:
+    if not directory.exists():
+        fresh.rename(directory)
+        return
+    old = fresh.with_suffix(".old")
+    directory.rename(old)
+    fresh.rename(directory)
+    for path in old.iterdir():
+        is_weight = any(path.match(pattern) for pattern in _WEIGHTS)
+        if not is_weight and not (directory / path.name).exists():
+            path.rename(directory / path.name)
+    shutil.rmtree(old)
+

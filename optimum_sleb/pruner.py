@@ -1,0 +1,306 @@
+"""`SLEBPruner`: the story of a pruned model, from load to save."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from . import __version__
+from .blocks.forward import vocab_size_of
+from .blocks.gates import check_candidates, check_causal_lm, take_out
+from .blocks.stack import find_decoder_stack
+from .calibration.sources import LoadedWindows, load_calibration
+from .config import SLEBConfig
+from .errors import ConfigError, ReportError
+from .hub.card import render_card
+from .hub.folder import read_back, write_folder
+from .loading import check_model, load_model, load_report, load_tokenizer
+from .provenance import check_same_model, mark_as_pruned, provenance_of, rename, versions
+from .report import CalibrationRecord, PruningReport, StepRecord
+from .search.run import run_search
+
+
+class SLEBPruner:
+    """Makes a causal language model shallower by SLEB (Song et al., ICML 2024, arXiv 2402.09025).
+
+    Blocks are named by their number in the original, dense model, also when a model is pruned again.
+
+    Args:
+        model: A decoder-only model in memory. `prune` and `remove` edit it in place.
+        tokenizer: Its tokenizer; needed to calibrate on text, and saved with the model.
+
+    Raises:
+        UnsupportedModelError: If the model is a wrapper, quantised, or not a causal language model.
+
+    Example:
+        ```python
+        pruner = SLEBPruner.from_pretrained("HuggingFaceTB/SmolLM2-135M", dtype="auto", device_map="cuda")
+        pruned = pruner.prune(SLEBConfig(sparsity=0.2, dataset="wikitext2"))  # an ordinary PreTrainedModel
+        pruner.save_pretrained("smollm2-sleb-20")
+        ```
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        check_model(model)
+        check_causal_lm(model)
+        self.model = model
+        self.tokenizer = tokenizer
+        self._stack = find_decoder_stack(model)
+        self._provenance = provenance_of(model, len(self._stack))
+        self._base_model = model.name_or_path or None
+        self._report: PruningReport | None = None
+        self._recipe: SLEBConfig | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, model_name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, **kwargs: Any
+    ) -> Self:
+        """Load a model to prune, with its tokenizer, and with its report if it was pruned before.
+
+        Args:
+            model_name_or_path: A model on the Hub or a local folder.
+            tokenizer: The tokenizer, where it is not the one beside the model.
+            **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`: `dtype`, `device_map`, `revision`,
+                `gguf_file`, ... A GGUF file is dequantised, so that the result can be saved.
+
+        Returns:
+            The pruner.
+
+        Raises:
+            ModelNotFoundError: If there is no model there.
+            UnsupportedModelError: If it cannot be pruned.
+            ReportError: If the report beside it is malformed or belongs to another model.
+
+        Example:
+            ```python
+            pruner = SLEBPruner.from_pretrained("HuggingFaceTB/SmolLM2-135M", dtype="auto", device_map="cuda")
+            ```
+        """
+        name = str(model_name_or_path)
+        pruner = cls(load_model(name, **kwargs), tokenizer or load_tokenizer(name, **kwargs))
+        earlier = load_report(name, **kwargs)
+        if earlier is not None:
+            if earlier.removed_blocks != pruner._provenance.removed_blocks:
+                raise ReportError(
+                    f"The report beside {name!r} tells of the removed blocks {list(earlier.removed_blocks)}, the model's "
+                    f"config of {list(pruner._provenance.removed_blocks)}; delete the report if it is not this model's."
+                )
+            pruner._report = earlier
+            pruner._base_model = earlier.base_model
+        return pruner
+
+    @property
+    def report(self) -> PruningReport:
+        """What happened in the last run.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+        """
+        if self._report is None:
+            raise ReportError("Nothing has been pruned yet, so there is no report; call prune() or remove() first.")
+        return self._report
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks that the model has, by their number in the dense model."""
+        return self._provenance.blocks
+
+    def prune(self, config: SLEBConfig, *, calibration: Any = None) -> PreTrainedModel:
+        """Search for the blocks whose absence hurts least, one after the other, and take them out.
+
+        Args:
+            config: The recipe. Shares and numbers of blocks count in the model as it is now.
+            calibration: Calibration data in memory, instead of the recipe's data set: a list of strings, a
+                `datasets.Dataset`, a `DataLoader` or token ids; see `calibration.sources.load_calibration`.
+
+        Returns:
+            The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
+
+        Raises:
+            ConfigError: If the recipe leaves fewer blocks than its barriers protect.
+            CalibrationError: If the calibration data cannot be used.
+            UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
+                right; found before the search starts.
+            NonFiniteLossError: If a loss is NaN or infinite.
+            VerificationError: If the shortened model is not what was measured.
+
+        Example:
+            ```python
+            pruned = pruner.prune(SLEBConfig(num_blocks_to_remove=6, dataset="my_text.jsonl"))
+            ```
+        """
+        started = time.perf_counter()
+        config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+        loaded = load_calibration(calibration, self.tokenizer, config)
+        loaded.windows.check_vocabulary(vocab_size_of(self.model))
+        candidates = range(config.early_barrier, len(self._stack) - config.latter_barrier)
+        check_candidates(self.model, self._stack, candidates)
+        result = run_search(self.model, self._stack, loaded.windows, candidates, config)
+        names = self.blocks
+        steps = tuple(
+            StepRecord(
+                block=names[step.block],
+                candidate_losses={names[block]: loss for block, loss in step.losses.items()},
+                seconds=seconds,
+            )
+            for step, seconds in zip(result.steps, result.seconds, strict=True)
+        )
+        self._recipe = config
+        self._report = self._take_out(
+            steps, started, recipe=config, calibration=_calibration_record(loaded), search=result.record
+        )
+        return self.model
+
+    def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
+        """Take out known blocks, without a search.
+
+        Args:
+            blocks: Their numbers in the dense model.
+
+        Returns:
+            The model, edited in place.
+
+        Raises:
+            ConfigError: If a block is named twice, does not exist or is gone already, or none would be left.
+            UnsupportedModelError: If this architecture's blocks cannot be removed.
+            VerificationError: If the shortened model does not compute the dense model with these blocks skipped.
+
+        Example:
+            ```python
+            pruned = pruner.remove([14, 23, 11])
+            ```
+        """
+        started = time.perf_counter()
+        self._check_removal(blocks)
+        self._report = self._take_out(tuple(StepRecord(block) for block in blocks), started)
+        return self.model
+
+    def apply(self, report: PruningReport, num_removed: int | None = None) -> PreTrainedModel:
+        """Take out the blocks that an earlier search found, or the first so many of them.
+
+        The order of removal is nested, so one search serves every depth. The report of the search becomes the report
+        of this model, up to the last removal.
+
+        Args:
+            report: The report of a search on this model's dense parent.
+            num_removed: How many blocks to remove; `None` removes all that the report tells of.
+
+        Returns:
+            The model, edited in place.
+
+        Raises:
+            ReportError: If the report is of another model, or does not go so far.
+            UnsupportedModelError: If this architecture's blocks cannot be removed.
+            VerificationError: If the shortened model does not compute the dense model with these blocks skipped.
+
+        Example:
+            ```python
+            pruner = SLEBPruner.from_pretrained(report.base_model)
+            shallower = pruner.apply(report, num_removed=4)
+            ```
+        """
+        started = time.perf_counter()
+        cut = report if num_removed is None else report.cut(num_removed)
+        check_same_model(self.model, self.blocks, report.first_run)
+        self._check_removal(cut.removed_blocks)
+        taken = self._take_out(tuple(StepRecord(block) for block in cut.removed_blocks), started)
+        self._recipe = cut.recipe
+        self._report = replace(cut, parameters_after=taken.parameters_after)
+        return self.model
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, overwrite: bool = False, max_shard_size: str = "50GB"
+    ) -> Path:
+        """Write the pruned model as an ordinary folder that loads with plain transformers.
+
+        It holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
+        (`sleb_report.json`) and a model card (`README.md`). It is written to a temporary sibling, read back, compared
+        with the model in memory, and only then takes its name.
+
+        Args:
+            save_directory: The folder.
+            overwrite: Replace a model that is there already.
+            max_shard_size: Largest size of a file of weights, such as `"5GB"`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+            OutputFolderError: If the folder holds a model already, or cannot be written.
+            VerificationError: If what was written does not give the model's logits; then nothing is written.
+
+        Example:
+            ```python
+            pruner.save_pretrained("smollm2-sleb-20")
+            ```
+        """
+        directory = Path(save_directory)
+        report = self.report
+
+        def fill(folder: Path) -> None:
+            self.model.save_pretrained(folder, max_shard_size=max_shard_size)
+            if self.tokenizer is not None:
+                self.tokenizer.save_pretrained(folder)
+            if self._recipe is not None:
+                self._recipe.save_pretrained(folder)
+            report.save(folder)
+            render_card(report, directory.name).save(folder / "README.md")
+            read_back(folder, self.model)
+
+        write_folder(directory, fill, overwrite)
+        rename(self.model, str(directory))
+        return directory
+
+    def _check_removal(self, blocks: Sequence[int]) -> None:
+        """Refuse a list of blocks that cannot all be removed."""
+        for number, block in enumerate(blocks):
+            if block not in self.blocks or block in blocks[:number]:
+                raise ConfigError(
+                    f"Block {block} cannot be removed (again); the model has the blocks {list(self.blocks)}."
+                )
+        if not 0 < len(blocks) < len(self.blocks):
+            raise ConfigError(f"Between 1 and {len(self.blocks) - 1} blocks can be removed; got {len(blocks)}.")
+        check_candidates(self.model, self._stack, sorted(map(self.blocks.index, blocks)))
+
+    def _take_out(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
+        """Take out the blocks of the steps and write the report."""
+        blocks_before, parameters_before = self.blocks, self.model.num_parameters()
+        removed = tuple(step.block for step in steps)
+        take_out(self.model, self._stack, [blocks_before.index(block) for block in removed])
+        self._stack = find_decoder_stack(self.model)
+        self._provenance = replace(
+            self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__
+        )
+        mark_as_pruned(self.model, self._provenance)
+        return PruningReport(
+            base_model=self._base_model,
+            architecture=type(self.model).__name__,
+            original_num_blocks=self._provenance.original_num_blocks,
+            blocks_before=blocks_before,
+            parameters_before=parameters_before,
+            parameters_after=self.model.num_parameters(),
+            steps=steps,
+            seconds=time.perf_counter() - started,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+            previous=self._report,
+            **details,
+        )
+
+
+def _calibration_record(loaded: LoadedWindows) -> CalibrationRecord:
+    windows = loaded.windows
+    lengths = {len(window) for window in windows.windows}
+    return CalibrationRecord(
+        source=loaded.source,
+        num_windows=len(windows),
+        num_tokens=windows.num_tokens,
+        window_length=lengths.pop() if len(lengths) == 1 else None,
+        bos_per_window=loaded.bos_per_window,
+        fingerprint=windows.fingerprint,
+    )

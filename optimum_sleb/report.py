@@ -1,0 +1,283 @@
+"""What happened in a run: every step, every candidate's loss, and what it was measured on."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from .config import SLEBConfig
+from .errors import ConfigError, ReportError
+from .plain import parse_dataclass
+from .units import perplexity_of
+
+REPORT_FILE_NAME = "sleb_report.json"
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """The text on which a search measured.
+
+    Attributes:
+        source: Data set, file or kind of object.
+        num_windows: Number of token windows.
+        num_tokens: Tokens in all windows.
+        window_length: Tokens in a window, BOS included; `None` where windows differ in length.
+        bos_per_window: Whether a BOS token was put in front of every window.
+        fingerprint: SHA-256 of the token ids.
+    """
+
+    source: str
+    num_windows: int
+    num_tokens: int
+    window_length: int | None
+    bos_per_window: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """How a search measured.
+
+    Attributes:
+        method: `"exact"` or `"reference"`.
+        reason: Why this method.
+        dtype: Precision of the forward passes; losses are always summed from float32.
+        device: Device of the model.
+        block_passes: Decoder blocks run, each on one batch of windows, over the whole search.
+        loss_before: Calibration loss of the model as it came, in nats, summed over windows.
+    """
+
+    method: str
+    reason: str
+    dtype: str
+    device: str
+    block_passes: int
+    loss_before: float
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One removal. Blocks are named by their number in the original, dense model.
+
+    Attributes:
+        block: The block that was removed.
+        candidate_losses: Calibration loss in nats, summed over windows, without each of the candidates; empty where
+            the block was removed by order, without a search.
+        seconds: Duration of the step; `None` without a search.
+    """
+
+    block: int
+    candidate_losses: dict[int, float] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """Calibration loss of the model after this removal, or `None` where there was no search."""
+        return self.candidate_losses.get(self.block)
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """The record of a run. Blocks are named by their number in the original, dense model, also over several runs.
+
+    Attributes:
+        base_model: Name or path of the dense model; `None` for a model from memory without a name.
+        architecture: Class of the model.
+        original_num_blocks: Number of blocks of the dense model.
+        blocks_before: The blocks that the model had when this run began.
+        parameters_before: Number of parameters when this run began.
+        parameters_after: Number of parameters when it ended.
+        steps: The removals of this run, in order.
+        seconds: Duration of the run.
+        created: When the run ended, UTC, ISO 8601.
+        versions: Versions of Python, this package and the libraries that decide the result.
+        recipe: The recipe; `None` where blocks were removed by order.
+        calibration: The text on which the search measured, if there was a search.
+        search: How it measured.
+        previous: The report of the run before, if the model had been pruned already.
+
+    Example:
+        ```python
+        report = pruner.report
+        print(report.removed_blocks)  # (5, 4, 26, 3, 25, 6)
+        print(report.summary())
+        ```
+    """
+
+    base_model: str | None
+    architecture: str
+    original_num_blocks: int
+    blocks_before: tuple[int, ...]
+    parameters_before: int
+    parameters_after: int
+    steps: tuple[StepRecord, ...]
+    seconds: float
+    created: str
+    versions: dict[str, str]
+    recipe: SLEBConfig | None = None
+    calibration: CalibrationRecord | None = None
+    search: SearchRecord | None = None
+    previous: "PruningReport | None" = None
+
+    @property
+    def removed_blocks(self) -> tuple[int, ...]:
+        """All blocks removed so far, over all runs, in order."""
+        before = () if self.previous is None else self.previous.removed_blocks
+        return before + tuple(step.block for step in self.steps)
+
+    @property
+    def first_run(self) -> "PruningReport":
+        """The report of the run that began with the dense model."""
+        return self if self.previous is None else self.previous.first_run
+
+    @property
+    def blocks_after(self) -> tuple[int, ...]:
+        """The blocks that are left."""
+        gone = {step.block for step in self.steps}
+        return tuple(block for block in self.blocks_before if block not in gone)
+
+    @property
+    def perplexity_before(self) -> float | None:
+        """Perplexity on the calibration text when the run began, if there was a search."""
+        return None if self.search is None else self._perplexity(self.search.loss_before)
+
+    @property
+    def perplexity_after(self) -> float | None:
+        """Perplexity on the calibration text when the run ended, if there was a search."""
+        if not self.steps:
+            return self.perplexity_before
+        return None if self.steps[-1].loss is None else self._perplexity(self.steps[-1].loss)
+
+    def _perplexity(self, loss: float) -> float | None:
+        return None if self.calibration is None else perplexity_of(loss, self.calibration.num_tokens)
+
+    def cut(self, num_removed: int) -> "PruningReport":
+        """The report of a shallower cut of the same search: the order of removal is nested.
+
+        Args:
+            num_removed: How many blocks the shallower cut removes, counted from the dense model.
+
+        Returns:
+            The report up to that removal; the numbers of parameters are those of the whole run.
+
+        Raises:
+            ReportError: If the search did not go so far.
+
+        Example:
+            ```python
+            report.cut(4).removed_blocks  # (5, 4, 26, 3)
+            ```
+        """
+        if not 1 <= num_removed <= len(self.removed_blocks):
+            raise ReportError(
+                f"The report tells of {len(self.removed_blocks)} removals, so a cut must remove between 1 and "
+                f"{len(self.removed_blocks)} blocks; got {num_removed}."
+            )
+        earlier = len(self.removed_blocks) - len(self.steps)
+        if self.previous is not None and num_removed <= earlier:
+            return self.previous.cut(num_removed)
+        return replace(self, steps=self.steps[: num_removed - earlier])
+
+    def summary(self) -> str:
+        """A short table of what went and what it cost on the calibration text.
+
+        Returns:
+            Lines of text, without a final line break.
+
+        Example:
+            ```python
+            print(pruner.report.summary())
+            ```
+        """
+        rows = [
+            ("", "before", "after"),
+            ("blocks", str(len(self.blocks_before)), str(len(self.blocks_after))),
+            ("parameters", f"{self.parameters_before / 1e6:,.1f} M", f"{self.parameters_after / 1e6:,.1f} M"),
+        ]
+        if self.perplexity_before is not None and self.perplexity_after is not None:
+            perplexities = (f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}")
+            rows.append(("calibration perplexity", *perplexities))
+        lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
+        removed = " ".join(str(step.block) for step in self.steps) or "none"
+        return "\n".join([*lines, f"removed, in order: {removed}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values.
+
+        Returns:
+            A dictionary that `from_dict` accepts and JSON can hold.
+
+        Example:
+            ```python
+            json.dumps(pruner.report.to_dict())
+            ```
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Build a report from plain values, trusting none of them.
+
+        Args:
+            values: What `to_dict` gave, possibly after a passage through JSON.
+
+        Returns:
+            The report.
+
+        Raises:
+            ReportError: If a key is unknown or missing, or a value has the wrong type.
+
+        Example:
+            ```python
+            report = PruningReport.from_dict(json.loads(text))
+            ```
+        """
+        try:
+            return parse_dataclass(cls, values, "the report")
+        except (ConfigError, ValueError, RecursionError) as error:
+            raise ReportError(f"This is not a report of optimum_sleb: {error}") from error
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the report into a folder, as `sleb_report.json`.
+
+        Args:
+            directory: The folder; it must exist.
+
+        Returns:
+            The path of the file.
+
+        Example:
+            ```python
+            pruner.report.save("smollm2-sleb-20")
+            ```
+        """
+        path = Path(directory) / REPORT_FILE_NAME
+        path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a report.
+
+        Args:
+            path: The file, or the folder that holds it.
+
+        Returns:
+            The report.
+
+        Raises:
+            ReportError: If there is none, or it is malformed.
+
+        Example:
+            ```python
+            report = PruningReport.load("smollm2-sleb-20")
+            ```
+        """
+        file = Path(path) / REPORT_FILE_NAME if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ReportError(f"{file} is not valid JSON ({error}); take it from the run's folder again.") from error
+        return cls.from_dict(values)

@@ -1,0 +1,72 @@
+"""Which way of measuring a search uses: the fast one where it is proven equal on this model, else the reference."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from ..blocks.stack import DecoderStack, probe_ids
+from ..calibration.windows import TokenWindows
+from ..config import SLEBConfig
+from .exact import ExactLosses
+from .reference import ReferenceLosses
+
+
+@dataclass(frozen=True)
+class SearchMethod:
+    """The chosen way of measuring.
+
+    Attributes:
+        measure: Measures candidates.
+        name: `"exact"` or `"reference"`.
+        reason: Why this one.
+    """
+
+    measure: ExactLosses | ReferenceLosses
+    name: str
+    reason: str
+
+
+def choose_method(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    windows: TokenWindows,
+    candidates: Sequence[int],
+    config: SLEBConfig,
+    on_progress: Callable[[int], object],
+) -> SearchMethod:
+    """Try the exact search on a short window against plain skipping, and take it if the losses agree.
+
+    Args:
+        model: The model.
+        stack: Its decoder blocks.
+        windows: The calibration windows.
+        candidates: Candidates of the first step, ascending.
+        config: The recipe; it may ask for the reference.
+        on_progress: Called with the number of (candidate, window) pairs that were just measured.
+
+    Returns:
+        The method.
+
+    Example:
+        ```python
+        method = choose_method(model, stack, windows, range(1, 29), config, progress.update)
+        ```
+    """
+    arguments = (model, stack, windows, config.batch_size, on_progress)
+    if config.search == "reference":
+        return SearchMethod(ReferenceLosses(*arguments), "reference", "asked for by the recipe")
+    # The last candidate too: it is measured after the others, so it would show a hidden state that a block had
+    # changed in place, or something that one block leaves behind for another.
+    tried = sorted({candidates[0], candidates[len(candidates) // 2], candidates[-1]})
+    probe = TokenWindows.from_rows([probe_ids(model)[0].cpu()])
+    alive = range(len(stack))
+    fast = ExactLosses(model, stack, probe)(alive, tried)
+    plain = ReferenceLosses(model, stack, probe)(alive, tried)
+    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 1e-2
+    if torch.allclose(fast, plain, rtol=tolerance, atol=0, equal_nan=True):
+        return SearchMethod(ExactLosses(*arguments), "exact", "agrees with plain skipping on a short window")
+    worst = ((fast - plain).abs() / plain.abs()).max().item()
+    reason = f"the exact search differs from plain skipping by {worst:.2g} (relative) on a short window of this model"
+    return SearchMethod(ReferenceLosses(*arguments), "reference", reason)

@@ -1,0 +1,119 @@
+"""A whole search: from a model and token windows to the order of removal."""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..blocks.precision import computes_in_float32, computing_in_float32
+from ..blocks.stack import DecoderStack
+from ..calibration.windows import TokenWindows
+from ..config import SLEBConfig
+from ..errors import ConfigError, NonFiniteLossError
+from ..report import SearchRecord
+from ..units import perplexity_of
+from .choice import choose_method
+from .greedy import Step, greedy_search
+from .reference import ReferenceLosses
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        steps: The removals, in order; blocks are indices in the model as it came.
+        seconds: Duration of each step.
+        record: How the search measured.
+    """
+
+    steps: tuple[Step, ...]
+    seconds: tuple[float, ...]
+    record: SearchRecord
+
+
+def run_search(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    windows: TokenWindows,
+    candidates: Sequence[int],
+    config: SLEBConfig,
+) -> SearchResult:
+    """Search for the blocks that go. The model is left as it was.
+
+    Args:
+        model: The model.
+        stack: Its decoder blocks.
+        windows: The calibration windows.
+        candidates: Indices of the blocks that may go, ascending.
+        config: The recipe.
+
+    Returns:
+        The removals and how they were measured.
+
+    Raises:
+        NonFiniteLossError: If a loss is NaN or infinite.
+
+    Example:
+        ```python
+        result = run_search(model, stack, windows, range(1, 29), SLEBConfig(num_blocks_to_remove=6))
+        print([step.block for step in result.steps])  # [5, 4, 26, 3, 25, 6]
+        ```
+    """
+    limit = config.num_blocks_to_remove_of(len(stack))
+    total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
+    precision = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
+    with precision, tqdm(total=total, desc="SLEB", unit="candidate window", disable=None) as bar:
+        dense = ReferenceLosses(model, stack, windows, config.batch_size).model_losses(range(len(stack)))
+        if not dense.isfinite().all():
+            window = (~dense.isfinite()).nonzero()[0].item()
+            raise NonFiniteLossError(
+                f"The loss of window {window} is {dense[window].item()} before any block is removed; if the model is in "
+                "float16, load it with dtype='bfloat16' or 'float32'."
+            )
+        loss_before = dense.double().sum().item()
+        perplexity_before = perplexity_of(loss_before, windows.num_tokens)
+
+        def increase(loss: float) -> float:
+            return perplexity_of(loss, windows.num_tokens) / perplexity_before - 1
+
+        def is_within_budget(loss: float) -> bool:
+            budget = config.max_perplexity_increase
+            if budget is not None and not steps and increase(loss) > budget:
+                raise ConfigError(
+                    f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
+                    f"perplexity by {increase(loss):.3g} of its value; allow more."
+                )
+            return budget is None or increase(loss) <= budget
+
+        steps: list[Step] = []
+        seconds: list[float] = []
+        method = choose_method(model, stack, windows, candidates, config, bar.update)
+        search = greedy_search(
+            method.measure,
+            len(stack),
+            early_barrier=config.early_barrier,
+            latter_barrier=config.latter_barrier,
+            removable=candidates,
+            accept=is_within_budget,
+        )
+        started = time.perf_counter()
+        for step in islice(search, limit):
+            now = time.perf_counter()
+            steps.append(step)
+            seconds.append(now - started)
+            started = now
+            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
+        record = SearchRecord(
+            method=method.name,
+            reason=method.reason,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            block_passes=method.measure.block_passes,
+            loss_before=loss_before,
+        )
+    return SearchResult(tuple(steps), tuple(seconds), record)
