@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
-_PUBLIC_NAMES = {
-    "CalibrationError": "errors",
-    "ConfigError": "errors",
-    "ModelNotFoundError": "errors",
-    "NonFiniteLossError": "errors",
-    "OutputFolderError": "errors",
-    "PruningReport": "report",
-    "ReportError": "errors",
-    "SLEBConfig": "config",
-    "SLEBError": "errors",
-    "SLEBPruner": "pruner",
-    "UnsupportedModelError": "errors",
-    "VerificationError": "errors",
-    "perplexity": "evaluation.perplexity",
-}
+__all__ = [
+    "CalibrationError",
+    "ConfigError",
+    "ModelNotFoundError",
+    "NonFiniteLossError",
+    "OutputFolderError",
+    "PruningReport",
+    "ReportError",
+    "SLEBConfig",
+    "SLEBError",
+    "SLEBPruner",
+    "UnsupportedModelError",
+    "VerificationError",
+    "__version__",
+    "perplexity",
+]
 
-__all__ = ["__version__", *_PUBLIC_NAMES]  # noqa: PLE0604 (the names come from the table above)
+_MODULES = {
+    "PruningReport": ".report",
+    "SLEBConfig": ".config",
+    "SLEBPruner": ".pruner",
+    "perplexity": ".evaluation.perplexity",
+}
 
 if TYPE_CHECKING:
     from .config import SLEBConfig
@@ -46,10 +52,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC_NAMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
+    return getattr(import_module(_MODULES.get(name, ".errors"), __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

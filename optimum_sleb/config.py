@@ -17,7 +17,7 @@ RECIPE_FILE_NAME = "sleb_config.json"
 class SLEBConfig:
     """Everything needed to repeat a run, apart from the model. The defaults are the published procedure's.
 
-    How much goes is said in exactly one of three ways: `sparsity`, `num_blocks_to_remove` or `max_perplexity_increase`.
+    How much goes is said in exactly one of three ways: `sparsity`, `num_blocks_to_remove`, `max_perplexity_increase`.
 
     Args:
         sparsity: Share of the model's decoder blocks to remove, in (0, 1); ceil(sparsity x blocks) are removed.
@@ -203,7 +203,7 @@ class SLEBConfig:
         """
         path = Path(directory) / RECIPE_FILE_NAME
         if not path.is_file():
-            raise ReportError(f"{str(directory)!r} holds no {RECIPE_FILE_NAME}; name a folder that `sleb prune` wrote.")
+            raise ReportError(f"{str(directory)!r} holds no {RECIPE_FILE_NAME}; name a folder with a recipe.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:

@@ -169,7 +169,7 @@ def _check_weights(model: PreTrainedModel) -> None:
             if method == "gguf"
             else "load the unquantised checkpoint, prune it, and quantise the result"
         )
-        raise UnsupportedModelError(f"The model is quantised ({method}) and cannot be saved with fewer blocks; {remedy}.")
+        raise UnsupportedModelError(f"The model is quantised ({method}), which cannot be saved shortened; {remedy}.")
     devices = {parameter.device for parameter in model.parameters()}
     if any(device.type == "meta" for device in devices) or len(devices) > 1:
         raise UnsupportedModelError(
@@ -179,6 +179,9 @@ def _check_weights(model: PreTrainedModel) -> None:
 
 
 def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
+    folder = Path(name_or_path, place.get("subfolder", ""))
+    if Path(name_or_path).is_dir() and not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"The folder {str(folder)!r} holds no model: it has no config.json.")
     try:
         return AutoConfig.from_pretrained(name_or_path, **place)
     except OSError as error:

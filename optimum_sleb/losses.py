@@ -43,4 +43,3 @@ def window_losses(logits_between: Callable[[int, int], Tensor], ids: Tensor, voc
         nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         total += nll.view(batch, -1).sum(dim=1).to(total.device)
     return total / predictions * length
-

@@ -1,4 +1,4 @@
-"""Where a pruned model comes from: a few facts that travel in its config, also through a Trainer that keeps no report."""
+"""Where a pruned model comes from: a few facts that travel in its config, also where a report would get lost."""
 
 import platform
 from dataclasses import asdict, dataclass

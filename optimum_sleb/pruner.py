@@ -86,8 +86,8 @@ class SLEBPruner:
         if earlier is not None:
             if earlier.removed_blocks != pruner._provenance.removed_blocks:
                 raise ReportError(
-                    f"The report beside {name!r} tells of the removed blocks {list(earlier.removed_blocks)}, the model's "
-                    f"config of {list(pruner._provenance.removed_blocks)}; delete the report if it is not this model's."
+                    f"The report beside {name!r} says {list(earlier.removed_blocks)} were removed, the config "
+                    f"says {list(pruner._provenance.removed_blocks)}; delete the report if it is not this model's."
                 )
             pruner._report = earlier
             pruner._base_model = earlier.base_model

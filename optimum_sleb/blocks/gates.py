@@ -97,10 +97,20 @@ def check_candidates(model: PreTrainedModel, stack: DecoderStack, candidates: Se
         check_candidates(model, stack, range(1, len(stack) - 1))
         ```
     """
+    if not _matches_when_skipped(model, stack, set()):
+        raise UnsupportedModelError(
+            f"This {type(model).__name__} does not compute what it would after being saved and loaded again, so it was "
+            "changed in memory (hooks, buffers cast by .to(), ...); save it, load it with the dtype you want, and prune "
+            "that."
+        )
     for candidate in candidates:
         _check_structure(model, stack, [index for index in range(len(stack)) if index != candidate])
     for removed in ({candidates[0]}, {candidates[-1]}, set(candidates[::3])):
-        _check_logits(model, stack, removed)
+        if not _matches_when_skipped(model, stack, removed):
+            raise UnsupportedModelError(
+                f"Blocks of {type(model).__name__} cannot be removed: without {sorted(removed)} a model reloaded from "
+                "its config would compute something else, because what its blocks compute depends on their position."
+            )
 
 
 def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
@@ -128,8 +138,8 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
         logits = logits_of(model, ids)
     if not same_logits(logits, expected):
         raise VerificationError(
-            f"The shortened {type(model).__name__} differs from the model that was measured "
-            f"({_difference(logits, expected)}); do not use it, and please report this architecture."
+            f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
+            "use it, and please report this architecture."
         )
 
 
@@ -177,7 +187,8 @@ def _check_structure(model: PreTrainedModel, stack: DecoderStack, kept: Sequence
             )
 
 
-def _check_logits(model: PreTrainedModel, stack: DecoderStack, removed: set[int]) -> None:
+def _matches_when_skipped(model: PreTrainedModel, stack: DecoderStack, removed: set[int]) -> bool:
+    """Whether the model rebuilt from its shortened config computes what the model does with the blocks skipped."""
     kept = [index for index in range(len(stack)) if index not in removed]
     fresh = build_shortened(model, kept)
     fresh.load_state_dict(_kept_state(model, stack, kept), assign=True)
@@ -188,13 +199,7 @@ def _check_logits(model: PreTrainedModel, stack: DecoderStack, removed: set[int]
     with measuring(model), stack.without(removed):
         expected = logits_of(model, ids)
     with measuring(fresh):
-        logits = logits_of(fresh, ids)
-    if not same_logits(logits, expected):
-        raise UnsupportedModelError(
-            f"Blocks of {type(model).__name__} cannot be removed: without block {', '.join(map(str, sorted(removed)))} "
-            f"a model reloaded from its config would compute something else ({_difference(logits, expected)}), "
-            "because what its blocks compute depends on their position."
-        )
+        return same_logits(logits_of(fresh, ids), expected)
 
 
 def _shortened_config(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedConfig:
@@ -226,9 +231,3 @@ def _kept_state(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
             name = f"{stack.path}.{new_index[int(index)]}.{rest}"
         state[name] = tensor
     return state
-
-
-def _difference(logits: Tensor, expected: Tensor) -> str:
-    if logits.shape != expected.shape:
-        return f"logits of shape {tuple(logits.shape)} instead of {tuple(expected.shape)}"
-    return f"logits differ by up to {(logits.float() - expected.to(logits.device).float()).abs().max().item():.3g}"

@@ -13,7 +13,7 @@ from .stack import DecoderStack
 from .standins import StandIn, hidden_state_of
 
 
-class _LastBlockReached(Exception):
+class _LastBlockReachedError(Exception):
     """Ends a forward whose only purpose was to learn what the blocks are called with."""
 
 
@@ -79,7 +79,7 @@ class BlockRunner:
             self._entrance = hidden
         self._arguments[index] = (args, kwargs)
         if index == len(self._blocks) - 1:
-            raise _LastBlockReached
+            raise _LastBlockReachedError
         return hidden
 
     def enter(self, ids: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class BlockRunner:
             hidden = runner.enter(ids)
             ```
         """
-        with suppress(_LastBlockReached):
+        with suppress(_LastBlockReachedError):
             logits_of(self._model, ids)
         assert self._entrance is not None  # the stack was found by running it, so its first block is called
         return self._entrance

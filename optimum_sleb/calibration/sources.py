@@ -176,11 +176,12 @@ def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
         raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} without token ids"))
     tensors = [tensor.long().cpu() for tensor in tensors]
     if not has_rows and tensors[0].dim() == 1:
-        return LoadedWindows(TokenWindows.from_stream(tensors[0], config.window_length, config.max_windows), source, False)
+        windows = TokenWindows.from_stream(tensors[0], config.window_length, config.max_windows)
+        return LoadedWindows(windows, source, bos_per_window=False)
     rows = tensors if has_rows else list(tensors[0])
     if any(row.dim() != 1 for row in rows):
         raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} that is not rows of token ids"))
-    return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), source, False)
+    return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), source, bos_per_window=False)
 
 
 def _rows_of_batches(loader: Iterable[Any]) -> Iterator[Tensor]:
@@ -194,8 +195,8 @@ def _rows_of_batches(loader: Iterable[Any]) -> Iterator[Tensor]:
             ids = batch[0]
         else:
             raise CalibrationError(
-                f"The DataLoader gives batches of type {type(batch).__name__} without input_ids; give tensors of token "
-                "ids, or dictionaries that hold input_ids."
+                f"The DataLoader gives batches of type {type(batch).__name__} without input_ids; give tensors of "
+                "token ids, or dictionaries that hold input_ids."
             )
         for number, row in enumerate(ids):
             yield _without_padding(row, None if mask is None else mask[number])

@@ -21,9 +21,9 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
     """
     group = parser.add_argument_group("loading")
     group.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
-    group.add_argument("--gguf-file", help="Name of a GGUF file in the model's folder or repository; it is dequantised.")
+    group.add_argument("--gguf-file", help="A GGUF file in the model's folder or repository; it is dequantised.")
     group.add_argument(
-        "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, bfloat16, ..."
+        "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, ..."
     )
     group.add_argument("--device", help="Device, such as cuda or cpu (default: cuda if there is one).")
     group.add_argument(

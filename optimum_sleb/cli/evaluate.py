@@ -28,7 +28,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             help="Texts to measure perplexity on: wikitext2, c4, or local files (default: wikitext2).",
         )
         parser.add_argument("--text-column", default="text", help="Field with the text of a document in a local file.")
-        parser.add_argument("--window-length", type=int, default=2048, help="Tokens in a window (default: %(default)s).")
+        parser.add_argument("--window-length", type=int, default=2048, help="Tokens in a window (default: 2048).")
         parser.add_argument("--max-windows", type=int, help="Windows used at most (default: all; of c4, 256).")
         parser.add_argument(
             "--published-bos",

@@ -10,8 +10,8 @@ from ..blocks.forward import measuring, vocab_size_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.sources import load_evaluation
 from ..errors import NonFiniteLossError
-from ..units import perplexity_of
 from ..search.reference import full_forward_losses
+from ..units import perplexity_of
 
 
 @dataclass(frozen=True)

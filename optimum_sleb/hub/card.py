@@ -7,7 +7,6 @@ from huggingface_hub import ModelCard, ModelCardData
 from ..provenance import TAGS
 from ..report import PruningReport
 
-
 _TEMPLATE_NAME = "model_card_template.md"
 
 

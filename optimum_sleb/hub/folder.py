@@ -125,4 +125,3 @@ def _swap(fresh: Path, directory: Path) -> None:
         if not is_weight and not (directory / path.name).exists():
             path.rename(directory / path.name)
     shutil.rmtree(old)
-

@@ -1,0 +1,1 @@
+"""Which blocks go, and in which order."""

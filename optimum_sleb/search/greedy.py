@@ -71,14 +71,14 @@ def greedy_search(
 
     Example:
         ```python
-        for step in greedy_search(measure, 30, early_barrier=1, latter_barrier=1, removable=range(30), accept=lambda loss: loss < 1e5):
-            print(step.block, step.loss)
+        search = greedy_search(
+            measure, 30, early_barrier=1, latter_barrier=1, removable=range(30), accept=lambda loss: loss < 1e5
+        )
+        print([step.block for step in search])
         ```
     """
     alive = list(range(num_blocks))
-    while candidates := [
-        block for block in alive[early_barrier : len(alive) - latter_barrier] if block in removable
-    ]:
+    while candidates := [block for block in alive[early_barrier : len(alive) - latter_barrier] if block in removable]:
         window_losses = measure(alive, candidates)
         _check_finite(window_losses, candidates)
         sums = window_losses.double().sum(dim=1).tolist()

@@ -70,10 +70,10 @@ def run_search(
     with precision, tqdm(total=total, desc="SLEB", unit="candidate window", disable=None) as bar:
         dense = ReferenceLosses(model, stack, windows, config.batch_size).model_losses(range(len(stack)))
         if not dense.isfinite().all():
-            window = (~dense.isfinite()).nonzero()[0].item()
+            window = int((~dense.isfinite()).nonzero()[0])
             raise NonFiniteLossError(
-                f"The loss of window {window} is {dense[window].item()} before any block is removed; if the model is in "
-                "float16, load it with dtype='bfloat16' or 'float32'."
+                f"The loss of window {window} is {dense[window].item()} before any block is removed; if the model is "
+                "in float16, load it with dtype='bfloat16' or 'float32'."
             )
         loss_before = dense.double().sum().item()
         perplexity_before = perplexity_of(loss_before, windows.num_tokens)
@@ -85,8 +85,8 @@ def run_search(
             budget = config.max_perplexity_increase
             if budget is not None and not steps and increase(loss) > budget:
                 raise ConfigError(
-                    f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
-                    f"perplexity by {increase(loss):.3g} of its value; allow more."
+                    f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises "
+                    f"the perplexity by {increase(loss):.3g} of its value; allow more."
                 )
             return budget is None or increase(loss) <= budget
 

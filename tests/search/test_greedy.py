@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from optimum_sleb.errors import NonFiniteLossError
+from optimum_sleb.search.greedy import Step, greedy_search
+
+
+class Table:
+    """Losses out of a table: what the model loses without a set of blocks."""
+
+    def __init__(self, loss_of: dict[frozenset[int], float]) -> None:
+        self.loss_of = loss_of
+        self.asked: list[tuple[list[int], list[int]]] = []
+
+    def __call__(self, alive, candidates):
+        self.asked.append((list(alive), list(candidates)))
+        gone = frozenset(range(5)) - frozenset(alive)
+        rows = [self.loss_of.get(gone | {candidate}, 100.0) for candidate in candidates]
+        return torch.tensor(rows)[:, None].repeat(1, 2) / 2  # two windows
+
+
+def run(table, **options) -> list[Step]:
+    defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5), "accept": lambda loss: True}
+    return list(greedy_search(table, 5, **(defaults | options)))
+
+
+def test_every_removal_is_measured_on_the_model_as_it_is_by_then() -> None:
+    # Alone, 1 hurts least and 2 comes next; but without 1, block 3 hurts less than 2.
+    table = Table({frozenset({1}): 1.0, frozenset({2}): 2.0, frozenset({1, 3}): 3.0, frozenset({1, 2}): 4.0})
+    steps = run(table)
+    assert [step.block for step in steps] == [1, 3, 2]
+    assert [step.loss for step in steps][:2] == [1.0, 3.0]
+    assert table.asked == [
+        ([0, 1, 2, 3, 4], [1, 2, 3]),
+        ([0, 2, 3, 4], [2, 3]),
+        ([0, 2, 4], [2]),
+    ]
+
+
+def test_ties_go_to_the_lowest_index() -> None:
+    assert run(Table({}))[0].block == 1
+
+
+def test_barriers_count_in_the_remaining_stack() -> None:
+    table = Table({})
+    run(table, early_barrier=0, latter_barrier=2)
+    assert [candidates for _, candidates in table.asked] == [[0, 1, 2], [1, 2], [2]]
+
+
+def test_only_removable_blocks_are_candidates() -> None:
+    table = Table({})
+    assert [step.block for step in run(table, removable=[2, 4])] == [2]
+
+
+def test_ends_where_the_best_candidate_is_not_accepted() -> None:
+    table = Table({frozenset({2}): 1.0, frozenset({2, 3}): 5.0})
+    assert [step.block for step in run(table, accept=lambda loss: loss < 4)] == [2]
+
+
+def test_a_loss_that_is_not_a_number_names_block_and_window() -> None:
+    def measure(alive, candidates):
+        losses = torch.ones(len(candidates), 4)
+        losses[1, 3] = float("nan")
+        return losses
+
+    with pytest.raises(NonFiniteLossError, match="loss is nan without block 2 in window 3"):
+        run(measure)
