@@ -114,8 +114,8 @@ class SLEBPruner:
 
         Args:
             config: The recipe. Shares and numbers of blocks count in the model as it is now.
-            calibration: Calibration data in memory, instead of the recipe's data set: a list of strings, a
-                `datasets.Dataset`, a `DataLoader` or token ids; see `calibration.sources.load_calibration`.
+            calibration: Calibration data instead of the recipe's data set: a list of strings, a `datasets.Dataset`, a
+                `DataLoader`, token ids, or a file; see `calibration.sources.load_calibration`.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
@@ -137,6 +137,7 @@ class SLEBPruner:
         config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
         loaded = load_calibration(calibration, self.tokenizer, config)
         loaded.windows.check_vocabulary(vocab_size_of(self.model))
+        config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
         candidates = range(config.early_barrier, len(self._stack) - config.latter_barrier)
         check_candidates(self.model, self._stack, candidates)
         result = run_search(self.model, self._stack, loaded.windows, candidates, config)

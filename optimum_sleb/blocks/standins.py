@@ -84,8 +84,8 @@ def hidden_state_of(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def identity(hidden: Tensor, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
-    """What a removed block does: it hands on the hidden state it was given."""
+def _hand_on(hidden: Tensor, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
+    """What a removed block does."""
     return hidden
 
 
@@ -106,7 +106,7 @@ class StandIn(nn.Module):
         self,
         block: nn.Module,
         form: OutputForm,
-        respond: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor] = identity,
+        respond: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor] = _hand_on,
     ) -> None:
         super().__init__()
         self._block = (block,)  # in a tuple, so that nn.Module does not register it as a child

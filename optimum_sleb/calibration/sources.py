@@ -1,7 +1,7 @@
 """From any source of text or tokens to token windows."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     tokenised already keep their rows: each row is one window, whatever its length, without its padding.
 
     Args:
-        data: `None` for the recipe's own `dataset`; else a list of strings, a `datasets.Dataset` (or iterable one)
-            with a text column or with `input_ids`, a `DataLoader` whose batches are or hold `input_ids`, a 2-D tensor
-            or list of rows of token ids, or a 1-D tensor or list of token ids, which is cut into windows.
+        data: `None` for the recipe's own `dataset`; else a data set name or file, a list of strings, a
+            `datasets.Dataset` (or iterable one) with a text column or with `input_ids`, a `DataLoader` whose batches
+            are or hold `input_ids`, a 2-D tensor or list of rows of token ids, or a 1-D tensor or list of token ids,
+            which is cut into windows.
         tokenizer: The model's tokenizer; needed for text.
         config: The recipe: its data set, window length, number of windows and BOS rule.
 
@@ -62,9 +63,10 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
         loaded = load_calibration(["Some text.", "More text."], tokenizer, config)
         ```
     """
-    if data is None:
-        text = _named_or_local_text(config)
-        return _cut(text, config.dataset, tokenizer, config)
+    if isinstance(data, str | Path):
+        config = replace(config, dataset=str(data))
+    if data is None or isinstance(data, str | Path):
+        return _cut(_named_or_local_text(config), config.dataset, tokenizer, config)
     if isinstance(data, DataLoader):
         rows = TokenWindows.from_rows(_rows_of_batches(data), config.max_windows)
         return LoadedWindows(rows, "a DataLoader", bos_per_window=False)

@@ -1,6 +1,6 @@
 """Texts to calibrate and to evaluate on: the published data sets and local files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def read_text_file(path: Path, text_column: str) -> str:
         raise CalibrationError(f"{path} cannot be read as {builder} ({error}).") from error
 
 
-def column_of(rows: Iterable[dict[str, Any]], column: str, place: str) -> Iterable[Any]:
+def column_of(rows: Iterable[dict[str, Any]], column: str, place: str) -> Iterator[Any]:
     """One column of a data set, row by row.
 
     Args:

@@ -30,7 +30,7 @@ def test_losses_equal_the_reference(family: str, alive: list[int], device: str) 
     model = tiny_model(family).to(device)
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(5, 20)))
-    candidates = [block for block in alive if 0 < block]
+    candidates = [block for block in alive if block > 0]
 
     fast = ExactLosses(model, stack, windows, batch_size=2)(alive, candidates)
     slow = ReferenceLosses(model, stack, windows)(alive, candidates)
@@ -84,13 +84,13 @@ def test_the_model_is_left_as_it_was(device: str) -> None:
     blocks = list(model.model.layers)
     stack = find_decoder_stack(model)
 
-    class Interrupted(Exception):
+    class InterruptedError(Exception):
         pass
 
     def interrupt(pairs: int) -> None:
-        raise Interrupted
+        raise InterruptedError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedError):
         ExactLosses(model, stack, TokenWindows(tuple(random_ids(1, 8))), on_progress=interrupt)(range(6), [1, 2])
 
     assert [module.training for module in model.modules()] == flags

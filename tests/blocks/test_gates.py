@@ -1,0 +1,121 @@
+"""What the gates are for: a family nobody foresaw is either right or refused before the search."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError, VerificationError
+from optimum_sleb.blocks.gates import same_logits
+
+from ..families import random_ids, randomise, tiny_model
+
+
+class StrangeConfig(PreTrainedConfig):
+    """Fields that no rule knows: a factor per layer, an index list, and a choice to multiply by depth."""
+
+    model_type = "strange"
+
+    def __init__(self, widths=None, wide_blocks=(), multiply_by_depth=False, shift_by_depth=False, **kwargs):
+        self.vocab_size = 64
+        self.num_hidden_layers = kwargs.pop("num_hidden_layers", 5)
+        self.widths = list(widths) if widths else [8] * self.num_hidden_layers
+        self.wide_blocks = list(wide_blocks)
+        self.multiply_by_depth = multiply_by_depth
+        self.shift_by_depth = shift_by_depth
+        super().__init__(**kwargs)
+
+
+class StrangeBlock(nn.Module):
+    def __init__(self, config: StrangeConfig, index: int):
+        super().__init__()
+        width = config.widths[index] * (2 if index in config.wide_blocks else 1)
+        self.up = nn.Linear(16, width)
+        self.down = nn.Linear(width, 16)
+        if config.multiply_by_depth:
+            self.strength = 1.0 / (index + 1)
+        self.offset = torch.tensor(float(index)) if config.shift_by_depth else None
+
+    def forward(self, hidden):
+        change = self.down(torch.relu(self.up(hidden.cumsum(1) / hidden.shape[1])))
+        if self.offset is not None:
+            change = change + self.offset.to(hidden.device)
+        return hidden + getattr(self, "strength", 1.0) * change
+
+
+class StrangeForCausalLM(PreTrainedModel, GenerationMixin):
+    config_class = StrangeConfig
+
+    def __init__(self, config: StrangeConfig):
+        super().__init__(config)
+        self.embed = nn.Embedding(config.vocab_size, 16)
+        self.blocks = nn.ModuleList(StrangeBlock(config, index) for index in range(config.num_hidden_layers))
+        self.head = nn.Linear(16, config.vocab_size)
+        self.post_init()
+
+    def forward(self, input_ids):
+        hidden = self.embed(input_ids)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return CausalLMOutput(logits=self.head(hidden))
+
+
+RECIPE = SLEBConfig(num_blocks_to_remove=2)
+
+
+def strange(**options) -> StrangeForCausalLM:
+    return randomise(StrangeForCausalLM(StrangeConfig(**options)))
+
+
+def test_an_unknown_family_with_a_list_per_layer_is_right(tmp_path) -> None:
+    pruner = SLEBPruner(strange(widths=[8, 4, 12, 6, 10]))
+    model = pruner.prune(RECIPE, calibration=random_ids(2, 20))
+    kept = pruner.report.blocks_after
+    assert model.config.widths == [[8, 4, 12, 6, 10][block] for block in kept]
+    pruner.save_pretrained(tmp_path / "pruned")
+    again = StrangeForCausalLM.from_pretrained(tmp_path / "pruned")
+    ids = random_ids(1, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, model(ids).logits)
+
+
+def test_an_index_list_that_no_rule_knows_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"without block 1 its config would call for other weights"):
+        SLEBPruner(strange(wide_blocks=[2])).prune(RECIPE, calibration=random_ids(2, 20))
+
+
+def test_a_number_that_depends_on_depth_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"position: 1.strength would be 0.5 instead of 0.333"):
+        SLEBPruner(strange(multiply_by_depth=True)).prune(RECIPE, calibration=random_ids(2, 20))
+
+
+def test_a_hidden_number_that_depends_on_depth_is_refused_by_its_effect() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"without \[1\] a model reloaded from its config would compute"):
+        SLEBPruner(strange(shift_by_depth=True)).prune(RECIPE, calibration=random_ids(2, 20))
+
+
+def test_nothing_was_searched_or_changed_when_refusing() -> None:
+    model = strange(wide_blocks=[2])
+    runs = []
+    model.register_forward_hook(lambda *_: runs.append(1))
+    pruner = SLEBPruner(model)
+    before = len(runs)
+    with pytest.raises(UnsupportedModelError):
+        pruner.prune(RECIPE, calibration=random_ids(50, 20))
+    assert len(runs) - before < 5
+    assert model.config.num_hidden_layers == len(model.blocks) == 5
+
+
+def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pruner = SLEBPruner(tiny_model("gemma3"))
+    monkeypatch.setattr("optimum_sleb.blocks.gates.cut_out", lambda model, stack, kept, template: None)
+    with pytest.raises(VerificationError, match="does not compute what was measured with its blocks skipped"):
+        pruner.remove([2])
+
+
+def test_same_logits() -> None:
+    one = torch.randn(2, 3)
+    assert same_logits(one, one + 1e-8)
+    assert not same_logits(one, one + 1e-3)
+    assert not same_logits(one, one[:1])

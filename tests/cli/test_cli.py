@@ -1,0 +1,157 @@
+"""The commands as a person runs them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optimum.commands import optimum_cli
+from transformers import AutoModelForCausalLM
+
+from optimum_sleb import PruningReport
+
+COMMAND = [str(Path(sys.executable).with_name("optimum-cli"))]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+
+
+@pytest.fixture
+def sleb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a command in this process, which spares the seconds that importing torch takes."""
+
+    def run_here(*arguments: object) -> subprocess.CompletedProcess:
+        argv = ["optimum-cli", "sleb", *map(str, arguments), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", argv)
+        code = 0
+        try:
+            optimum_cli.main()
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(argv, code, captured.out, captured.err)
+
+    return run_here
+
+
+def test_prune_evaluate_remove(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    pruned, shallower, listed = tmp_path / "pruned", tmp_path / "shallower", tmp_path / "listed"
+    data = ["--dataset", text_file, "--window-length", 20]
+
+    done = sleb("prune", "--model", model_folder, "--num-blocks", 2, *data, "--output", pruned)
+    assert done.returncode == 0, done.stderr
+    report = PruningReport.load(pruned)
+    assert done.stdout == f"{report.summary()}\nsaved to {pruned}\n"
+    assert AutoModelForCausalLM.from_pretrained(pruned).config.num_hidden_layers == 4
+
+    done = sleb(
+        *("evaluate", "--model", pruned, "--baseline", model_folder, "--tasks", text_file, "--window-length", 20)
+    )
+    assert done.returncode == 0, done.stderr
+    # On the calibration text the perplexities are those of the search.
+    for perplexity in (report.perplexity_before, report.perplexity_after):
+        assert f"perplexity {perplexity:.2f}" in done.stdout
+
+    done = sleb("remove", "--report", pruned / "sleb_report.json", "--num-blocks", 1, "--output", shallower, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["report"] == json.loads((shallower / "sleb_report.json").read_text())
+    assert PruningReport.load(shallower).removed_blocks == report.removed_blocks[:1]
+
+    done = sleb("remove", "--model", model_folder, "--blocks", *report.removed_blocks, "--output", listed)
+    assert done.returncode == 0, done.stderr
+    assert PruningReport.load(listed).blocks_after == report.blocks_after
+    assert (listed / "model.safetensors").read_bytes() == (pruned / "model.safetensors").read_bytes()
+
+
+def test_json_is_all_that_a_machine_reads(sleb, model_folder: Path, text_file: Path) -> None:
+    done = sleb("evaluate", "--model", model_folder, "--tasks", text_file, "--window-length", 20, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[str(model_folder)][0]["num_windows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sparsity", 2], "sparsity must lie strictly between 0 and 1, got 2.0."),
+        (["--num-blocks", 5], "fewer than the 2 that early_barrier=1 and latter_barrier=1 protect"),
+        (["--num-blocks", 1, "--dataset", "nowhere.txt"], "'nowhere.txt' is neither a known data set"),
+        (["--num-blocks", 1, "--window-length", 1000], "The text has 400 tokens, but one window takes 1000 tokens"),
+        (["--num-blocks", 1], "The data set 'wikitext2' cannot be loaded from the Hub"),
+    ],
+)
+def test_bad_arguments_end_with_one_line_and_code_2(
+    sleb, arguments: list, message: str, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    if "--window-length" in arguments:
+        arguments = [*arguments, "--dataset", text_file]
+    done = sleb("prune", "--model", model_folder, *arguments, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("optimum-cli sleb prune: error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune", "--model", "m", "--output", "o"], "one of the arguments --sparsity --num-blocks"),
+        (["prune", "--model", "m", "--output", "o", "--sparsity", ".2", "--num-blocks", "1"], "not allowed with"),
+        (["remove", "--blocks", "1", "--output", "o"], "Name the model that the blocks are taken from"),
+        (["remove", "--model", "m", "--blocks", "1", "--num-blocks", "1", "--output", "o"], "belongs to --report"),
+        (["remove", "--report", "nowhere", "--output", "o"], "There is no report at 'nowhere'"),
+        (["evaluate", "--model", "nobody/nothing"], "There is no model at 'nobody/nothing'"),
+    ],
+)
+def test_other_bad_arguments(sleb, arguments: list[str], message: str) -> None:
+    done = sleb(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_folder_that_holds_a_model_is_refused_before_the_search(sleb, model_folder: Path) -> None:
+    done = sleb("prune", "--model", "nobody/nothing", "--num-blocks", 1, "--output", model_folder)
+    assert done.returncode == 2
+    assert "already holds a model (model.safetensors)" in done.stderr
+
+
+class TestPlugin:
+    """How `optimum-cli` finds and bears the commands, in processes of their own."""
+
+    def test_a_command_runs(self, model_folder: Path, tmp_path: Path) -> None:
+        output = tmp_path / "out"
+        done = run("sleb", "remove", "--model", model_folder, "--blocks", 2, "--output", output, "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f"saved to {output}\n")
+        assert done.stderr == "", "progress bars belong to terminals"
+
+    def test_help_is_fast_and_lists_the_commands(self) -> None:
+        run("--help")  # warm the byte code
+        started = time.perf_counter()
+        done = run("--help")
+        seconds = time.perf_counter() - started
+        assert "sleb" in done.stdout
+        assert seconds < 1.5, "something heavy is imported when commands are registered"
+        assert {"prune", "remove", "evaluate"} <= set(run("sleb", "--help").stdout.split())
+
+    def test_no_heavy_import_when_registering(self) -> None:
+        heavy = ("torch", "transformers", "datasets")
+        code = f"import sys, optimum_sleb.cli; print([name for name in {heavy} if name in sys.modules])"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+    def test_other_commands_survive_when_ours_fail_to_import(self, tmp_path: Path) -> None:
+        broken = tmp_path / "optimum_sleb"
+        broken.mkdir()
+        (broken / "__init__.py").write_text("raise ImportError('broken on purpose')")
+        done = run("--help", PYTHONPATH=str(tmp_path))
+        assert done.returncode == 0
+        assert "export" in done.stdout
+        assert "optimum-sleb could not register its commands: ImportError('broken on purpose')" in done.stderr

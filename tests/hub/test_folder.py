@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from optimum_sleb import OutputFolderError, VerificationError
+from optimum_sleb.hub.folder import check_output_folder, read_back, write_folder
+
+
+def fill(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("new")
+    (folder / "README.md").write_text("new")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_writes_a_new_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "deep" / "out", fill, overwrite=False)
+    assert names(tmp_path / "deep" / "out") == {"model.safetensors", "README.md"}
+    assert names(tmp_path / "deep") == {"out"}  # no temporary folder is left
+
+
+def test_keeps_what_is_not_part_of_a_model(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "logs").mkdir(parents=True)
+    (out / "logs" / "events").write_text("old")
+    write_folder(out, fill, overwrite=False)
+    assert names(out) == {"model.safetensors", "README.md", "logs"}
+    assert (out / "logs" / "events").read_text() == "old"
+    assert names(tmp_path) == {"out"}
+
+
+def test_stale_weights_go(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "README.md"):
+        (out / name).write_text("old")
+    with pytest.raises(OutputFolderError, match=r"already holds a model .*--overwrite"):
+        write_folder(out, fill, overwrite=False)
+    write_folder(out, fill, overwrite=True)
+    assert names(out) == {"model.safetensors", "README.md"}
+    assert (out / "README.md").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("gate"), OSError("disk full")])
+def test_a_failure_leaves_the_old_folder(error: Exception, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_folder(out, fill, overwrite=False)
+
+    def fail(folder: Path) -> None:
+        (folder / "model.safetensors").write_text("half")
+        raise error
+
+    with pytest.raises(OutputFolderError if isinstance(error, OSError) else RuntimeError, match=str(error)):
+        write_folder(out, fail, overwrite=True)
+    assert (out / "model.safetensors").read_text() == "new"
+    assert names(tmp_path) == {"out"}
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputFolderError, match="out is a file; name a folder"):
+        check_output_folder(tmp_path / "out", overwrite=True)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputFolderError, match="cannot be written .*choose another folder"):
+        write_folder(tmp_path / "file" / "out", fill, overwrite=False)
+
+
+class TestReadBack:
+    def test_passes_what_loads_and_agrees(self, llama: PreTrainedModel, tmp_path: Path) -> None:
+        llama.save_pretrained(tmp_path)
+        read_back(tmp_path, llama)
+
+    def test_notices_missing_weights(self, llama: PreTrainedModel, tmp_path: Path) -> None:
+        del llama.model.layers[5]  # but the config still says six
+        llama.save_pretrained(tmp_path)
+        with pytest.raises(VerificationError, match="does not load: 9 weights are missing"):
+            read_back(tmp_path, llama)
+
+    def test_notices_other_numbers(self, llama: PreTrainedModel, tmp_path: Path) -> None:
+        llama.save_pretrained(tmp_path)
+        with torch.no_grad():
+            llama.model.layers[3].mlp.up_proj.weight.add_(0.1)
+        with pytest.raises(VerificationError, match="gives other logits than the model in memory"):
+            read_back(tmp_path, llama)
+        assert AutoModelForCausalLM.from_pretrained(tmp_path) is not None
