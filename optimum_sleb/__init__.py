@@ -7,7 +7,7 @@ commands, does not wait for torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from .version import __version__
 
 __all__ = [
     "CalibrationError",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from . import __version__
 from .errors import ReportError
 from .plain import parse_dataclass
 from .report import PruningReport
+from .version import __version__
 
 TAGS = ["sleb", "pruned", "depth-pruning"]
 

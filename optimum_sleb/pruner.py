@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import __version__
 from .blocks.forward import vocab_size_of
 from .blocks.gates import check_candidates, check_causal_lm, take_out
 from .blocks.stack import find_decoder_stack
@@ -22,6 +21,7 @@ from .loading import check_model, load_model, load_report, load_tokenizer
 from .provenance import check_same_model, mark_as_pruned, provenance_of, rename, versions
 from .report import CalibrationRecord, PruningReport, StepRecord
 from .search.run import run_search
+from .version import __version__
 
 
 class SLEBPruner:

@@ -22,7 +22,8 @@ def public_callables():
             elif inspect.isclass(member):
                 for method_name, method in vars(member).items():
                     method = getattr(method, "__func__", method)
-                    if not method_name.startswith("_") and inspect.isfunction(method) and method_name != "forward":
+                    is_method = inspect.isfunction(method) and method.__name__ == method_name
+                    if is_method and not method_name.startswith("_") and method_name != "forward":
                         yield pytest.param(method, id=f"{module.__name__}.{name}.{method_name}")
 
 

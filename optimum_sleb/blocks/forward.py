@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..losses import window_losses
+
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """The logits of a batch of whole windows, without a cache.
@@ -28,6 +30,25 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     parameters = inspect.signature(model.forward).parameters
     takes_use_cache = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {})).logits
+
+
+def losses_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The loss of each window of a batch, by one ordinary forward of the model.
+
+    Args:
+        model: The model.
+        ids: Token ids, of shape (batch, length).
+
+    Returns:
+        Losses in nats, as `window_losses` defines them, of shape (batch,), on the model's device.
+
+    Example:
+        ```python
+        perplexity = (losses_of(model, ids).sum() / ids.numel()).exp()
+        ```
+    """
+    logits = logits_of(model, ids)
+    return window_losses(lambda start, stop: logits[:, start:stop], ids.to(logits.device), vocab_size_of(model))
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import measuring, vocab_size_of
+from ..blocks.forward import losses_of, measuring, vocab_size_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.sources import load_evaluation
 from ..errors import NonFiniteLossError
-from ..search.reference import full_forward_losses
 from ..units import perplexity_of
 
 
@@ -89,7 +88,7 @@ def perplexity(
     total = 0.0
     with measuring(model), precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
         for rows, ids in windows.batches(batch_size):
-            losses = full_forward_losses(model, ids)
+            losses = losses_of(model, ids)
             if not losses.isfinite().all():
                 raise NonFiniteLossError(
                     f"The loss of a window between {rows.start} and {rows.stop - 1} of {dataset} is NaN or infinite; "

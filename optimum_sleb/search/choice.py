@@ -10,6 +10,7 @@ from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from .exact import ExactLosses
+from .measurement import Measurement
 from .reference import ReferenceLosses
 
 
@@ -23,7 +24,7 @@ class SearchMethod:
         reason: Why this one.
     """
 
-    measure: ExactLosses | ReferenceLosses
+    measure: Measurement
     name: str
     reason: str
 

@@ -5,28 +5,19 @@ from there the rest of the stack, without that block, gives the candidate's loss
 candidates takes (n - 2) + (n - 2)(n - 1) / 2 block passes per batch, against (n - 2)(n - 1) for the published loop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..blocks.forward import vocab_size_of
 from ..blocks.runner import BlockRunner
-from ..blocks.stack import DecoderStack
-from ..calibration.windows import TokenWindows
 from ..losses import window_losses
+from .measurement import Measurement
 
 
-class ExactLosses:
-    """Losses of the candidates, with the work before each candidate shared.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        batch_size: Windows in one forward pass.
-        on_progress: Called with the number of (candidate, window) pairs that were just measured.
+class ExactLosses(Measurement):
+    """Losses of the candidates, with the work before each candidate shared; see `Measurement`.
 
     Example:
         ```python
@@ -35,35 +26,20 @@ class ExactLosses:
         ```
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        stack: DecoderStack,
-        windows: TokenWindows,
-        batch_size: int = 1,
-        on_progress: Callable[[int], object] = lambda pairs: None,
-    ) -> None:
-        self._model = model
-        self._stack = stack
-        self._windows = windows
-        self._batch_size = batch_size
-        self._on_progress = on_progress
-        self.block_passes = 0
-
     def __call__(self, alive: Sequence[int], candidates: Sequence[int]) -> Tensor:
-        """Measure every candidate's removal; see `CandidateLosses`."""
+        """Measure every candidate's removal; see `Measurement`."""
         # Kept on the device until the step ends, so that the host never waits for it in between.
-        losses = torch.empty(len(candidates), len(self._windows), device=self._model.device)
+        losses = torch.empty(len(candidates), len(self.windows), device=self.model.device)
         row_of = {block: row for row, block in enumerate(candidates)}
-        with BlockRunner(self._model, self._stack) as runner:
-            for columns, ids in self._windows.batches(self._batch_size):
-                ids = ids.to(self._model.device)
+        with BlockRunner(self.model, self.stack) as runner:
+            for columns, ids in self.windows.batches(self.batch_size):
+                ids = ids.to(self.model.device)
                 hidden = runner.enter(ids)
                 for position, block in enumerate(alive):
                     if block in row_of:
                         tail = runner.run(hidden, alive[position + 1 :])
                         losses[row_of[block], columns] = self._losses(runner, tail, ids)
-                        self._on_progress(len(ids))
+                        self.on_progress(len(ids))
                     if block == candidates[-1]:
                         break
                     hidden = runner.run(hidden, [block])
@@ -74,4 +50,4 @@ class ExactLosses:
         def logits_between(start: int, stop: int) -> Tensor:
             return runner.logits(hidden[:, start:stop], ids[:, start:stop])
 
-        return window_losses(logits_between, ids, vocab_size_of(self._model))
+        return window_losses(logits_between, ids, vocab_size_of(self.model))

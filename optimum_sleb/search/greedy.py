@@ -2,27 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
 from ..errors import NonFiniteLossError
 
-
-class CandidateLosses(Protocol):
-    """Measures what a step of the search asks for. This is the one interface behind which all speed lives."""
-
-    def __call__(self, alive: Sequence[int], candidates: Sequence[int]) -> Tensor:
-        """Measure every candidate's removal.
-
-        Args:
-            alive: Indices of the blocks that are still there, ascending.
-            candidates: Those of them whose removal is tried, ascending.
-
-        Returns:
-            The loss of each window without each candidate, of shape (candidates, windows), on the CPU.
-        """
-        ...
+# Gives, for the blocks that are alive and the candidates among them, the loss of each window without each candidate,
+# of shape (candidates, windows): see `Measurement`.
+MeasureCandidates = Callable[[Sequence[int], Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,7 @@ class Step:
 
 
 def greedy_search(
-    measure: CandidateLosses,
+    measure: MeasureCandidates,
     num_blocks: int,
     *,
     early_barrier: int,

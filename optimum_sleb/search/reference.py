@@ -1,26 +1,16 @@
 """The published procedure: for every candidate, run the whole model without it. Slow, obvious, and the yardstick."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from ..blocks.forward import logits_of, measuring, vocab_size_of
-from ..blocks.stack import DecoderStack
-from ..calibration.windows import TokenWindows
-from ..losses import window_losses
+from ..blocks.forward import losses_of, measuring
+from .measurement import Measurement
 
 
-class ReferenceLosses:
-    """Losses of the candidates, each by one full forward per batch of windows.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        batch_size: Windows in one forward pass.
-        on_progress: Called with the number of (candidate, window) pairs that were just measured.
+class ReferenceLosses(Measurement):
+    """Losses of the candidates, each by one full forward per batch of windows; see `Measurement`.
 
     Example:
         ```python
@@ -29,23 +19,8 @@ class ReferenceLosses:
         ```
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        stack: DecoderStack,
-        windows: TokenWindows,
-        batch_size: int = 1,
-        on_progress: Callable[[int], object] = lambda pairs: None,
-    ) -> None:
-        self._model = model
-        self._stack = stack
-        self._windows = windows
-        self._batch_size = batch_size
-        self._on_progress = on_progress
-        self.block_passes = 0
-
     def __call__(self, alive: Sequence[int], candidates: Sequence[int]) -> Tensor:
-        """Measure every candidate's removal; see `CandidateLosses`."""
+        """Measure every candidate's removal; see `Measurement`."""
         return torch.stack(
             [self.model_losses([block for block in alive if block != candidate]) for candidate in candidates]
         )
@@ -64,30 +39,11 @@ class ReferenceLosses:
             dense = measure.model_losses(range(30)).sum()
             ```
         """
-        losses = torch.empty(len(self._windows))
-        removed = set(range(len(self._stack))) - set(alive)
-        with measuring(self._model), self._stack.without(removed):
-            for rows, ids in self._windows.batches(self._batch_size):
-                losses[rows] = full_forward_losses(self._model, ids)
+        losses = torch.empty(len(self.windows))
+        removed = set(range(len(self.stack))) - set(alive)
+        with measuring(self.model), self.stack.without(removed):
+            for rows, ids in self.windows.batches(self.batch_size):
+                losses[rows] = losses_of(self.model, ids)
                 self.block_passes += len(alive)
-                self._on_progress(len(ids))
+                self.on_progress(len(ids))
         return losses
-
-
-def full_forward_losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The loss of each window of a batch, by one ordinary forward of the model.
-
-    Args:
-        model: The model.
-        ids: Token ids, of shape (batch, length).
-
-    Returns:
-        Losses in nats, as `losses.window_losses` defines them, of shape (batch,), on the model's device.
-
-    Example:
-        ```python
-        perplexity = (full_forward_losses(model, ids).sum() / ids.numel()).exp()
-        ```
-    """
-    logits = logits_of(model, ids)
-    return window_losses(lambda start, stop: logits[:, start:stop], ids.to(logits.device), vocab_size_of(model))
