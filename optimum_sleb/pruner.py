@@ -10,11 +10,11 @@ from typing import Any, Self
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .blocks.forward import vocab_size_of
-from .blocks.gates import check_candidates, check_causal_lm, take_out
+from .blocks.gates import check_causal_lm, refusal, removable_blocks, take_out
 from .blocks.stack import find_decoder_stack
 from .calibration.sources import LoadedWindows, load_calibration
 from .config import SLEBConfig
-from .errors import ConfigError, ReportError
+from .errors import ConfigError, ReportError, UnsupportedModelError
 from .hub.card import render_card
 from .hub.folder import read_back, write_folder
 from .loading import check_model, load_model, load_report, load_tokenizer
@@ -138,21 +138,27 @@ class SLEBPruner:
         loaded = load_calibration(calibration, self.tokenizer, config)
         loaded.windows.check_vocabulary(vocab_size_of(self.model))
         config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
-        candidates = range(config.early_barrier, len(self._stack) - config.latter_barrier)
-        check_candidates(self.model, self._stack, candidates)
+        wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
+        candidates, barred = removable_blocks(self.model, self._stack, wanted)
         result = run_search(self.model, self._stack, loaded.windows, candidates, config)
         names = self.blocks
         steps = tuple(
             StepRecord(
                 block=names[step.block],
                 candidate_losses={names[block]: loss for block, loss in step.losses.items()},
+                barred_blocks={names[block]: reason for block, reason in step.barred.items()},
                 seconds=seconds,
             )
             for step, seconds in zip(result.steps, result.seconds, strict=True)
         )
         self._recipe = config
         self._report = self._take_out(
-            steps, started, recipe=config, calibration=_calibration_record(loaded), search=result.record
+            steps,
+            started,
+            recipe=config,
+            calibration=_calibration_record(loaded),
+            search=result.record,
+            barred_blocks={names[block]: reason for block, reason in barred.items()},
         )
         return self.model
 
@@ -266,7 +272,11 @@ class SLEBPruner:
                 )
         if not 0 < len(blocks) < len(self.blocks):
             raise ConfigError(f"Between 1 and {len(self.blocks) - 1} blocks can be removed; got {len(blocks)}.")
-        check_candidates(self.model, self._stack, sorted(map(self.blocks.index, blocks)))
+        reason = refusal(self.model, self._stack, {self.blocks.index(block) for block in blocks})
+        if reason is not None:
+            raise UnsupportedModelError(
+                f"Blocks {list(blocks)} of {type(self.model).__name__} cannot be removed: {reason}."
+            )
 
     def _take_out(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """Take out the blocks of the steps and write the report."""

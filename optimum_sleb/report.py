@@ -64,11 +64,14 @@ class StepRecord:
         candidate_losses: Calibration loss in nats, summed over windows, without each of the candidates; empty where
             the block was removed by order, without a search.
         seconds: Duration of the step; `None` without a search.
+        barred_blocks: Candidates with a lower loss that could not be removed together with the blocks removed before,
+            and why.
     """
 
     block: int
     candidate_losses: dict[int, float] = field(default_factory=dict)
     seconds: float | None = None
+    barred_blocks: dict[int, str] = field(default_factory=dict)
 
     @property
     def loss(self) -> float | None:
@@ -94,6 +97,7 @@ class PruningReport:
         recipe: The recipe; `None` where blocks were removed by order.
         calibration: The text on which the search measured, if there was a search.
         search: How it measured.
+        barred_blocks: Blocks between the barriers that this architecture does not let go, and why.
         previous: The report of the run before, if the model had been pruned already.
 
     Example:
@@ -117,6 +121,7 @@ class PruningReport:
     recipe: SLEBConfig | None = None
     calibration: CalibrationRecord | None = None
     search: SearchRecord | None = None
+    barred_blocks: dict[int, str] = field(default_factory=dict)
     previous: "PruningReport | None" = None
 
     @property
@@ -198,8 +203,15 @@ class PruningReport:
             perplexities = (f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}")
             rows.append(("calibration perplexity", *perplexities))
         lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
-        removed = " ".join(str(step.block) for step in self.steps) or "none"
-        return "\n".join([*lines, f"removed, in order: {removed}"])
+        lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
+        if self.search is not None and self.barred_blocks:
+            possible = len(self.steps[0].candidate_losses) if self.steps else 0
+            block, reason = next(iter(self.barred_blocks.items()))
+            lines.append(
+                f"{possible} of {len(self.blocks_before)} blocks could be removed; "
+                f"not, for example, block {block}: {reason}"
+            )
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values.

@@ -1,24 +1,23 @@
 """The gates: a shortened model must be exactly the dense model with blocks skipped, or it is refused.
 
-Before a search, every candidate's removal is tried on the config alone: the shortened model is built without weights
-and compared with what would be left (names, shapes, plain attributes). A few removals are also run: the shortened
-model, sharing the dense model's weights, must give the logits of the dense model with the blocks skipped. So what
-depends on a block's depth, or on a config field that no one told how to edit, is found before an hour is spent on it.
+A removal is tried before it is made: the shortened model is built anew from its edited config and compared with what
+would be left of the dense one (names, shapes, plain attributes); then it runs on the dense model's weights and must give
+the logits of the dense model with the blocks skipped. So what depends on a block's depth, or on a config field that no
+rule knows, is found before an hour is spent on it.
 """
 
-import copy
 from collections.abc import Collection, Sequence
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
+from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError, VerificationError
 from .forward import logits_of, measuring, vocab_size_of
+from .rules import RULES
+from .shortening import text_config_of
 from .stack import DecoderStack, probe_ids
-from .surgery import cut_out, differing_attributes, shorten_config
+from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
 
 
 def check_causal_lm(model: PreTrainedModel) -> None:
@@ -59,57 +58,76 @@ def check_causal_lm(model: PreTrainedModel) -> None:
         )
 
 
-def build_shortened(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
-    """Build the shortened model anew from its edited config, without weights.
-
-    Args:
-        model: The model with all its blocks.
-        kept: Indices of the blocks that stay, ascending.
-
-    Returns:
-        A model whose parameters are on the meta device and whose buffers are real.
-
-    Raises:
-        UnsupportedModelError: If the edited config is not accepted.
-
-    Example:
-        ```python
-        template = build_shortened(model, kept=[0, 1, 3])
-        ```
-    """
-    with init_empty_weights(include_buffers=False):
-        return _from_config(model, _shortened_config(model, kept))
-
-
-def check_candidates(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
-    """Make sure that the candidates of a search can be removed, before it starts.
+def refusal(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int], *, run: bool = True) -> str | None:
+    """Why a set of blocks cannot be removed together, if it cannot.
 
     Args:
         model: The model with all its blocks.
         stack: Its decoder blocks.
-        candidates: Indices of the blocks that the search may remove, ascending.
+        removed: Indices of the blocks that would go.
+        run: Also run the shortened model; without, only its build is compared, which is several times faster.
 
-    Raises:
-        UnsupportedModelError: If removing one of them would not give the model that the search measures.
+    Returns:
+        The reason as the end of a sentence, or `None` where they can be removed.
 
     Example:
         ```python
-        check_candidates(model, stack, range(1, len(stack) - 1))
+        refusal(model, stack, {3})  # None
         ```
     """
-    if not _matches_when_skipped(model, stack, set()):
+    silent = sorted(set(removed) - set(stack.forms))
+    if silent:
+        return f"plain text does not run block {silent[0]}, so its removal cannot be measured"
+    kept = [index for index in range(len(stack)) if index not in removed]
+    try:
+        template = build_shortened(model, kept, real_buffers=run)
+    except UnsupportedModelError as error:
+        return str(error)
+    state = kept_state(model, stack, kept, template)
+    reason = _difference_in_build(model, stack, kept, template, state)
+    return _difference_in_logits(model, stack, set(removed), template, state) if run and reason is None else reason
+
+
+def removable_blocks(
+    model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]
+) -> tuple[list[int], dict[int, str]]:
+    """Which of the candidates of a search can be removed, each on its own.
+
+    Args:
+        model: The model with all its blocks.
+        stack: Its decoder blocks.
+        candidates: Indices of the blocks that the search would like to try, ascending.
+
+    Returns:
+        The candidates that can be removed, and for each of the others why not.
+
+    Raises:
+        UnsupportedModelError: If the model itself does not survive saving, or no candidate can be removed.
+
+    Example:
+        ```python
+        candidates, barred = removable_blocks(model, stack, range(1, len(stack) - 1))
+        ```
+    """
+    name = type(model).__name__
+    if refusal(model, stack, ()) is not None:
         raise UnsupportedModelError(
-            f"This {type(model).__name__} does not compute what it would after being saved and loaded again: it was "
-            "changed in memory (hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
+            f"This {name} does not compute what it would after being saved and loaded again: it was changed in memory "
+            "(hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
         )
-    for candidate in candidates:
-        _check_structure(model, stack, [index for index in range(len(stack)) if index != candidate])
-    for removed in ({candidates[0]}, {candidates[-1]}, set(candidates[::3])):
-        if not _matches_when_skipped(model, stack, removed):
-            raise UnsupportedModelError(
-                f"Blocks of {type(model).__name__} cannot be removed: without {sorted(removed)} a model reloaded from "
-                "its config would compute something else, because what its blocks compute depends on their position."
-            )
+    reasons = {block: refusal(model, stack, {block}, run=False) for block in candidates}
+    sound = [block for block in candidates if reasons[block] is None]
+    # A few are run. If one of them computes something else, none is trusted without being run.
+    samples = {
+        block: refusal(model, stack, {block}) for block in {*sound[:1], *sound[len(sound) // 2 :][:1], *sound[-1:]}
+    }
+    if any(samples.values()):
+        reasons |= {block: refusal(model, stack, {block}) for block in sound}
+    barred = {block: reason for block, reason in reasons.items() if reason is not None}
+    if len(barred) == len(candidates):
+        first = min(barred)
+        raise UnsupportedModelError(f"Blocks of {name} cannot be removed: without block {first}, {barred[first]}.")
+    return [block for block in candidates if block not in barred], barred
 
 
 def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
@@ -163,70 +181,95 @@ def same_logits(logits: Tensor, expected: Tensor) -> bool:
     return True
 
 
-def _check_structure(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> None:
-    with torch.device("meta"):
-        fresh = _from_config(model, _shortened_config(model, kept))
-    removed = sorted(set(range(len(stack))) - set(kept))
-    refusal = f"Blocks of {type(model).__name__} cannot be removed: without block {', '.join(map(str, removed))} "
-    ours = {name: tensor.shape for name, tensor in _kept_state(model, stack, kept).items()}
-    theirs = {name: tensor.shape for name, tensor in fresh.state_dict().items()}
+def cache_trouble(model: PreTrainedModel) -> str | None:
+    """Whether generation with a cache goes wrong: it must give the logits of generation without one.
+
+    Args:
+        model: The model. It generates three tokens, which are prescribed, twice.
+
+    Returns:
+        What is wrong, as the end of a sentence, or `None`.
+
+    Example:
+        ```python
+        cache_trouble(model)  # None
+        ```
+    """
+    if not model.can_generate():
+        return None
+    ids = probe_ids(model)
+    prompt, rest = ids[:, :-3], ids[0, -3:].tolist()
+    logits = []
+    try:
+        with measuring(model):
+            for use_cache in (True, False):
+                output = model.generate(
+                    prompt,
+                    max_new_tokens=len(rest),
+                    do_sample=False,
+                    use_cache=use_cache,
+                    output_logits=True,
+                    return_dict_in_generate=True,
+                    prefix_allowed_tokens_fn=lambda _, tokens: [rest[len(tokens) - prompt.shape[1]]],
+                )
+                logits.append(torch.stack(output.logits))
+    except Exception as error:  # a family's own code, on a layout that it does not allow
+        return f"generation with a cache fails ({' '.join(str(error).split())})"
+    return None if same_logits(*logits) else "generation with a cache gives other logits than without"
+
+
+def _difference_in_build(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    kept: Sequence[int],
+    template: PreTrainedModel,
+    state: dict[str, Tensor],
+) -> str | None:
+    ours = {name: tensor.shape for name, tensor in state.items()}
+    theirs = {name: tensor.shape for name, tensor in template.state_dict().items()}
     if ours != theirs:
         odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        raise UnsupportedModelError(
-            f"{refusal}its config would call for other weights ({len(odd)} differ, the first is {odd[0]}), because a "
-            "config field speaks of blocks by their position."
+        return (
+            f"its config would call for other weights ({len(odd)} differ, the first is {odd[0]}), because a config "
+            f"field speaks of blocks by their position{_fields(model)}"
         )
-    # The dense model's blocks, in the order in which they would remain.
-    left = torch.nn.ModuleList([stack.blocks[index] for index in kept])
-    for name, mine, other in differing_attributes(left, fresh.get_submodule(stack.path)):
-        if type(other) is not int:
-            raise UnsupportedModelError(
-                f"{refusal}the remaining blocks would change, because they depend on their position: {name} would be "
-                f"{other!r} instead of {mine!r}."
+    names = module_names(model, stack.path, kept)
+    for path, attribute, mine, other in differing_attributes(model, template, names):
+        if path.startswith(f"{stack.path}.") and type(other) not in (int, list, tuple, set, dict):
+            return (
+                f"the remaining blocks would change, because they depend on their position: {path}.{attribute} would "
+                f"be {other!r} instead of {mine!r}"
             )
+    return None
 
 
-def _matches_when_skipped(model: PreTrainedModel, stack: DecoderStack, removed: set[int]) -> bool:
-    """Whether the model rebuilt from its shortened config computes what the model does with the blocks skipped."""
-    kept = [index for index in range(len(stack)) if index not in removed]
-    fresh = build_shortened(model, kept)
-    fresh.load_state_dict(_kept_state(model, stack, kept), assign=True)
-    for module in fresh.modules():
+def _difference_in_logits(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    removed: set[int],
+    template: PreTrainedModel,
+    state: dict[str, Tensor],
+) -> str | None:
+    """Run the rebuilt model, on the dense model's weights, and the dense model with the blocks skipped."""
+    template.load_state_dict(state, assign=True)
+    for module in template.modules():
         for name, buffer in module._buffers.items():
             module._buffers[name] = buffer if buffer is None else buffer.to(model.device)
     ids = probe_ids(model)
-    with measuring(model), stack.without(removed):
-        expected = logits_of(model, ids)
-    with measuring(fresh):
-        return same_logits(logits_of(fresh, ids), expected)
-
-
-def _shortened_config(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedConfig:
-    config = copy.deepcopy(model.config)
     try:
-        shorten_config(config, kept)
-        config.validate()
-    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        raise UnsupportedModelError(
-            f"Blocks of {type(model).__name__} cannot be removed: its config does not allow it ({error})."
-        ) from error
-    return config
+        with measuring(model), stack.without(removed):
+            expected = logits_of(model, ids)
+        with measuring(template):
+            logits = logits_of(template, ids)
+    except Exception as error:  # a family's own code, on a layout that it does not allow
+        return f"the remaining blocks do not run ({' '.join(str(error).split())})"
+    if not same_logits(logits, expected):
+        return "a model reloaded from its config would compute something else, because blocks depend on their position"
+    trouble = cache_trouble(template)
+    return None if trouble is None or cache_trouble(model) is not None else trouble
 
 
-def _from_config(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    with no_init_weights():
-        return type(model)._from_config(config, dtype=model.dtype)
-
-
-def _kept_state(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> dict[str, Tensor]:
-    """The model's tensors without those of the removed blocks, under the names they would have. Nothing is copied."""
-    state = {}
-    new_index = {old: new for new, old in enumerate(kept)}
-    for name, tensor in model.state_dict().items():
-        if name.startswith(f"{stack.path}."):
-            index, _, rest = name.removeprefix(f"{stack.path}.").partition(".")
-            if int(index) not in new_index:
-                continue
-            name = f"{stack.path}.{new_index[int(index)]}.{rest}"
-        state[name] = tensor
-    return state
+def _fields(model: PreTrainedModel) -> str:
+    """The fields of this config that are known to speak of positions, for the reader's next question."""
+    known = [name for name in RULES if vars(text_config_of(model.config)).get(name) is not None]
+    return f" (it has {', '.join(known)})" if known else ""

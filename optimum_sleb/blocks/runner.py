@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -10,11 +11,24 @@ from transformers import PreTrainedModel
 
 from .forward import logits_of, measuring
 from .stack import DecoderStack
-from .standins import StandIn, hidden_state_of
+from .standins import Place, StandIn, hidden_state_of
 
 
 class _LastBlockReachedError(Exception):
     """Ends a forward whose only purpose was to learn what the blocks are called with."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What flows from block to block.
+
+    Attributes:
+        hidden: The hidden state, of shape (batch, length, width).
+        carried: What blocks hand to the next beside it (in a few architectures only), by where it is received.
+    """
+
+    hidden: Tensor
+    carried: dict[Place, Any] = field(default_factory=dict)
 
 
 class BlockRunner:
@@ -35,9 +49,9 @@ class BlockRunner:
     Example:
         ```python
         with BlockRunner(model, stack) as runner:
-            hidden = runner.enter(ids)                    # (batch, length, width)
-            hidden = runner.run(hidden, [0, 1, 2, 5])     # blocks 3 and 4 left out
-            logits = runner.logits(hidden, ids)           # (batch, length, vocabulary)
+            stream = runner.enter(ids)                    # the entrance of the first block
+            stream = runner.run(stream, [0, 1, 2, 5])     # blocks 3 and 4 left out
+            logits = runner.logits(stream.hidden, ids)    # (batch, length, vocabulary)
         ```
     """
 
@@ -64,9 +78,8 @@ class BlockRunner:
     @contextmanager
     def _stand_ins_in_place(self) -> Iterator[None]:
         try:
-            for index, block in enumerate(self._blocks):
-                respond = partial(self._respond, index)
-                self._stack.blocks[index] = StandIn(block, self._stack.forms[index], respond)
+            for index, form in self._stack.forms.items():
+                self._stack.blocks[index] = StandIn(self._blocks[index], form, partial(self._respond, index))
             yield
         finally:
             for index, block in enumerate(self._blocks):
@@ -75,52 +88,61 @@ class BlockRunner:
     def _respond(self, index: int, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         if self._handed_out is not None:
             return self._handed_out
-        if index == 0:
+        if not self._arguments:
             self._entrance = hidden
         self._arguments[index] = (args, kwargs)
-        if index == len(self._blocks) - 1:
+        if len(self._arguments) == len(self._stack.forms):
             raise _LastBlockReachedError
         return hidden
 
-    def enter(self, ids: Tensor) -> Tensor:
+    def enter(self, ids: Tensor) -> Stream:
         """Start on a new batch of windows.
 
         Args:
             ids: Token ids, of shape (batch, length).
 
         Returns:
-            The residual stream at the entrance of the first block, of shape (batch, length, width).
+            The stream at the entrance of the first block.
 
         Example:
             ```python
-            hidden = runner.enter(ids)
+            stream = runner.enter(ids)
             ```
         """
+        self._arguments.clear()
         with suppress(_LastBlockReachedError):
             logits_of(self._model, ids)
         assert self._entrance is not None  # the stack was found by running it, so its first block is called
-        return self._entrance
+        return Stream(self._entrance)
 
-    def run(self, hidden: Tensor, blocks: Iterable[int]) -> Tensor:
-        """Run blocks on a hidden state of the batch that was entered last.
+    def run(self, stream: Stream, blocks: Iterable[int]) -> Stream:
+        """Run blocks on a stream of the batch that was entered last.
 
         Args:
-            hidden: Hidden state, of shape (batch, length, width).
-            blocks: Indices of the blocks, in the order in which they run.
+            stream: The stream; it stays as it is.
+            blocks: Indices of the blocks, in the order in which they run. Blocks that plain text does not run are
+                passed over.
 
         Returns:
-            The hidden state after the last of them, of the same shape.
+            The stream after the last of them.
 
         Example:
             ```python
-            hidden = runner.run(hidden, range(4, 30))
+            stream = runner.run(stream, range(4, 30))
             ```
         """
         for index in blocks:
+            if index not in self._arguments:
+                continue
             args, kwargs = self._arguments[index]
-            hidden = hidden_state_of(self._blocks[index](hidden, *args, **kwargs))
+            if stream.carried:
+                args = tuple(stream.carried.get(place, value) for place, value in enumerate(args))
+                kwargs = {name: stream.carried.get(name, value) for name, value in kwargs.items()}
+            output = self._blocks[index](stream.hidden, *args, **kwargs)
+            carried = {place: output[slot] for slot, place in self._stack.forms[index].carried}
+            stream = Stream(hidden_state_of(output), carried)
             self.block_passes += 1
-        return hidden
+        return stream
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """The logits that the model makes of a final hidden state.

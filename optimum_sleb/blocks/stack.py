@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError
 from .forward import logits_of, measuring, vocab_size_of
-from .standins import OutputForm, StandIn
+from .shortening import num_blocks_of
+from .standins import OutputForm, Place, StandIn, arguments_of, split_call
 
 PROBE_LENGTH = 16
 
@@ -22,12 +24,13 @@ class DecoderStack:
     Attributes:
         path: Name of the module list inside the model, such as `"model.layers"`.
         blocks: The module list itself; its length is the number of blocks.
-        forms: What each block's forward returns.
+        forms: What the forward of each block returns, by index. Blocks that plain text does not run (cross-attention
+            to an image) are missing.
     """
 
     path: str
     blocks: nn.ModuleList
-    forms: tuple[OutputForm, ...]
+    forms: dict[int, OutputForm]
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -51,7 +54,8 @@ class DecoderStack:
         originals = {index: self.blocks[index] for index in removed}
         try:
             for index, block in originals.items():
-                self.blocks[index] = StandIn(block, self.forms[index])
+                if index in self.forms:  # else plain text does not run it anyway
+                    self.blocks[index] = StandIn(block, self.forms[index])
             yield
         finally:
             for index, block in originals.items():
@@ -62,7 +66,7 @@ def find_decoder_stack(model: PreTrainedModel) -> DecoderStack:
     """Find the decoder blocks of any causal language model of transformers.
 
     No table of families is needed: it is the outermost `nn.ModuleList` with as many entries as the text config has
-    layers, whose entries are themselves made of modules.
+    blocks, whose entries are themselves made of modules, and which runs on plain text (a vision tower does not).
 
     Args:
         model: The model. It runs once on a few tokens, to see what its blocks return.
@@ -79,26 +83,32 @@ def find_decoder_stack(model: PreTrainedModel) -> DecoderStack:
         print(stack.path, len(stack))  # model.layers 30
         ```
     """
-    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    count = num_blocks_of(model.config)
+    name = type(model).__name__
     lists = {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count and all(_has_children(entry) for entry in module)
+        if isinstance(module, nn.ModuleList) and len(module) == count and all(map(_has_children, module))
     }
-    outermost = [path for path in lists if not any(path.startswith(f"{other}.") for other in lists)]
-    name = type(model).__name__
+    outermost = {path: lists[path] for path in lists if not any(path.startswith(f"{other}.") for other in lists)}
     if not outermost:
         raise UnsupportedModelError(
             f"{name} has no list of {count} decoder blocks (the number its config gives), so there is nothing that "
             "SLEB could remove; only models with one stack of decoder blocks are supported."
         )
-    if len(outermost) > 1:
+    forms = _observe_forms(model, outermost)
+    running = [path for path in outermost if forms[path]]
+    if not running:
         raise UnsupportedModelError(
-            f"{name} spreads its {count} layers over {len(outermost)} lists ({', '.join(outermost)}), and a block "
+            f"{name} does not run the blocks of {', '.join(outermost)} on plain text, so their removal cannot be "
+            "measured with calibration text."
+        )
+    if len(running) > 1:
+        raise UnsupportedModelError(
+            f"{name} spreads its {count} layers over {len(running)} lists ({', '.join(running)}), and a block "
             "cannot be taken out of several at once; only models with one stack of decoder blocks are supported."
         )
-    blocks = lists[outermost[0]]
-    return DecoderStack(outermost[0], blocks, _observe_forms(model, blocks))
+    return DecoderStack(running[0], outermost[running[0]], forms[running[0]])
 
 
 def probe_ids(model: PreTrainedModel) -> Tensor:
@@ -124,14 +134,20 @@ def _has_children(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def _observe_forms(model: PreTrainedModel, blocks: nn.ModuleList) -> tuple[OutputForm, ...]:
-    forms: dict[int, OutputForm] = {}
+def _observe_forms(model: PreTrainedModel, lists: dict[str, nn.ModuleList]) -> dict[str, dict[int, OutputForm]]:
+    """Run the model once, and see what the blocks of each list are called with and return."""
+    calls: dict[tuple[str, int], tuple[dict[Place, Any], object]] = {}
 
-    def remember(index: int, output: object) -> None:
-        forms[index] = OutputForm.of(output)
+    def remember(place: tuple[str, int], args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+        _, rest, kwargs = split_call(args, kwargs)
+        calls[place] = (arguments_of(rest, kwargs), output)
 
     hooks = [
-        block.register_forward_hook(lambda _module, _args, output, index=index: remember(index, output))
+        block.register_forward_hook(
+            lambda _module, args, kwargs, output, place=(path, index): remember(place, args, kwargs, output),
+            with_kwargs=True,
+        )
+        for path, blocks in lists.items()
         for index, block in enumerate(blocks)
     ]
     try:
@@ -140,10 +156,17 @@ def _observe_forms(model: PreTrainedModel, blocks: nn.ModuleList) -> tuple[Outpu
     finally:
         for hook in hooks:
             hook.remove()
-    silent = [index for index in range(len(blocks)) if index not in forms]
-    if silent:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} does not run its blocks {silent} on plain text, so their removal cannot be "
-            "measured with calibration text."
-        )
-    return tuple(forms[index] for index in range(len(blocks)))
+    forms: dict[str, dict[int, OutputForm]] = {path: {} for path in lists}
+    for (path, index), (_, output) in calls.items():
+        next_arguments, _ = calls.get((path, index + 1), ({}, None))
+        forms[path][index] = OutputForm.of(output, next_arguments)
+    return {path: _carry_through(of_list) for path, of_list in forms.items()}
+
+
+def _carry_through(forms: dict[int, OutputForm]) -> dict[int, OutputForm]:
+    """What one block hands on, all of its kind hand on: nobody is there to receive it from the last one."""
+    last = max(forms, default=0)
+    before = forms.get(last - 1)
+    if before is not None and (before.container, before.length) == (forms[last].container, forms[last].length):
+        forms[last] = before
+    return forms

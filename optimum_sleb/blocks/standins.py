@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 
+# Where a block receives what the block before hands it beside the hidden state: a position among its further
+# positional arguments, or the name of a keyword argument.
+Place = int | str
+
 
 @dataclass(frozen=True)
 class OutputForm:
@@ -16,17 +20,21 @@ class OutputForm:
     Attributes:
         container: `tuple` or `list`, or `None` where the block returns the tensor itself.
         length: Number of values in the container.
+        carried: Values that the next block receives from this one (router states, top-k indices, ...): their
+            position in the container, and where a block receives them.
     """
 
     container: type[tuple] | type[list] | None
     length: int
+    carried: tuple[tuple[int, Place], ...] = ()
 
     @classmethod
-    def of(cls, output: object) -> "OutputForm":
+    def of(cls, output: object, next_arguments: "dict[Place, Any] | None" = None) -> "OutputForm":
         """The form of an output that was seen.
 
         Args:
             output: What the block returned.
+            next_arguments: What the next block was called with, besides the hidden state.
 
         Returns:
             Its form.
@@ -36,35 +44,91 @@ class OutputForm:
 
         Example:
             >>> import torch
-            >>> OutputForm.of((torch.zeros(1), None)).length
-            2
+            >>> state = torch.zeros(3)
+            >>> OutputForm.of((torch.zeros(1), None, state), {"mask": None, "state": state}).carried
+            ((2, 'state'),)
         """
         if isinstance(output, Tensor):
             return cls(None, 1)
         if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-            return cls(tuple if isinstance(output, tuple) else list, len(output))
+            carried = tuple(
+                (slot, place)
+                for slot, value in enumerate(output)
+                for place, argument in (next_arguments or {}).items()
+                if slot > 0 and isinstance(value, Tensor) and argument is value
+            )
+            return cls(tuple if isinstance(output, tuple) else list, len(output), carried)
         raise UnsupportedModelError(
             f"A decoder block returns a {type(output).__name__}, where a hidden state (or a tuple that starts with "
             "one) is expected; this architecture is not supported."
         )
 
-    def wrap(self, hidden: Tensor) -> Any:
+    def wrap(self, hidden: Tensor, arguments: "dict[Place, Any]") -> Any:
         """Give a hidden state the form that the model expects from this block.
 
         Args:
             hidden: The hidden state, of shape (batch, length, width).
+            arguments: What the block was called with, besides the hidden state; what it would hand on is handed on.
 
         Returns:
             The hidden state, alone or first in a container that is otherwise filled with `None`.
 
         Example:
             >>> import torch
-            >>> OutputForm(tuple, 2).wrap(torch.zeros(1))
+            >>> OutputForm(tuple, 2).wrap(torch.zeros(1), {})
             (tensor([0.]), None)
         """
         if self.container is None:
             return hidden
-        return self.container([hidden] + [None] * (self.length - 1))
+        values = [hidden] + [None] * (self.length - 1)
+        for slot, place in self.carried:
+            values[slot] = arguments.get(place)
+        return self.container(values)
+
+
+def arguments_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> "dict[Place, Any]":
+    """A call's arguments by their place.
+
+    Args:
+        args: Positional arguments after the hidden state.
+        kwargs: Keyword arguments.
+
+    Returns:
+        The arguments, by position or name.
+
+    Example:
+        >>> arguments_of(("a",), {"mask": "b"})
+        {0: 'a', 'mask': 'b'}
+    """
+    return dict(enumerate(args)) | kwargs
+
+
+def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """Find the hidden state among the arguments of a block's call.
+
+    Args:
+        args: Positional arguments; the first, if there is one, is the hidden state.
+        kwargs: Keyword arguments; without positional ones, `hidden_states` is among them.
+
+    Returns:
+        The hidden state, the other positional arguments, the other keyword arguments.
+
+    Raises:
+        UnsupportedModelError: If it is in neither place.
+
+    Example:
+        >>> import torch
+        >>> split_call((), {"hidden_states": torch.zeros(1), "mask": 1})
+        (tensor([0.]), (), {'mask': 1})
+    """
+    if args:
+        return args[0], args[1:], kwargs
+    if "hidden_states" in kwargs:
+        return kwargs["hidden_states"], (), {name: kwargs[name] for name in kwargs if name != "hidden_states"}
+    raise UnsupportedModelError(
+        f"A decoder block is called with {sorted(kwargs)}, where a first positional argument or `hidden_states` is "
+        "expected; this architecture is not supported."
+    )
 
 
 def hidden_state_of(output: Any) -> Tensor:
@@ -123,23 +187,11 @@ class StandIn(nn.Module):
         """Answer in the block's place.
 
         Args:
-            *args: The block's positional arguments; the first, if there is one, is the hidden state of shape
-                (batch, length, width).
-            **kwargs: The block's keyword arguments; without positional ones, `hidden_states` is among them.
+            *args: The block's positional arguments.
+            **kwargs: The block's keyword arguments.
 
         Returns:
             The response, in the form of the block's output.
-
-        Raises:
-            UnsupportedModelError: If the hidden state is not where it is expected.
         """
-        if args:
-            hidden, *rest = args
-            return self._form.wrap(self._respond(hidden, tuple(rest), kwargs))
-        if "hidden_states" in kwargs:
-            rest_of_kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-            return self._form.wrap(self._respond(kwargs["hidden_states"], (), rest_of_kwargs))
-        raise UnsupportedModelError(
-            f"{type(self._block[0]).__name__} is called with {sorted(kwargs)}, where a first positional argument or "
-            "`hidden_states` is expected; this architecture is not supported."
-        )
+        hidden, rest, kwargs = split_call(args, kwargs)
+        return self._form.wrap(self._respond(hidden, rest, kwargs), arguments_of(rest, kwargs))

@@ -1,46 +1,88 @@
-"""Taking decoder blocks out of a model and out of its config."""
+"""Taking decoder blocks out of a model: the same cut in a live model and in one rebuilt from its config."""
 
+import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from ..errors import UnsupportedModelError
+from .shortening import shorten_config
 from .stack import DecoderStack
 
+# Flags that say how a module is being run, not what it computes.
+_RUN_STATE = {"training", "gradient_checkpointing", "is_gradient_checkpointing"}
 
-def shorten_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
-    """Make a config speak of the kept blocks only, in place.
 
-    The number of layers is set, and every list with one entry per layer (`layer_types`, say) is sliced.
+def build_shortened(model: PreTrainedModel, kept: Sequence[int], *, real_buffers: bool = True) -> PreTrainedModel:
+    """Build the shortened model anew from its edited config, without weights.
 
     Args:
-        config: The config of the whole model; its text config is edited.
-        kept: Indices of the kept blocks, ascending.
+        model: The model with all its blocks.
+        kept: Indices of the blocks that stay, ascending.
+        real_buffers: Compute the buffers; without, everything is on the meta device, which is several times faster.
+
+    Returns:
+        A model whose parameters are on the meta device.
 
     Raises:
-        UnsupportedModelError: If the config cannot be edited so.
+        UnsupportedModelError: If the edited config is not accepted.
 
     Example:
-        >>> from transformers import Qwen3Config
-        >>> config = Qwen3Config(num_hidden_layers=4, layer_types=["full_attention"] * 4)
-        >>> shorten_config(config, [0, 1, 3])
-        >>> config.num_hidden_layers, len(config.layer_types)
-        (3, 3)
+        ```python
+        template = build_shortened(model, kept=[0, 1, 3])
+        ```
     """
-    text_config = config.get_text_config(decoder=True)
-    if text_config is not config and text_config not in vars(config).values():
-        raise UnsupportedModelError(
-            f"{type(config).__name__} describes an encoder and a decoder, and its decoder's layers cannot be counted "
-            "apart; only decoder-only models are supported."
-        )
-    count = text_config.num_hidden_layers
-    for name, value in list(vars(text_config).items()):
-        # A list of end-of-text tokens can have as many entries as there are layers, but is not about them.
-        if isinstance(value, list | tuple) and len(value) == count and not name.endswith("token_id"):
-            setattr(text_config, name, [value[index] for index in kept])
-    text_config.num_hidden_layers = len(kept)
+    device = init_empty_weights(include_buffers=False) if real_buffers else torch.device("meta")
+    config = copy.deepcopy(model.config)
+    try:
+        shorten_config(config, kept)
+        # Through the form in which it is saved, as it will be read back: some configs derive fields when loaded.
+        attention = config._attn_implementation
+        config = type(config).from_dict(config.to_diff_dict())
+        config._attn_implementation = attention
+        with device, no_init_weights():
+            return type(model)._from_config(config, dtype=model.dtype)
+    except Exception as error:  # whatever a family's own code raises about a layout that it does not allow
+        reason = " ".join(str(error).split())
+        raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
+
+
+def kept_state(
+    model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel
+) -> dict[str, Tensor]:
+    """The tensors that a shortened model takes over, under the names they have there.
+
+    Tensors of the kept blocks and everything around the blocks are shared, not copied. A tensor around the blocks that
+    has a slice for each of them (Gemma 3n's embeddings per layer) comes with the slices of the kept ones.
+
+    Args:
+        model: The model with all its blocks.
+        stack: Its decoder blocks.
+        kept: Indices of the blocks that stay, ascending.
+        template: What `build_shortened` gave for them.
+
+    Returns:
+        Tensors by name.
+
+    Example:
+        ```python
+        template.load_state_dict(kept_state(model, stack, kept, template), assign=True)
+        ```
+    """
+    wanted = template.state_dict()
+    state = {}
+    for name, tensor in model.state_dict().items():
+        new_name = _new_name(name, stack.path, kept)
+        if new_name is not None:
+            goal = wanted[new_name].shape if new_name in wanted else tensor.shape
+            state[new_name] = _slices_of(tensor, goal, len(stack), kept)
+    return state
 
 
 def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel) -> None:
@@ -50,49 +92,113 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
         model: The model.
         stack: Its decoder blocks; the list gets shorter.
         kept: Indices of the blocks that stay, ascending.
-        template: A fresh model of the shortened config (its weights may be missing), from which the remaining blocks
-            learn their new indices.
+        template: What `build_shortened` gave; from it the remaining modules learn their new indices and sizes.
 
     Example:
         ```python
         cut_out(model, stack, kept, template=build_shortened(model, kept))
         ```
     """
+    wanted = template.state_dict()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name in wanted and not name.startswith(f"{stack.path}."):
+            tensor.data = _slices_of(tensor.data, wanted[name].shape, len(stack), kept)
     shorten_config(model.config, kept)
     for index in sorted(set(range(len(stack))) - set(kept), reverse=True):
         del stack.blocks[index]
-    for name, _, fresh in list(differing_attributes(stack.blocks, template.get_submodule(stack.path))):
-        # Whole numbers that differ are the blocks' own indices, by which they find their slot in the cache.
-        if type(fresh) is int:
-            owner, _, attribute = name.rpartition(".")
-            setattr(stack.blocks.get_submodule(owner), attribute, fresh)
+    for path, attribute, _, value in list(differing_attributes(model, template)):
+        # In the blocks, whole numbers are their own indices, by which they find their slot in the cache; around the
+        # blocks, and in lists, it is the stack as a whole that is described. The rest was refused before.
+        if type(value) in (int, list, tuple, set, dict) or not path.startswith(f"{stack.path}."):
+            setattr(model.get_submodule(path), attribute, value)
+    # Some models tie weights by block number.
+    for path, module in template.named_modules():
+        for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
+            if attribute in vars(module):
+                setattr(model.get_submodule(path), attribute, getattr(module, attribute))
 
 
-def differing_attributes(blocks: nn.Module, fresh: nn.Module) -> Iterator[tuple[str, Any, Any]]:
-    """Plain attributes in which two lists of blocks of the same kind differ.
+def differing_attributes(
+    model: nn.Module, template: nn.Module, rename: "Sequence[tuple[str, str]] | None" = None
+) -> Iterator[tuple[str, str, Any, Any]]:
+    """Plain attributes in which two models with the same modules differ.
 
     Args:
-        blocks: A module list of blocks.
-        fresh: Another one with the same modules.
+        model: A model.
+        template: Another one.
+        rename: Names of modules in the one and the other; by default every module has the same name in both.
 
     Yields:
-        The attribute's dotted name inside the list, its value in `blocks`, its value in `fresh`.
+        Name of the module, name of the attribute, its value in `model`, its value in `template`.
 
     Example:
         ```python
-        for name, mine, theirs in differing_attributes(model.model.layers, shorter.model.layers):
-            print(name, mine, theirs)  # 5.self_attn.layer_idx 6 5
+        for path, attribute, mine, theirs in differing_attributes(model, template):
+            print(path, attribute, mine, theirs)  # model.layers.5.self_attn layer_idx 6 5
         ```
     """
-    for path, module in blocks.named_modules():
-        twin = fresh.get_submodule(path)
-        for attribute, value in vars(module).items():
-            if type(value) not in (bool, int, float, str) or attribute.startswith("_") or attribute in _RUN_STATE:
+    twins = dict(template.named_modules())
+    modules = dict(model.named_modules())
+    for mine, theirs in rename if rename is not None else [(path, path) for path in modules]:
+        if theirs not in twins:
+            continue
+        other = vars(twins[theirs])
+        for attribute, value in vars(modules[mine]).items():
+            if attribute.startswith("_") or attribute in _RUN_STATE or attribute not in other:
                 continue
-            other = vars(twin).get(attribute)
-            if value != other:
-                yield f"{path}.{attribute}", value, other
+            if _is_plain(value) and _is_plain(other[attribute]) and not _same(value, other[attribute]):
+                yield theirs, attribute, value, other[attribute]
 
 
-# Flags that say how a module is being run, not what it computes.
-_RUN_STATE = {"training", "gradient_checkpointing"}
+def module_names(model: nn.Module, path: str, kept: Sequence[int]) -> list[tuple[str, str]]:
+    """Names of the modules that stay, before and after a cut.
+
+    Args:
+        model: The model with all its blocks.
+        path: Name of the list of blocks.
+        kept: Indices of the blocks that stay, ascending.
+
+    Returns:
+        Pairs of names.
+
+    Example:
+        ```python
+        module_names(model, "model.layers", [0, 2])[-1]  # ("lm_head", "lm_head")
+        ```
+    """
+    renamed = [(name, _new_name(name, path, kept)) for name, _ in model.named_modules()]
+    return [(old, new) for old, new in renamed if new is not None]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple | set):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if type(one) is float and type(other) is float:
+        return math.isclose(one, other, rel_tol=1e-9)  # scales that come out of square roots
+    return bool(one == other)
+
+
+def _new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
+    """The name of a tensor or module after the cut; `None` where it goes with its block."""
+    if not name.startswith(f"{path}."):
+        return name
+    index, dot, rest = name.removeprefix(f"{path}.").partition(".")
+    return f"{path}.{kept.index(int(index))}{dot}{rest}" if int(index) in kept else None
+
+
+def _slices_of(tensor: Tensor, goal: torch.Size, count: int, kept: Sequence[int]) -> Tensor:
+    """The tensor, or its slices of the kept blocks where the goal is a tensor with a slice for each of them."""
+    if tensor.shape == goal or tensor.dim() != len(goal):
+        return tensor
+    dims = [dim for dim in range(tensor.dim()) if tensor.shape[dim] != goal[dim]]
+    size = tensor.shape[dims[0]] // count
+    if len(dims) > 1 or size * count != tensor.shape[dims[0]] or size * len(kept) != goal[dims[0]]:
+        return tensor
+    pieces = tensor.split(size, dim=dims[0])
+    return torch.cat([pieces[index] for index in kept], dim=dims[0])

@@ -34,15 +34,15 @@ class ExactLosses(Measurement):
         with BlockRunner(self.model, self.stack) as runner:
             for columns, ids in self.windows.batches(self.batch_size):
                 ids = ids.to(self.model.device)
-                hidden = runner.enter(ids)
+                stream = runner.enter(ids)
                 for position, block in enumerate(alive):
                     if block in row_of:
-                        tail = runner.run(hidden, alive[position + 1 :])
-                        losses[row_of[block], columns] = self._losses(runner, tail, ids)
+                        tail = runner.run(stream, alive[position + 1 :])
+                        losses[row_of[block], columns] = self._losses(runner, tail.hidden, ids)
                         self.on_progress(len(ids))
                     if block == candidates[-1]:
                         break
-                    hidden = runner.run(hidden, [block])
+                    stream = runner.run(stream, [block])
             self.block_passes += runner.block_passes
         return losses.cpu()
 

@@ -1,7 +1,7 @@
 """The greedy loop of SLEB: Algorithm 1 of arXiv 2402.09025."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,11 +18,14 @@ class Step:
 
     Attributes:
         block: Index of the removed block in the model as it came.
-        losses: Calibration loss, summed over windows, without each candidate; `block` had the lowest.
+        losses: Calibration loss, summed over windows, without each candidate; `block` had the lowest of those that
+            could be removed.
+        barred: Better candidates that could not be removed together with the blocks removed before, and why.
     """
 
     block: int
     losses: dict[int, float]
+    barred: dict[int, str] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -37,6 +40,7 @@ def greedy_search(
     early_barrier: int,
     latter_barrier: int,
     removable: Collection[int],
+    refusal: Callable[[set[int], int], str | None],
     accept: Callable[[float], bool],
 ) -> Iterator[Step]:
     """Remove, again and again, the block whose absence hurts least in the model as it is by then.
@@ -47,6 +51,8 @@ def greedy_search(
         early_barrier: Blocks at the start of the remaining stack that are never candidates.
         latter_barrier: Blocks at the end of the remaining stack that are never candidates.
         removable: Indices of the blocks that may go at all.
+        refusal: Says why a block cannot go with those removed before (a set, and the block), or `None`. It is asked
+            about the best candidate of a step; where it refuses, that block is barred and the next best is taken.
         accept: Decides from the loss of the best candidate whether it goes; where not, the search ends. (A search
             for a number of blocks just takes so many steps of this iterator.)
 
@@ -59,22 +65,42 @@ def greedy_search(
     Example:
         ```python
         search = greedy_search(
-            measure, 30, early_barrier=1, latter_barrier=1, removable=range(30), accept=lambda loss: loss < 1e5
+            measure,
+            30,
+            early_barrier=1,
+            latter_barrier=1,
+            removable=range(30),
+            refusal=lambda removed, block: None,
+            accept=lambda loss: loss < 1e5,
         )
         print([step.block for step in search])
         ```
     """
     alive = list(range(num_blocks))
-    while candidates := [block for block in alive[early_barrier : len(alive) - latter_barrier] if block in removable]:
+    barred: dict[int, str] = {}
+    while candidates := [
+        block
+        for block in alive[early_barrier : len(alive) - latter_barrier]
+        if block in removable and block not in barred
+    ]:
         window_losses = measure(alive, candidates)
         _check_finite(window_losses, candidates)
-        sums = window_losses.double().sum(dim=1).tolist()
-        losses = dict(zip(candidates, sums, strict=True))
-        best = min(candidates, key=losses.__getitem__)  # min keeps the first of equals: ties go to the lowest index
+        losses = dict(zip(candidates, window_losses.double().sum(dim=1).tolist(), strict=True))
+        removed = set(range(num_blocks)) - set(alive)
+        newly_barred = {}
+        # The sort is stable: ties go to the lowest index, as published.
+        for best in sorted(candidates, key=losses.__getitem__):
+            reason = refusal(removed, best)
+            if reason is None:
+                break
+            newly_barred[best] = reason
+        else:
+            return
         if not accept(losses[best]):
             return
         alive.remove(best)
-        yield Step(best, losses)
+        barred |= newly_barred
+        yield Step(best, losses, newly_barred)
 
 
 def _check_finite(window_losses: Tensor, candidates: Sequence[int]) -> None:

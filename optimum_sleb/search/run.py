@@ -1,6 +1,7 @@
 """A whole search: from a model and token windows to the order of removal."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from itertools import islice
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..blocks.gates import refusal
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
@@ -90,6 +92,14 @@ def run_search(
                 )
             return budget is None or increase(loss) <= budget
 
+        refused: dict[int, str] = {}
+
+        def refusal_of(removed: set[int], block: int) -> str | None:
+            reason = refusal(model, stack, {*removed, block})
+            if reason is not None:
+                refused[block] = reason
+            return reason
+
         steps: list[Step] = []
         seconds: list[float] = []
         method = choose_method(model, stack, windows, candidates, config, bar.update)
@@ -99,6 +109,7 @@ def run_search(
             early_barrier=config.early_barrier,
             latter_barrier=config.latter_barrier,
             removable=candidates,
+            refusal=refusal_of,
             accept=is_within_budget,
         )
         started = time.perf_counter()
@@ -108,6 +119,12 @@ def run_search(
             seconds.append(now - started)
             started = now
             bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
+        if limit is not None and len(steps) < limit:
+            warnings.warn(
+                f"{len(steps)} of the {limit} blocks asked for were removed: no other can go with them "
+                f"({'; '.join(f'block {block}: {reason}' for block, reason in refused.items()) or 'none is left'}).",
+                stacklevel=2,
+            )
         record = SearchRecord(
             method=method.name,
             reason=method.reason,

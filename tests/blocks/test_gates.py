@@ -17,13 +17,18 @@ class StrangeConfig(PreTrainedConfig):
 
     model_type = "strange"
 
-    def __init__(self, widths=None, wide_blocks=(), multiply_by_depth=False, shift_by_depth=False, **kwargs):
+    def __init__(
+        self, widths=None, wide_blocks=(), multiply_by_depth=False, shift_by_depth=False, at_least=1, **kwargs
+    ):
         self.vocab_size = 64
         self.num_hidden_layers = kwargs.pop("num_hidden_layers", 5)
         self.widths = list(widths) if widths else [8] * self.num_hidden_layers
         self.wide_blocks = list(wide_blocks)
         self.multiply_by_depth = multiply_by_depth
         self.shift_by_depth = shift_by_depth
+        self.at_least = at_least
+        if self.num_hidden_layers < at_least:
+            raise ValueError(f"needs at least {at_least} blocks")
         super().__init__(**kwargs)
 
 
@@ -80,23 +85,47 @@ def test_an_unknown_family_with_a_list_per_layer_is_right(tmp_path) -> None:
         torch.testing.assert_close(again(ids).logits, model(ids).logits)
 
 
-def test_an_index_list_that_no_rule_knows_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"without block 1 its config would call for other weights"):
-        SLEBPruner(strange(wide_blocks=[2])).prune(RECIPE, calibration=random_ids(2, 20))
+def test_an_index_list_that_no_rule_knows_bars_the_blocks_that_it_would_shift(tmp_path) -> None:
+    pruner = SLEBPruner(strange(wide_blocks=[2]))
+    with pytest.warns(UserWarning, match="1 of the 2 blocks asked for were removed: no other can go with them"):
+        pruner.prune(RECIPE, calibration=random_ids(2, 20))
+    report = pruner.report
+    assert report.removed_blocks == (3,)  # behind the wide block, so that its index stays
+    assert set(report.barred_blocks) == {1, 2}
+    assert (
+        "its config would call for other weights (6 differ, the first is blocks.1.down.weight)"
+        in (report.barred_blocks[1])
+    )
+    assert "1 of 5 blocks could be removed; not, for example, block 1: its config" in report.summary()
+    pruner.save_pretrained(tmp_path / "pruned")
+
+
+def test_an_index_list_that_no_rule_knows_is_refused_where_it_would_shift_for_every_block() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"without block 1, its config would call for other weights"):
+        SLEBPruner(strange(wide_blocks=[4])).prune(RECIPE, calibration=random_ids(2, 20))
 
 
 def test_a_number_that_depends_on_depth_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"position: 1.strength would be 0.5 instead of 0.333"):
+    with pytest.raises(UnsupportedModelError, match=r"position: blocks.1.strength would be 0.5 instead of 0.333"):
         SLEBPruner(strange(multiply_by_depth=True)).prune(RECIPE, calibration=random_ids(2, 20))
 
 
 def test_a_hidden_number_that_depends_on_depth_is_refused_by_its_effect() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"without \[1\] a model reloaded from its config would compute"):
+    with pytest.raises(UnsupportedModelError, match=r"a model reloaded from its config would compute something else"):
         SLEBPruner(strange(shift_by_depth=True)).prune(RECIPE, calibration=random_ids(2, 20))
 
 
+def test_a_set_that_cannot_go_together_is_noticed_in_the_search() -> None:
+    # Any one of the blocks can go, but not two: the config wants at least four.
+    pruner = SLEBPruner(strange(at_least=4))
+    with pytest.warns(UserWarning, match="1 of the 2 blocks asked for .*needs at least 4 blocks"):
+        pruner.prune(RECIPE, calibration=random_ids(2, 20))
+    assert len(pruner.report.removed_blocks) == 1
+    assert pruner.model.config.num_hidden_layers == 4
+
+
 def test_nothing_was_searched_or_changed_when_refusing() -> None:
-    model = strange(wide_blocks=[2])
+    model = strange(wide_blocks=[4])
     runs = []
     model.register_forward_hook(lambda *_: runs.append(1))
     pruner = SLEBPruner(model)

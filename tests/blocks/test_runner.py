@@ -16,7 +16,7 @@ def test_entrance_blocks_and_logits_make_the_whole_model(family: str, device: st
     with torch.no_grad():
         expected = logits_of(model, ids)
     with BlockRunner(model, stack) as runner:
-        hidden = runner.run(runner.enter(ids), range(NUM_BLOCKS))
+        hidden = runner.run(runner.enter(ids), range(NUM_BLOCKS)).hidden
         assert runner.block_passes == NUM_BLOCKS
         torch.testing.assert_close(runner.logits(hidden, ids), expected)
         # The tail works position by position.

@@ -28,7 +28,7 @@ def test_takes_the_hidden_state_by_name_too() -> None:
     answer = StandIn(nn.Linear(3, 3), OutputForm(None, 1), respond)(hidden_states=hidden, mask=2)
     assert answer.equal(hidden + 1)
     assert seen == {"args": (), "kwargs": {"mask": 2}}
-    with pytest.raises(UnsupportedModelError, match=r"Linear is called with \['states'\]"):
+    with pytest.raises(UnsupportedModelError, match=r"A decoder block is called with \['states'\]"):
         StandIn(nn.Linear(3, 3), OutputForm(None, 1))(states=hidden)
 
 

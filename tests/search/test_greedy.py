@@ -20,7 +20,8 @@ class Table:
 
 
 def run(table, **options) -> list[Step]:
-    defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5), "accept": lambda loss: True}
+    defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5)}
+    defaults |= {"accept": lambda loss: True, "refusal": lambda removed, block: None}
     return list(greedy_search(table, 5, **(defaults | options)))
 
 

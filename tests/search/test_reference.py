@@ -42,7 +42,13 @@ def test_equals_the_published_loop(llama: PreTrainedModel) -> None:
     stack = find_decoder_stack(llama)
     measure = ReferenceLosses(llama, stack, TokenWindows(tuple(ids)), batch_size=2)
     search = greedy_search(
-        measure, NUM_BLOCKS, early_barrier=1, latter_barrier=1, removable=range(NUM_BLOCKS), accept=lambda loss: True
+        measure,
+        NUM_BLOCKS,
+        early_barrier=1,
+        latter_barrier=1,
+        removable=range(NUM_BLOCKS),
+        accept=lambda loss: True,
+        refusal=lambda removed, block: None,
     )
     steps = [next(search) for _ in range(3)]
 

@@ -1,0 +1,162 @@
+"""Config fields that speak of blocks by index, by threshold or by period, and what becomes of them.
+
+Lists with one entry per block need no rule: they are sliced. A family that needs one gets a line here and a test. What
+no rule knows is found out by the gates, which rebuild the model from its edited config.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a rule may ask about a removal.
+
+    Attributes:
+        config: The text config as it was before.
+        count: Number of blocks before.
+        kept: Indices of the blocks that stay, ascending.
+    """
+
+    config: PreTrainedConfig
+    count: int
+    kept: Sequence[int]
+
+    def before(self, index: int) -> int:
+        """How many of the first `index` blocks stay.
+
+        Args:
+            index: A number of blocks, from the start.
+
+        Returns:
+            The number of those that stay.
+
+        Example:
+            >>> from transformers import LlamaConfig
+            >>> Cut(LlamaConfig(), 8, [0, 1, 2, 5]).before(3)
+            3
+        """
+        return sum(old < index for old in self.kept)
+
+
+def _indices(cut: Cut, value: list[int]) -> list[int]:
+    return [new for new, old in enumerate(cut.kept) if old in value]
+
+
+def _indices_from_one(cut: Cut, value: list[int]) -> list[int]:
+    return [new + 1 for new, old in enumerate(cut.kept) if old + 1 in value]
+
+
+def _threshold(cut: Cut, value: int) -> int:
+    return cut.before(value)
+
+
+def _last_index(cut: Cut, value: int) -> int:
+    return cut.before(value + 1) - 1
+
+
+def _from_the_end(cut: Cut, value: int) -> int:
+    return len(cut.kept) - cut.before(cut.count - value)
+
+
+def _dense_blocks(cut: Cut, value: list[int]) -> list[int]:
+    step = cut.config.decoder_sparse_step
+    return _indices(cut, [old for old in range(cut.count) if old in value or (old + 1) % step])
+
+
+def _cycle(cut: Cut, value: list[str]) -> list[str]:
+    return [value[old % len(value)] for old in cut.kept]
+
+
+def _attention_types(cut: Cut, _value: Any) -> list[Any]:
+    return [[[cut.config.attention_layers[old] for old in cut.kept], 1]]
+
+
+def _per_depth(cut: Cut, value: float) -> float:
+    return value * sqrt(len(cut.kept) / cut.count)
+
+
+def _number(cut: Cut, _value: int) -> int:
+    return len(cut.kept)
+
+
+def _none_left(_cut: Cut, _value: int) -> int:
+    return 0
+
+
+# Field: what it means, and its new value.
+RULES: dict[str, tuple[str, Callable[[Cut, Any], Any]]] = {
+    "attention_types": ("kinds of attention, as patterns with a number of repeats", _attention_types),
+    "attn_layer_indices": ("the blocks with attention", _indices),
+    "block_types": ("kinds of blocks, repeated from the start", _cycle),
+    "cross_attention_layers": ("the blocks with cross-attention", _indices),
+    "decoder_sparse_step": ("every so many blocks have experts; `mlp_only_layers` names the others", lambda *_: 1),
+    "first_k_dense_replace": ("so many first blocks have no experts", _threshold),
+    "full_attn_idxs": ("the blocks with full attention", _indices),
+    "hybrid_layer_ids": ("the blocks with attention", _indices),
+    "local_layer_ids": ("the blocks with sliding attention", _indices),
+    "max_window_layers": ("so many first blocks have full attention", _threshold),
+    "mlp_only_layers": ("blocks without experts, besides those of `decoder_sparse_step`", _dense_blocks),
+    "moe_layer_end_index": ("the last block with experts", _last_index),
+    "moe_layer_start_index": ("the first block with experts", _threshold),
+    "moe_layers": ("the blocks with experts", _indices),
+    "num_blocks": ("a second name of the number of blocks", _number),
+    "num_dense_layers": ("so many first blocks have no experts", _threshold),
+    "num_kv_shared_layers": ("so many last blocks use keys and values of earlier ones", _from_the_end),
+    "num_mtp_layers": ("blocks for multi-token prediction, which a causal LM does not load", _none_left),
+    "num_nextn_predict_layers": ("blocks for multi-token prediction, which a causal LM does not load", _none_left),
+    "ple_layer_ids": ("blocks with their own embedding, counted from 1", _indices_from_one),
+    "scale_depth": ("the residual branches are scaled by this / sqrt(number of blocks)", _per_depth),
+}
+
+# Two fields that make a layout: block i is of a kind where i % period == offset.
+PERIODS: dict[str, str] = {
+    "attn_layer_period": "attn_layer_offset",
+    "expert_layer_period": "expert_layer_offset",
+}
+
+
+def fit_period(cut: Cut, period: int, offset: int) -> tuple[int, int] | None:
+    """Find a period and an offset that describe the remaining layout, if there are any.
+
+    Args:
+        cut: The removal.
+        period: The period before.
+        offset: The offset before.
+
+    Returns:
+        The new period and offset, or `None` where the remaining layout has none.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> fit_period(Cut(LlamaConfig(), 8, [0, 1, 2, 3]), period=4, offset=1)
+        (4, 1)
+        >>> fit_period(Cut(LlamaConfig(), 8, [1, 5]), period=4, offset=1)
+        (1, 0)
+    """
+    layout = [old % period == offset for old in cut.kept]
+    for candidate in [period, *range(1, len(layout) + 1)]:
+        for shift in [offset, *range(candidate)]:
+            if shift < candidate and layout == [new % candidate == shift for new in range(len(layout))]:
+                return candidate, shift
+    return None
+
+
+def rule_for(field: str) -> str:
+    """What a field means, in words.
+
+    Args:
+        field: Name of a config field with a rule.
+
+    Returns:
+        The meaning.
+
+    Example:
+        >>> rule_for("first_k_dense_replace")
+        'so many first blocks have no experts'
+    """
+    return RULES[field][0]
