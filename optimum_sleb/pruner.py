@@ -10,7 +10,8 @@ from typing import Any, Self
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .blocks.forward import vocab_size_of
-from .blocks.gates import check_causal_lm, refusal, removable_blocks, take_out
+from .blocks.gates import refusal, removable_blocks, take_out
+from .blocks.probes import check_causal_lm
 from .blocks.stack import find_decoder_stack
 from .calibration.sources import LoadedWindows, load_calibration
 from .config import SLEBConfig
@@ -108,6 +109,23 @@ class SLEBPruner:
     def blocks(self) -> tuple[int, ...]:
         """The blocks that the model has, by their number in the dense model."""
         return self._provenance.blocks
+
+    def removable_blocks(self) -> tuple[list[int], dict[int, str]]:
+        """Which blocks this architecture lets go, each on its own. It takes seconds and needs no calibration data.
+
+        Returns:
+            The blocks that can be removed, by their number in the dense model, and for each of the others why not.
+
+        Raises:
+            UnsupportedModelError: If no block can be removed.
+
+        Example:
+            ```python
+            removable, barred = pruner.removable_blocks()
+            ```
+        """
+        removable, barred = removable_blocks(self.model, self._stack, range(len(self._stack)))
+        return [self.blocks[block] for block in removable], {self.blocks[b]: why for b, why in barred.items()}
 
     def prune(self, config: SLEBConfig, *, calibration: Any = None) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.

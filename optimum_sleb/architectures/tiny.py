@@ -197,6 +197,7 @@ _HARD: dict[str, dict[str, Any]] = {
     "gemma4_unified_text": {"num_kv_shared_layers": 2, "global_head_dim": 16},
     "glm4_moe": {"first_k_dense_replace": 3},
     "glm4_moe_lite": _ALL_HEADS,
+    "gpt2": {"scale_attn_by_inverse_layer_idx": True},
     "glm_moe_dsa": {
         **_ALL_HEADS,
         "indexer_types": ["full", "full", "shared", "full", "shared", "full", "full", "shared"],
@@ -333,6 +334,9 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
             noise = torch.randn(parameter.shape)
             # Matrices of about unit gain; norms, biases and decay rates around what they are.
             parameter.copy_(noise * 0.15 if parameter.dim() > 1 else parameter + noise * 0.05)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0.0  # as it is in any checkpoint that was loaded
     return model.eval()
 
 

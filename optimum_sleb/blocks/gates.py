@@ -1,61 +1,24 @@
 """The gates: a shortened model must be exactly the dense model with blocks skipped, or it is refused.
 
 A removal is tried before it is made: the shortened model is built anew from its edited config and compared with what
-would be left of the dense one (names, shapes, plain attributes); then it runs on the dense model's weights and must give
-the logits of the dense model with the blocks skipped. So what depends on a block's depth, or on a config field that no
-rule knows, is found before an hour is spent on it.
+would be left of the dense one (names, shapes, plain attributes); then it runs on the dense model's weights and must
+give the logits of the dense model with the blocks skipped. So what depends on a block's depth, or on a config field
+that no rule knows, is found before an hour is spent on it.
 """
 
 from collections.abc import Collection, Sequence
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError, VerificationError
-from .forward import logits_of, measuring, vocab_size_of
+from .folding import fold_of
+from .forward import logits_of, measuring
+from .probes import cache_trouble, same_logits
 from .rules import RULES
 from .shortening import text_config_of
 from .stack import DecoderStack, probe_ids
 from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
-
-
-def check_causal_lm(model: PreTrainedModel) -> None:
-    """Make sure that a model predicts the next token from the tokens before it, and from nothing else.
-
-    Args:
-        model: The model. It runs twice on a few tokens.
-
-    Raises:
-        UnsupportedModelError: If it gives no logits over its vocabulary, or looks ahead.
-
-    Example:
-        ```python
-        check_causal_lm(model)
-        ```
-    """
-    ids = probe_ids(model)
-    changed = ids.clone()
-    changed[0, -1] = (ids[0, -1] + 1) % vocab_size_of(model)
-    name = type(model).__name__
-    with measuring(model):
-        try:
-            logits, other = logits_of(model, ids), logits_of(model, changed)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise UnsupportedModelError(
-                f"{name} cannot be run on token ids alone ({error}), so it is not a causal language model; load the "
-                "model with AutoModelForCausalLM."
-            ) from error
-    if not isinstance(logits, Tensor) or logits.shape[:2] != ids.shape or logits.shape[-1] < vocab_size_of(model):
-        raise UnsupportedModelError(
-            f"{name} gives no logits over its vocabulary for every token, so it is not a causal language model; load "
-            "the model with AutoModelForCausalLM."
-        )
-    if not torch.allclose(logits[:, :-1].float(), other[:, :-1].float(), rtol=1e-3, atol=1e-3):
-        raise UnsupportedModelError(
-            f"{name} lets a token's logits depend on later tokens, so it is not a causal language model; if it is a "
-            "BERT-like model, load it with is_decoder=True."
-        )
 
 
 def refusal(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int], *, run: bool = True) -> str | None:
@@ -84,8 +47,16 @@ def refusal(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int
     except UnsupportedModelError as error:
         return str(error)
     state = kept_state(model, stack, kept, template)
-    reason = _difference_in_build(model, stack, kept, template, state)
-    return _difference_in_logits(model, stack, set(removed), template, state) if run and reason is None else reason
+    reason = _difference_in_weights(model, template, state)
+    if reason is None and removed:
+        dense = build_shortened(model, range(len(stack)), real_buffers=False)
+        reason = _difference_in_constants(dense, template, stack, kept)
+    if reason is None and run:
+        reason = _difference_in_logits(model, stack, set(removed), template, state)
+    if reason is None and not removed:
+        # Whether the model is what its config says. Only now: some families change their attributes when they run.
+        reason = _difference_in_constants(model, template, stack, kept)
+    return reason
 
 
 def removable_blocks(
@@ -150,7 +121,11 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
     ids = probe_ids(model)
     with measuring(model), stack.without(set(removed)):
         expected = logits_of(model, ids)
-    cut_out(model, stack, kept, template=build_shortened(model, kept))
+    template = build_shortened(model, kept)
+    _fill(template, model, kept_state(model, stack, kept, template))
+    with measuring(template):
+        logits_of(template, ids)  # some families change their attributes, or modules, when they run
+    cut_out(model, stack, kept, template)
     with measuring(model):
         logits = logits_of(model, ids)
     if not same_logits(logits, expected):
@@ -160,82 +135,36 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
         )
 
 
-def same_logits(logits: Tensor, expected: Tensor) -> bool:
-    """Whether two sets of logits agree up to the rounding of their precision.
-
-    Args:
-        logits: Logits.
-        expected: Logits of the same shape, possibly on another device.
-
-    Returns:
-        Whether they agree, by the tolerances of `torch.testing.assert_close`.
-
-    Example:
-        >>> same_logits(torch.ones(2), torch.ones(2) + 1e-7)
-        True
-    """
-    try:
-        torch.testing.assert_close(logits, expected.to(logits.device), equal_nan=True)
-    except AssertionError:
-        return False
-    return True
+def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
+    """Make a template run: it shares the model's weights, and its buffers go to the model's device."""
+    template.load_state_dict(state, assign=True)
+    for module in template.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = buffer if buffer is None else buffer.to(model.device)
 
 
-def cache_trouble(model: PreTrainedModel) -> str | None:
-    """Whether generation with a cache goes wrong: it must give the logits of generation without one.
-
-    Args:
-        model: The model. It generates three tokens, which are prescribed, twice.
-
-    Returns:
-        What is wrong, as the end of a sentence, or `None`.
-
-    Example:
-        ```python
-        cache_trouble(model)  # None
-        ```
-    """
-    if not model.can_generate():
-        return None
-    ids = probe_ids(model)
-    prompt, rest = ids[:, :-3], ids[0, -3:].tolist()
-    logits = []
-    try:
-        with measuring(model):
-            for use_cache in (True, False):
-                output = model.generate(
-                    prompt,
-                    max_new_tokens=len(rest),
-                    do_sample=False,
-                    use_cache=use_cache,
-                    output_logits=True,
-                    return_dict_in_generate=True,
-                    prefix_allowed_tokens_fn=lambda _, tokens: [rest[len(tokens) - prompt.shape[1]]],
-                )
-                logits.append(torch.stack(output.logits))
-    except Exception as error:  # a family's own code, on a layout that it does not allow
-        return f"generation with a cache fails ({' '.join(str(error).split())})"
-    return None if same_logits(*logits) else "generation with a cache gives other logits than without"
-
-
-def _difference_in_build(
-    model: PreTrainedModel,
-    stack: DecoderStack,
-    kept: Sequence[int],
-    template: PreTrainedModel,
-    state: dict[str, Tensor],
-) -> str | None:
+def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
+    """Compare names and shapes of what would be left of the model with those that the edited config calls for."""
     ours = {name: tensor.shape for name, tensor in state.items()}
     theirs = {name: tensor.shape for name, tensor in template.state_dict().items()}
-    if ours != theirs:
-        odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        return (
-            f"its config would call for other weights ({len(odd)} differ, the first is {odd[0]}), because a config "
-            f"field speaks of blocks by their position{_fields(model)}"
-        )
-    names = module_names(model, stack.path, kept)
-    for path, attribute, mine, other in differing_attributes(model, template, names):
-        if path.startswith(f"{stack.path}.") and type(other) not in (int, list, tuple, set, dict):
+    if ours == theirs:
+        return None
+    odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    return (
+        f"its config would call for other weights ({len(odd)} differ, the first is {odd[0]}), because a config "
+        f"field speaks of blocks by their position{_fields(model)}"
+    )
+
+
+def _difference_in_constants(
+    dense: PreTrainedModel, template: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
+) -> str | None:
+    """Compare the plain attributes inside the kept blocks; those that can be folded into the weights may differ."""
+    names = module_names(dense, stack.path, kept)
+    for path, attribute, mine, other in differing_attributes(dense, template, names):
+        if not path.startswith(f"{stack.path}.") or type(other) in (int, list, tuple, set, dict):
+            continue
+        if fold_of(template.get_submodule(path), attribute) is None:
             return (
                 f"the remaining blocks would change, because they depend on their position: {path}.{attribute} would "
                 f"be {other!r} instead of {mine!r}"
@@ -251,10 +180,12 @@ def _difference_in_logits(
     state: dict[str, Tensor],
 ) -> str | None:
     """Run the rebuilt model, on the dense model's weights, and the dense model with the blocks skipped."""
-    template.load_state_dict(state, assign=True)
-    for module in template.modules():
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = buffer if buffer is None else buffer.to(model.device)
+    _fill(template, model, state)
+    kept = [index for index in range(len(stack)) if index not in removed]
+    for path, attribute, old, new in differing_attributes(model, template, module_names(model, stack.path, kept)):
+        fold = fold_of(template.get_submodule(path), attribute)
+        if fold is not None:
+            fold(template.get_submodule(path), old, new)
     ids = probe_ids(model)
     try:
         with measuring(model), stack.without(removed):

@@ -109,7 +109,7 @@ def shorten_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
 
 
 def _slice(name: str, value: Any, cut: Cut) -> Any:
-    """The value with every list per block sliced; the value itself where there is none. Sub-configs change in place."""
+    """The value with every list per block sliced, or the value itself; sub-configs change in place."""
     if name.startswith("_") or name.endswith(_NOT_PER_BLOCK):
         return value
     if isinstance(value, list | tuple) and len(value) == cut.count:

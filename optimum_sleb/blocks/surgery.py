@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ..errors import UnsupportedModelError
+from .folding import fold_of
 from .shortening import shorten_config
 from .stack import DecoderStack
 
@@ -106,11 +107,16 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
     shorten_config(model.config, kept)
     for index in sorted(set(range(len(stack))) - set(kept), reverse=True):
         del stack.blocks[index]
-    for path, attribute, _, value in list(differing_attributes(model, template)):
+    for path, attribute, old, new in list(differing_attributes(model, template)):
         # In the blocks, whole numbers are their own indices, by which they find their slot in the cache; around the
-        # blocks, and in lists, it is the stack as a whole that is described. The rest was refused before.
-        if type(value) in (int, list, tuple, set, dict) or not path.startswith(f"{stack.path}."):
-            setattr(model.get_submodule(path), attribute, value)
+        # blocks, and in lists, it is the stack as a whole that is described. The rest was folded or refused before.
+        module = model.get_submodule(path)
+        in_block = path.startswith(f"{stack.path}.")
+        fold = fold_of(module, attribute) if in_block else None
+        if fold is not None:
+            fold(module, old, new)
+        if fold is not None or not in_block or type(new) in (int, list, tuple, set, dict):
+            setattr(module, attribute, new)
     # Some models tie weights by block number.
     for path, module in template.named_modules():
         for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):

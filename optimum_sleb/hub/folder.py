@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ..blocks.forward import logits_of, measuring
-from ..blocks.gates import same_logits
+from ..blocks.probes import same_logits
 from ..blocks.stack import probe_ids
 from ..errors import OutputFolderError, VerificationError
 

@@ -48,6 +48,7 @@ class ExactLosses(Measurement):
 
     def _losses(self, runner: BlockRunner, hidden: Tensor, ids: Tensor) -> Tensor:
         def logits_between(start: int, stop: int) -> Tensor:
-            return runner.logits(hidden[:, start:stop], ids[:, start:stop])
+            # Before the batch there can be a dimension of the family's own (Gemma 3n keeps four predictions).
+            return runner.logits(hidden[..., start:stop, :], ids[:, start:stop])
 
         return window_losses(logits_between, ids, vocab_size_of(self.model))

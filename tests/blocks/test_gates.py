@@ -7,7 +7,7 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError, VerificationError
-from optimum_sleb.blocks.gates import same_logits
+from optimum_sleb.blocks.probes import same_logits
 
 from ..families import random_ids, randomise, tiny_model
 

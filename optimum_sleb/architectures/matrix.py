@@ -1,0 +1,186 @@
+"""The matrix: every architecture of the installed transformers, pruned as a tiny random model and compared.
+
+Nothing here is taken on trust: blocks are removed through `SLEBPruner`, as a user does, and the result is compared, in
+memory and after saving and reloading, with the dense model whose blocks are skipped.
+"""
+
+import copy
+import multiprocessing
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from ..blocks.forward import logits_of, losses_of, measuring
+from ..blocks.probes import cache_trouble, same_logits
+from ..blocks.stack import find_decoder_stack
+from ..calibration.windows import TokenWindows
+from ..config import SLEBConfig
+from ..errors import UnsupportedModelError
+from ..pruner import SLEBPruner
+from ..search.choice import choose_method
+from .tiny import NUM_BLOCKS, VOCAB_SIZE, tiny_model
+
+# The first block, one in the middle, the last; two neighbours; a scattered third.
+REMOVALS: tuple[tuple[int, ...], ...] = ((0,), (3,), (NUM_BLOCKS - 1,), (3, 4), (1, 4, 6))
+
+Status = Literal["exact", "some blocks", "refused", "not tried", "wrong"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found out about an architecture.
+
+    Attributes:
+        model_type: Name of the architecture, as in `AutoConfig`.
+        status: `"exact"`: every removal that was tried is; `"some blocks"`: so are those that are not refused;
+            `"refused"`: no block can be removed; `"not tried"`: no tiny model of it could be built; `"wrong"`: a
+            removal was not refused and is not exact.
+        removable: Blocks that can be removed on their own, of `NUM_BLOCKS`.
+        reason: Why not exact.
+    """
+
+    model_type: str
+    status: Status
+    removable: tuple[int, ...] = ()
+    reason: str = ""
+
+
+def architectures() -> list[str]:
+    """Every architecture of the installed transformers that has a causal language model.
+
+    Returns:
+        Model types, sorted.
+
+    Example:
+        >>> "llama" in architectures()
+        True
+    """
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def try_architecture(model_type: str) -> Verdict:
+    """Prune a tiny random model of an architecture in several ways, and compare each with skipping the blocks.
+
+    Args:
+        model_type: Name of the architecture.
+
+    Returns:
+        The verdict.
+
+    Example:
+        ```python
+        try_architecture("llama")  # Verdict("llama", "exact", (0, 1, 2, 3, 4, 5, 6, 7), "")
+        ```
+    """
+    try:
+        dense = tiny_model(model_type)
+        with measuring(dense):
+            dense(_windows().windows[0][None])
+    except Exception as error:  # anything: some need packages that are not there, some refuse small sizes
+        return Verdict(model_type, "not tried", reason=f"no tiny model can be built: {_one_line(error)}")
+    try:
+        removable, barred = SLEBPruner(dense).removable_blocks()
+    except UnsupportedModelError as error:
+        return Verdict(model_type, "refused", reason=_one_line(error))
+    verdict = Verdict(model_type, "exact", tuple(removable))
+    if barred:
+        block, reason = next(iter(barred.items()))
+        verdict = replace(verdict, status="some blocks", reason=f"not block {block}: {reason}")
+    windows = _windows()
+    losses = dict(zip(removable, _measured_losses(dense, removable, windows), strict=True))
+    for removed in REMOVALS:
+        if not set(removed) <= set(removable):
+            continue
+        try:
+            trouble = _trouble(copy.deepcopy(dense), removed, windows, losses)
+        except UnsupportedModelError as error:
+            if len(removed) > 1:  # blocks that can go on their own, but not together
+                reason = verdict.reason or f"not blocks {list(removed)} together: {_one_line(error)}"
+                verdict = replace(verdict, status="some blocks", reason=reason)
+                continue
+            trouble = _one_line(error)
+        except Exception as error:  # anything but a refusal is a fault
+            trouble = _one_line(error)
+        if trouble is not None:
+            return replace(verdict, status="wrong", reason=f"without blocks {list(removed)}: {trouble}")
+    return verdict
+
+
+def try_architectures(model_types: Sequence[str], jobs: int) -> Iterator[Verdict]:
+    """Try several architectures, in processes of their own.
+
+    Args:
+        model_types: Names of the architectures.
+        jobs: Number of processes.
+
+    Yields:
+        The verdicts, in the order of the names.
+
+    Example:
+        ```python
+        for verdict in try_architectures(architectures(), jobs=2):
+            print(verdict)
+        ```
+    """
+    # Spawned, not forked: PyTorch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_quietly) as pool:
+        yield from pool.map(try_architecture, model_types)
+
+
+def _start_quietly() -> None:
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _trouble(
+    model: PreTrainedModel, removed: Sequence[int], windows: TokenWindows, losses: dict[int, Tensor]
+) -> str | None:
+    """Remove blocks as a user does, and compare on windows that the gates have not seen."""
+    (_, ids), *_ = windows.batches(len(windows))
+    with measuring(model), find_decoder_stack(model).without(set(removed)):
+        expected = logits_of(model, ids)
+    dense_trouble = cache_trouble(model)
+    pruner = SLEBPruner(model)
+    pruner.remove(removed)
+    with tempfile.TemporaryDirectory() as folder:
+        pruner.save_pretrained(folder)
+        reloaded = type(model).from_pretrained(folder, dtype=torch.float32)
+    for name, shortened in (("in memory", model), ("reloaded", reloaded)):
+        with measuring(shortened):
+            logits, own_losses = logits_of(shortened, ids), losses_of(shortened, ids)
+        if not same_logits(logits, expected):
+            return f"the model {name} does not compute the dense one with these blocks skipped"
+        if len(removed) == 1 and not torch.allclose(own_losses, losses[removed[0]], rtol=1e-4):
+            return f"the search's loss is not that of the model {name}"
+        trouble = cache_trouble(shortened)
+        if trouble is not None and dense_trouble is None:
+            return f"{name}: {trouble}"
+    return None
+
+
+def _measured_losses(model: PreTrainedModel, candidates: Sequence[int], windows: TokenWindows) -> Tensor:
+    """What a search measures: the loss of every window without every candidate."""
+    stack = find_decoder_stack(model)
+    config = SLEBConfig(num_blocks_to_remove=1, batch_size=len(windows))
+    method = choose_method(model, stack, windows, candidates, config, on_progress=lambda pairs: None)
+    return method.measure(range(len(stack)), candidates)
+
+
+def _windows() -> TokenWindows:
+    """Two windows, longer than the tiny models' sliding window."""
+    generator = torch.Generator().manual_seed(0)
+    return TokenWindows.from_rows(torch.randint(3, VOCAB_SIZE, (2, 24), generator=generator))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,122 @@
+"""Small experiments on a model: what it computes for a few tokens, and whether two such results are the same."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..errors import UnsupportedModelError
+from .forward import logits_of, measuring, vocab_size_of
+from .shortening import text_config_of
+from .stack import probe_ids
+
+
+def check_causal_lm(model: PreTrainedModel) -> None:
+    """Make sure that a model predicts the next token from the tokens before it, and from nothing else.
+
+    Args:
+        model: The model. It runs twice on a few tokens.
+
+    Raises:
+        UnsupportedModelError: If it gives no logits over its vocabulary, looks ahead, or changes its own weights.
+
+    Example:
+        ```python
+        check_causal_lm(model)
+        ```
+    """
+    if vars(text_config_of(model.config)).get("rescale_every"):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} rescales the weights of its blocks, by their number, while it runs; load it with "
+            "rescale_every=0."
+        )
+    ids = probe_ids(model)
+    changed = ids.clone()
+    changed[0, -1] = (ids[0, -1] + 1) % vocab_size_of(model)
+    name = type(model).__name__
+    with measuring(model):
+        versions = {path: parameter._version for path, parameter in model.named_parameters()}
+        try:
+            logits, other = logits_of(model, ids), logits_of(model, changed)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UnsupportedModelError(
+                f"{name} cannot be run on token ids alone ({error}), so it is not a causal language model; load the "
+                "model with AutoModelForCausalLM."
+            ) from error
+        changed_weights = [path for path, weight in model.named_parameters() if weight._version != versions[path]]
+    if changed_weights:
+        raise UnsupportedModelError(
+            f"{name} changes its weights while it runs (the first is {changed_weights[0]}), so what it would save is "
+            "not what it computes with; switch that off in its config."
+        )
+    if not isinstance(logits, Tensor) or logits.shape[:2] != ids.shape or logits.shape[-1] < vocab_size_of(model):
+        raise UnsupportedModelError(
+            f"{name} gives no logits over its vocabulary for every token, so it is not a causal language model; load "
+            "the model with AutoModelForCausalLM."
+        )
+    if not torch.allclose(logits[:, :-1].float(), other[:, :-1].float(), rtol=1e-3, atol=1e-3):
+        raise UnsupportedModelError(
+            f"{name} lets a token's logits depend on later tokens, so it is not a causal language model; if it is a "
+            "BERT-like model, load it with is_decoder=True."
+        )
+
+
+def same_logits(logits: Tensor, expected: Tensor) -> bool:
+    """Whether two sets of logits agree up to the rounding of their precision.
+
+    Args:
+        logits: Logits.
+        expected: Logits of the same shape, possibly on another device.
+
+    Returns:
+        Whether they agree, by the tolerances of `torch.testing.assert_close`.
+
+    Example:
+        >>> same_logits(torch.ones(2), torch.ones(2) + 1e-7)
+        True
+    """
+    try:
+        torch.testing.assert_close(logits, expected.to(logits.device), equal_nan=True)
+    except AssertionError:
+        return False
+    return True
+
+
+def cache_trouble(model: PreTrainedModel) -> str | None:
+    """Whether generation with a cache goes wrong: it must give the logits of generation without one.
+
+    Args:
+        model: The model. It generates three tokens, which are prescribed, twice.
+
+    Returns:
+        What is wrong, as the end of a sentence, or `None`.
+
+    Example:
+        ```python
+        cache_trouble(model)  # None
+        ```
+    """
+    if not model.can_generate():
+        return None
+    ids = probe_ids(model)
+    prompt, rest = ids[:, :-3], ids[0, -3:].tolist()
+    logits = []
+    try:
+        with measuring(model):
+            for use_cache in (True, False):
+                output = model.generate(
+                    prompt,
+                    max_new_tokens=len(rest),
+                    do_sample=False,
+                    use_cache=use_cache,
+                    output_logits=True,
+                    return_dict_in_generate=True,
+                    prefix_allowed_tokens_fn=lambda _, tokens: [rest[len(tokens) - prompt.shape[1]]],
+                )
+                logits.append(torch.stack(output.logits))
+    except Exception as error:  # a family's own code, on a layout that it does not allow
+        return f"generation with a cache fails ({' '.join(str(error).split())})"
+    # A cache takes other paths through the kernels, so rounding differs; a wrong one is wrong by much more than this.
+    cached, plain = (stacked.float() for stacked in logits)
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    agree = bool((cached - plain).abs().max() <= tolerance * plain.abs().max())
+    return None if agree else "generation with a cache gives other logits than without"
