@@ -1,22 +1,24 @@
-"""Loading a model to prune, and telling which models can be."""
+"""Loading a model to prune, and what stands beside it."""
 
 import warnings
 from pathlib import Path
 from typing import Any
 
 import transformers
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoProcessor,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.utils.hub import cached_file
 
+from .auto import auto_class_for
 from .errors import ModelNotFoundError, UnsupportedModelError
 from .report import REPORT_FILE_NAME, PruningReport
 
@@ -32,8 +34,14 @@ _PLACE_ARGUMENTS = (
 )
 
 
+_OTHER_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
 def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     """Load a causal language model whose every weight is in the checkpoint.
+
+    A checkpoint with a vision tower is loaded whole, with the auto class that it was saved for. Code that a repository
+    brings along runs only if `trust_remote_code=True` was passed; nobody is asked.
 
     Args:
         name_or_path: A model on the Hub or a local folder.
@@ -52,14 +60,16 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         model = load_model("HuggingFaceTB/SmolLM2-135M", dtype="auto", device_map="cuda")
         ```
     """
+    kwargs = {"trust_remote_code": False} | kwargs
     place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS}
+    auto_class: Any = AutoModelForCausalLM
     if "gguf_file" not in kwargs:
-        _check_config(name_or_path, _load_config(name_or_path, place))
+        auto_class = _auto_class_for(name_or_path, _load_config(name_or_path, place))
     elif "quantization_config" not in kwargs and hasattr(transformers, "GgufConfig"):
         # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
         kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
+        model, loading = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
     except OSError as error:
         raise ModelNotFoundError(_not_found(name_or_path, error)) from error
     missing = sorted(loading["missing_keys"])
@@ -98,6 +108,34 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase 
         return None
 
 
+def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase | ProcessorMixin | None:
+    """Load what makes a model's inputs: its tokenizer, or its processor where it takes images as well.
+
+    Args:
+        name_or_path: A model on the Hub or a local folder.
+        **kwargs: The model's loading arguments; those that say where files come from are used.
+
+    Returns:
+        The processor or tokenizer, or `None` with a warning where there is neither.
+
+    Example:
+        ```python
+        processor = load_processing_class("google/gemma-3-4b-it")
+        ```
+    """
+    if "gguf_file" not in kwargs and _find_file(name_or_path, IMAGE_PROCESSOR_NAME, **kwargs) is not None:
+        place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS}
+        try:
+            return AutoProcessor.from_pretrained(name_or_path, **place)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            warnings.warn(
+                f"The processor of {name_or_path!r} cannot be loaded ({_first_line(error)}), so it will not be saved "
+                "with the pruned model; install what it needs, or copy its files.",
+                stacklevel=3,
+            )
+    return load_tokenizer(name_or_path, **kwargs)
+
+
 def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
     """Load the report of an earlier run that stands beside a model.
 
@@ -116,66 +154,8 @@ def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
         report = load_report("smollm2-sleb-20")
         ```
     """
-    place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS and name != "trust_remote_code"}
-    path = cached_file(
-        name_or_path,
-        REPORT_FILE_NAME,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **place,
-    )
+    path = _find_file(name_or_path, REPORT_FILE_NAME, **kwargs)
     return None if path is None else PruningReport.load(path)
-
-
-def check_model(model: object) -> None:
-    """Make sure that an object is a model from which blocks can be taken and which can then be saved.
-
-    Args:
-        model: What the caller passed as a model.
-
-    Raises:
-        UnsupportedModelError: If it is a wrapper, quantised, spread over devices, or no decoder-only model.
-
-    Example:
-        ```python
-        check_model(model)
-        ```
-    """
-    name = type(model).__name__
-    if type(model).__module__.partition(".")[0] == "peft" or getattr(model, "_hf_peft_config_loaded", False):
-        raise UnsupportedModelError(
-            f"{name} carries PEFT adapters, which are bound to block numbers; merge them first "
-            "(model = model.merge_and_unload())."
-        )
-    if hasattr(model, "_orig_mod"):
-        raise UnsupportedModelError(
-            "The model is wrapped by torch.compile; pass the model inside (model._orig_mod) and compile the result."
-        )
-    if isinstance(model, DataParallel | DistributedDataParallel):
-        raise UnsupportedModelError(f"The model is wrapped in {name}; pass the model inside (model.module).")
-    if not isinstance(model, PreTrainedModel):
-        raise UnsupportedModelError(f"{name} is not a transformers.PreTrainedModel; load one from a checkpoint.")
-    if model.config.is_encoder_decoder:
-        raise UnsupportedModelError(f"{name} is an encoder-decoder model; only decoder-only models are supported.")
-    _check_weights(model)
-
-
-def _check_weights(model: PreTrainedModel) -> None:
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is not None:
-        method = str(getattr(quantizer.quantization_config, "quant_method", "unknown")).rpartition(".")[2].lower()
-        remedy = (
-            "load it with quantization_config=GgufConfig(dequantize=True)"
-            if method == "gguf"
-            else "load the unquantised checkpoint, prune it, and quantise the result"
-        )
-        raise UnsupportedModelError(f"The model is quantised ({method}), which cannot be saved shortened; {remedy}.")
-    devices = {parameter.device for parameter in model.parameters()}
-    if any(device.type == "meta" for device in devices) or len(devices) > 1:
-        raise UnsupportedModelError(
-            f"The model is spread over {', '.join(sorted(map(str, devices)))}; load it on one device "
-            "(device_map='cuda', or no device_map for the CPU)."
-        )
 
 
 def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
@@ -193,13 +173,32 @@ def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
         ) from error
 
 
-def _check_config(name_or_path: str, config: PreTrainedConfig) -> None:
-    from_its_own_code = "AutoModelForCausalLM" in getattr(config, "auto_map", {})
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not from_its_own_code:
+def _find_file(name_or_path: str, file_name: str, **kwargs: Any) -> str | None:
+    """The path of a file that may stand beside a model; fetched where the model is on the Hub."""
+    place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS and name != "trust_remote_code"}
+    return cached_file(
+        name_or_path,
+        file_name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **place,
+    )
+
+
+def _auto_class_for(name_or_path: str, config: PreTrainedConfig) -> Any:
+    other_task = [name for name in config.architectures or () if name.endswith(_OTHER_TASKS)]
+    if other_task:
         raise UnsupportedModelError(
-            f"{name_or_path!r} is a {config.model_type} model, which transformers does not offer as a causal language "
-            "model; only models of AutoModelForCausalLM can be pruned."
+            f"{name_or_path!r} is the checkpoint of a {other_task[0]}, which does not predict tokens; prune the "
+            "causal language model, then train the head."
         )
+    auto_class = None if config.is_encoder_decoder else auto_class_for(config)
+    if auto_class is None:
+        raise UnsupportedModelError(
+            f"{name_or_path!r} is a {config.model_type} model, which transformers does not offer as a decoder-only "
+            "language model; only models of AutoModelForCausalLM and AutoModelForImageTextToText can be pruned."
+        )
+    return auto_class
 
 
 def _not_found(name_or_path: str, error: OSError) -> str:

@@ -7,18 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.forward import vocab_size_of
 from .blocks.gates import refusal, removable_blocks, take_out
 from .blocks.probes import check_causal_lm
 from .blocks.stack import find_decoder_stack
 from .calibration.sources import LoadedWindows, load_calibration
+from .checks import check_model
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError, UnsupportedModelError
 from .hub.card import render_card
 from .hub.folder import read_back, write_folder
-from .loading import check_model, load_model, load_report, load_tokenizer
+from .loading import load_model, load_processing_class, load_report
 from .provenance import check_same_model, mark_as_pruned, provenance_of, rename, versions
 from .report import CalibrationRecord, PruningReport, StepRecord
 from .search.run import run_search
@@ -32,7 +33,7 @@ class SLEBPruner:
 
     Args:
         model: A decoder-only model in memory. `prune` and `remove` edit it in place.
-        tokenizer: Its tokenizer; needed to calibrate on text, and saved with the model.
+        tokenizer: Its tokenizer, or the processor that holds it; needed to calibrate on text, saved with the model.
 
     Raises:
         UnsupportedModelError: If the model is a wrapper, quantised, or not a causal language model.
@@ -45,11 +46,14 @@ class SLEBPruner:
         ```
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None
+    ) -> None:
         check_model(model)
         check_causal_lm(model)
         self.model = model
-        self.tokenizer = tokenizer
+        self.tokenizer: PreTrainedTokenizerBase | None = getattr(tokenizer, "tokenizer", tokenizer)
+        self._processing_class = tokenizer
         self._stack = find_decoder_stack(model)
         self._provenance = provenance_of(model, len(self._stack))
         self._base_model = model.name_or_path or None
@@ -58,13 +62,17 @@ class SLEBPruner:
 
     @classmethod
     def from_pretrained(
-        cls, model_name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, **kwargs: Any
+        cls,
+        model_name_or_path: str | Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Load a model to prune, with its tokenizer, and with its report if it was pruned before.
 
         Args:
             model_name_or_path: A model on the Hub or a local folder.
-            tokenizer: The tokenizer, where it is not the one beside the model.
+            tokenizer: The tokenizer or processor, where it is not the one beside the model.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`: `dtype`, `device_map`, `revision`,
                 `gguf_file`, ... A GGUF file is dequantised, so that the result can be saved.
 
@@ -82,7 +90,7 @@ class SLEBPruner:
             ```
         """
         name = str(model_name_or_path)
-        pruner = cls(load_model(name, **kwargs), tokenizer or load_tokenizer(name, **kwargs))
+        pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
         earlier = load_report(name, **kwargs)
         if earlier is not None:
             if earlier.removed_blocks != pruner._provenance.removed_blocks:
@@ -269,8 +277,8 @@ class SLEBPruner:
 
         def fill(folder: Path) -> None:
             self.model.save_pretrained(folder, max_shard_size=max_shard_size)
-            if self.tokenizer is not None:
-                self.tokenizer.save_pretrained(folder)
+            if self._processing_class is not None:
+                self._processing_class.save_pretrained(folder)
             if self._recipe is not None:
                 self._recipe.save_pretrained(folder)
             report.save(folder)

@@ -15,7 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from ..blocks.forward import logits_of, losses_of, measuring
@@ -26,7 +29,8 @@ from ..config import SLEBConfig
 from ..errors import UnsupportedModelError
 from ..pruner import SLEBPruner
 from ..search.choice import choose_method
-from .tiny import NUM_BLOCKS, VOCAB_SIZE, tiny_model
+from .sizes import NUM_BLOCKS, VOCAB_SIZE
+from .tiny import tiny_model
 
 # The first block, one in the middle, the last; two neighbours; a scattered third.
 REMOVALS: tuple[tuple[int, ...], ...] = ((0,), (3,), (NUM_BLOCKS - 1,), (3, 4), (1, 4, 6))
@@ -34,12 +38,29 @@ REMOVALS: tuple[tuple[int, ...], ...] = ((0,), (3,), (NUM_BLOCKS - 1,), (3, 4), 
 Status = Literal["exact", "some blocks", "refused", "not tried", "wrong"]
 
 
+@dataclass(frozen=True, order=True)
+class Architecture:
+    """One of the models that transformers can build.
+
+    Attributes:
+        model_type: Its name, as in `AutoConfig`.
+        with_images: Whether the model of `AutoModelForImageTextToText` is meant, with its vision tower, not that of
+            `AutoModelForCausalLM`.
+    """
+
+    model_type: str
+    with_images: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.model_type} with images" if self.with_images else self.model_type
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What was found out about an architecture.
 
     Attributes:
-        model_type: Name of the architecture, as in `AutoConfig`.
+        architecture: Which one.
         status: `"exact"`: every removal that was tried is; `"some blocks"`: so are those that are not refused;
             `"refused"`: no block can be removed; `"not tried"`: no tiny model of it could be built; `"wrong"`: a
             removal was not refused and is not exact.
@@ -47,50 +68,56 @@ class Verdict:
         reason: Why not exact.
     """
 
-    model_type: str
+    architecture: Architecture
     status: Status
     removable: tuple[int, ...] = ()
     reason: str = ""
 
 
-def architectures() -> list[str]:
-    """Every architecture of the installed transformers that has a causal language model.
+def architectures() -> list[Architecture]:
+    """Every decoder-only language model of the installed transformers, alone or with a vision tower.
 
     Returns:
-        Model types, sorted.
+        The architectures, sorted; those with images come last.
 
     Example:
-        >>> "llama" in architectures()
+        >>> Architecture("llama") in architectures()
         True
     """
-    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    text = [Architecture(name) for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
+    images = [
+        Architecture(name, with_images=True)
+        for name, model_class in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items()
+        if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(name) != model_class
+    ]
+    return sorted(text) + sorted(images)
 
 
-def try_architecture(model_type: str) -> Verdict:
+def try_architecture(architecture: Architecture) -> Verdict:
     """Prune a tiny random model of an architecture in several ways, and compare each with skipping the blocks.
 
     Args:
-        model_type: Name of the architecture.
+        architecture: The architecture.
 
     Returns:
         The verdict.
 
     Example:
         ```python
-        try_architecture("llama")  # Verdict("llama", "exact", (0, 1, 2, 3, 4, 5, 6, 7), "")
+        try_architecture(Architecture("llama")).status  # "exact"
         ```
     """
     try:
-        dense = tiny_model(model_type)
+        dense = tiny_model(architecture.model_type, with_images=architecture.with_images)
         with measuring(dense):
             dense(_windows().windows[0][None])
     except Exception as error:  # anything: some need packages that are not there, some refuse small sizes
-        return Verdict(model_type, "not tried", reason=f"no tiny model can be built: {_one_line(error)}")
+        return Verdict(architecture, "not tried", reason=f"no tiny model can be built: {_one_line(error)}")
     try:
         removable, barred = SLEBPruner(dense).removable_blocks()
     except UnsupportedModelError as error:
-        return Verdict(model_type, "refused", reason=_one_line(error))
-    verdict = Verdict(model_type, "exact", tuple(removable))
+        return Verdict(architecture, "refused", reason=_one_line(error))
+    verdict = Verdict(architecture, "exact", tuple(removable))
     if barred:
         block, reason = next(iter(barred.items()))
         verdict = replace(verdict, status="some blocks", reason=f"not block {block}: {reason}")
@@ -114,15 +141,15 @@ def try_architecture(model_type: str) -> Verdict:
     return verdict
 
 
-def try_architectures(model_types: Sequence[str], jobs: int) -> Iterator[Verdict]:
+def try_architectures(chosen: Sequence[Architecture], jobs: int) -> Iterator[Verdict]:
     """Try several architectures, in processes of their own.
 
     Args:
-        model_types: Names of the architectures.
+        chosen: The architectures.
         jobs: Number of processes.
 
     Yields:
-        The verdicts, in the order of the names.
+        The verdicts, in the same order.
 
     Example:
         ```python
@@ -133,7 +160,7 @@ def try_architectures(model_types: Sequence[str], jobs: int) -> Iterator[Verdict
     # Spawned, not forked: PyTorch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_quietly) as pool:
-        yield from pool.map(try_architecture, model_types)
+        yield from pool.map(try_architecture, chosen)
 
 
 def _start_quietly() -> None:

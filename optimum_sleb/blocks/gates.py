@@ -15,7 +15,7 @@ from ..errors import UnsupportedModelError, VerificationError
 from .folding import fold_of
 from .forward import logits_of, measuring
 from .probes import cache_trouble, same_logits
-from .rules import RULES
+from .rules import RULES, num_image_blocks
 from .shortening import text_config_of
 from .stack import DecoderStack, probe_ids
 from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
@@ -41,6 +41,8 @@ def refusal(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int
     silent = sorted(set(removed) - set(stack.forms))
     if silent:
         return f"plain text does not run block {silent[0]}, so its removal cannot be measured"
+    if any(index < num_image_blocks(model.config) for index in removed):
+        return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
     try:
         template = build_shortened(model, kept, real_buffers=run)

@@ -160,3 +160,27 @@ def rule_for(field: str) -> str:
         'so many first blocks have no experts'
     """
     return RULES[field][0]
+
+
+def num_image_blocks(config: PreTrainedConfig) -> int:
+    """How many first blocks of a composite model's text stack take image features beside the hidden state.
+
+    Qwen3-VL's DeepStack adds one level of features behind each of the first blocks; Granite Vision names the blocks.
+    Text does not show what would go wrong if one of them went, so they stay.
+
+    Args:
+        config: The config of the whole model.
+
+    Returns:
+        The number of blocks; 0 where images enter before the first block only.
+
+    Example:
+        >>> from transformers import Qwen3VLConfig
+        >>> num_image_blocks(Qwen3VLConfig())
+        3
+    """
+    vision = getattr(config, "vision_config", None)
+    levels = getattr(vision, "deepstack_visual_indexes", None) or ()
+    named = [block for _, block in getattr(config, "deepstack_layer_map", None) or ()]
+    named += getattr(config, "spatial_target_layers", None) or []
+    return max(len(levels), *(block + 1 for block in named), 0)

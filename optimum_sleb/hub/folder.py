@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import PreTrainedModel
 
+from ..auto import auto_class_of
 from ..blocks.forward import logits_of, measuring
 from ..blocks.probes import same_logits
 from ..blocks.stack import probe_ids
@@ -91,10 +91,13 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
         read_back(Path("smollm2-sleb-20"), model)
         ```
     """
-    in_auto_classes = type(model.config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    loader = AutoModelForCausalLM if in_auto_classes else type(model)
-    again, loading = loader.from_pretrained(
-        directory, dtype="auto", attn_implementation=model.config._attn_implementation, output_loading_info=True
+    again, loading = auto_class_of(model).from_pretrained(
+        directory,
+        dtype="auto",
+        attn_implementation=model.config._attn_implementation,
+        output_loading_info=True,
+        # The folder's own code is the code that the model in memory is running.
+        trust_remote_code=model._auto_class is not None,
     )
     wrong = sorted({*loading["missing_keys"], *loading["unexpected_keys"], *map(str, loading["mismatched_keys"])})
     if wrong:
