@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types clean
+.PHONY: demo test matrix lint types clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -17,7 +17,11 @@ demo: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/prune_smollm2.py demo/dense demo/pruned
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not matrix"
+
+# Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
+matrix: $(VENV)/.installed
+	$(BIN)/python -m pytest -m matrix
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

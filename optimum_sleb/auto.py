@@ -55,6 +55,6 @@ def auto_class_of(model: PreTrainedModel) -> Any:
     if model._auto_class is not None:  # a class that came with the checkpoint's own code
         return AutoModelForCausalLM
     for auto_class, mapping in _MAPPINGS:
-        if mapping.get(type(model.config), None) is type(model):
+        if type(model.config) in mapping and mapping[type(model.config)] is type(model):
             return auto_class
     return type(model)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 from .blocks.forward import vocab_size_of
 from .blocks.gates import refusal, removable_blocks, take_out
 from .blocks.probes import check_causal_lm
+from .blocks.shortening import config_changes
 from .blocks.stack import find_decoder_stack
 from .calibration.sources import LoadedWindows, load_calibration
 from .checks import check_model
@@ -21,6 +22,7 @@ from .hub.card import render_card
 from .hub.folder import read_back, write_folder
 from .loading import load_model, load_processing_class, load_report
 from .provenance import check_same_model, mark_as_pruned, provenance_of, rename, versions
+from .removability import Removability
 from .report import CalibrationRecord, PruningReport, StepRecord
 from .search.run import run_search
 from .version import __version__
@@ -118,22 +120,31 @@ class SLEBPruner:
         """The blocks that the model has, by their number in the dense model."""
         return self._provenance.blocks
 
-    def removable_blocks(self) -> tuple[list[int], dict[int, str]]:
-        """Which blocks this architecture lets go, each on its own. It takes seconds and needs no calibration data.
+    def check(self) -> Removability:
+        """Find out which blocks this architecture lets go, each on its own; in seconds, without calibration data.
 
         Returns:
-            The blocks that can be removed, by their number in the dense model, and for each of the others why not.
+            What can be removed, what cannot, and why.
 
         Raises:
             UnsupportedModelError: If no block can be removed.
 
         Example:
             ```python
-            removable, barred = pruner.removable_blocks()
+            print(pruner.check().summary())
             ```
         """
         removable, barred = removable_blocks(self.model, self._stack, range(len(self._stack)))
-        return [self.blocks[block] for block in removable], {self.blocks[b]: why for b, why in barred.items()}
+        example = removable[len(removable) // 2]
+        kept = [block for block in range(len(self._stack)) if block != example]
+        return Removability(
+            architecture=type(self.model).__name__,
+            num_blocks=len(self._stack),
+            removable=tuple(self.blocks[block] for block in removable),
+            barred={self.blocks[block]: reason for block, reason in barred.items()},
+            example=self.blocks[example],
+            config_changes=config_changes(self.model.config, kept),
+        )
 
     def prune(self, config: SLEBConfig, *, calibration: Any = None) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.

@@ -13,8 +13,6 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertLMHeadModel,
-    GPT2Config,
-    GPT2LMHeadModel,
     LlamaForSequenceClassification,
     PreTrainedModel,
     T5Config,
@@ -267,14 +265,6 @@ class TestRefusals:
     def test_meta_weights(self, llama: PreTrainedModel) -> None:
         with pytest.raises(UnsupportedModelError, match="load it on one device"):
             SLEBPruner(llama.to("meta"))
-
-    def test_numbers_that_depend_on_the_position(self) -> None:
-        config = GPT2Config(
-            vocab_size=64, n_embd=32, n_layer=6, n_head=4, n_positions=64, scale_attn_by_inverse_layer_idx=True
-        )
-        pruner = SLEBPruner(randomise(GPT2LMHeadModel(config)))
-        with pytest.raises(UnsupportedModelError, match="depend on their position: transformer.h.1.attn.scaling"):
-            pruner.prune(TWO_BLOCKS, calibration=random_ids(2, 20))
 
     def test_too_sparse(self, pruner: SLEBPruner, text: str) -> None:
         with pytest.raises(ConfigError, match=r"sparsity=0.9 removes 6 of 6 blocks and leaves 0.*at most 4 blocks"):

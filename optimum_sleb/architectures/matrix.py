@@ -111,20 +111,22 @@ def try_architecture(architecture: Architecture) -> Verdict:
         dense = tiny_model(architecture.model_type, with_images=architecture.with_images)
         with measuring(dense):
             dense(_windows().windows[0][None])
-    except Exception as error:  # anything: some need packages that are not there, some refuse small sizes
-        return Verdict(architecture, "not tried", reason=f"no tiny model can be built: {_one_line(error)}")
+    except ImportError:
+        return Verdict(architecture, "not tried", reason="it needs optional packages of transformers")
+    except Exception as error:  # anything: some refuse small sizes, some do not run on text alone
+        return Verdict(architecture, "not tried", reason=f"no tiny model runs: {_one_line(error)}")
     try:
-        removable, barred = SLEBPruner(dense).removable_blocks()
+        check = SLEBPruner(dense).check()
     except UnsupportedModelError as error:
         return Verdict(architecture, "refused", reason=_one_line(error))
-    verdict = Verdict(architecture, "exact", tuple(removable))
-    if barred:
-        block, reason = next(iter(barred.items()))
+    verdict = Verdict(architecture, "exact", check.removable)
+    if check.barred:
+        block, reason = next(iter(check.barred.items()))
         verdict = replace(verdict, status="some blocks", reason=f"not block {block}: {reason}")
     windows = _windows()
-    losses = dict(zip(removable, _measured_losses(dense, removable, windows), strict=True))
+    losses = dict(zip(check.removable, _measured_losses(dense, check.removable, windows), strict=True))
     for removed in REMOVALS:
-        if not set(removed) <= set(removable):
+        if not set(removed) <= set(check.removable):
             continue
         try:
             trouble = _trouble(copy.deepcopy(dense), removed, windows, losses)

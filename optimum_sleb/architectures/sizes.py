@@ -32,6 +32,9 @@ SMALL: dict[str, Any] = {
     "encoder_layers": NUM_BLOCKS,
     "num_decoder_layers": NUM_BLOCKS,
     "num_encoder_layers": NUM_BLOCKS,
+    # vision towers
+    "depth": 2,
+    "embed_dim": 32,
     # attention
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -126,6 +129,7 @@ SMALL: dict[str, Any] = {
 }
 
 _HALF = NUM_BLOCKS // 2
+_MROPE: dict[str, Any] = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
 _SLIDING_AND_FULL = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"] * 2
 _LINEAR_AND_FULL = ["linear_attention", "full_attention"] * _HALF
 _DENSE_AND_SPARSE = ["dense", "dense", "sparse", "dense", "sparse", "sparse", "dense", "sparse"]
@@ -194,6 +198,8 @@ HARD: dict[str, dict[str, Any]] = {
         **_ALL_HEADS,
         "indexer_types": ["full", "full", "shared", "full", "shared", "full", "full", "shared"],
     },
+    "glm4v_text": _MROPE,
+    "glm_ocr_text": _MROPE,
     "gpt_neo": {
         "attention_types": [[["global", "local"], 3], [["global", "global"], 1]],
         "window_size": SLIDING_WINDOW,
@@ -227,6 +233,7 @@ HARD: dict[str, dict[str, Any]] = {
     "nemotron_h": {"layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"] * 2},
     "musicgen_decoder": {"num_codebooks": 1},
     "musicgen_melody_decoder": {"num_codebooks": 1},
+    "paddleocr_vl_text": _MROPE,
     "qwen2": {"use_sliding_window": True, "layer_types": _SLIDING_AND_FULL, "max_window_layers": 4},
     "qwen2_moe": {
         "use_sliding_window": True,
@@ -235,6 +242,9 @@ HARD: dict[str, dict[str, Any]] = {
         "mlp_only_layers": [1, 4],
         "decoder_sparse_step": 2,
     },
+    "qwen2_5_omni_text": _MROPE,
+    "qwen2_5_vl_text": _MROPE,
+    "qwen2_vl_text": _MROPE,
     "qwen3": {"use_sliding_window": True, "layer_types": _SLIDING_AND_FULL, "max_window_layers": 4},
     "qwen3_moe": {"mlp_only_layers": [1, 4], "decoder_sparse_step": 2},
     "qwen3_next": {"mlp_only_layers": [1, 4], "decoder_sparse_step": 2},

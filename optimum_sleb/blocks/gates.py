@@ -15,7 +15,7 @@ from ..errors import UnsupportedModelError, VerificationError
 from .folding import fold_of
 from .forward import logits_of, measuring
 from .probes import cache_trouble, same_logits
-from .rules import RULES, num_image_blocks
+from .rules import PERIODS, RULES, num_image_blocks
 from .shortening import text_config_of
 from .stack import DecoderStack, probe_ids
 from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
@@ -153,8 +153,8 @@ def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, st
         return None
     odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     return (
-        f"its config would call for other weights ({len(odd)} differ, the first is {odd[0]}), because a config "
-        f"field speaks of blocks by their position{_fields(model)}"
+        f"the remaining blocks would need other weights at their new places ({len(odd)} differ, the first is "
+        f"{odd[0]}), because this architecture builds its blocks by position{_fields(model)}"
     )
 
 
@@ -204,5 +204,5 @@ def _difference_in_logits(
 
 def _fields(model: PreTrainedModel) -> str:
     """The fields of this config that are known to speak of positions, for the reader's next question."""
-    known = [name for name in RULES if vars(text_config_of(model.config)).get(name) is not None]
+    known = [name for name in (*RULES, *PERIODS) if vars(text_config_of(model.config)).get(name) is not None]
     return f" (it has {', '.join(known)})" if known else ""

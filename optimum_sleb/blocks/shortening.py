@@ -108,6 +108,31 @@ def shorten_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
         text_config.per_layer_config = {new: overrides[old] for new, old in enumerate(kept) if old in overrides}
 
 
+def config_changes(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, tuple[Any, Any]]:
+    """What `shorten_config` would change, without changing anything.
+
+    Args:
+        config: The config of the whole model.
+        kept: Indices of the kept blocks, ascending.
+
+    Returns:
+        For each field of the text config that changes, its value before and after.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> config_changes(LlamaConfig(num_hidden_layers=4), [0, 1, 3])
+        {'num_hidden_layers': (4, 3)}
+    """
+    shortened = copy.deepcopy(config)
+    shorten_config(shortened, kept)
+    before, after = text_config_of(config).to_dict(), text_config_of(shortened).to_dict()
+    return {
+        name: (before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    }
+
+
 def _slice(name: str, value: Any, cut: Cut) -> Any:
     """The value with every list per block sliced, or the value itself; sub-configs change in place."""
     if name.startswith("_") or name.endswith(_NOT_PER_BLOCK):

@@ -2,6 +2,7 @@
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
+from .check import CheckCommand
 from .evaluate import EvaluateCommand
 from .prune import PruneCommand
 from .remove import RemoveCommand
@@ -14,6 +15,7 @@ class SLEBCommand(BaseOptimumCLICommand):
 
     COMMAND = CommandInfo(name="sleb", help="Make causal language models shallower with SLEB.")
     SUBCOMMANDS = (
+        CommandInfo("check", "Say which blocks of a model can be removed, before any search.", CheckCommand),
         CommandInfo("prune", "Search for the blocks that matter least and remove them.", PruneCommand),
         CommandInfo("remove", "Remove known blocks, or a shallower cut of an earlier search.", RemoveCommand),
         CommandInfo("evaluate", "Measure the perplexity of a model, dense or pruned.", EvaluateCommand),

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlavaConfig, Qwen3VLConfig
 
-from optimum_sleb.blocks.rules import PERIODS, RULES, Cut, fit_period, rule_for
+from optimum_sleb.blocks.rules import PERIODS, RULES, Cut, fit_period, num_image_blocks, rule_for
 
 COUNT = 8
 KEPT = [0, 2, 3, 6, 7]  # 1, 4 and 5 go
@@ -99,3 +99,11 @@ def test_a_fitted_period_describes_the_remaining_layout(kept: set[int], layout: 
 def test_every_rule_has_a_meaning() -> None:
     assert all(rule_for(field) for field in RULES)
     assert not set(PERIODS) & set(RULES)
+
+
+def test_blocks_that_take_image_features() -> None:
+    assert num_image_blocks(LlamaConfig()) == 0
+    assert num_image_blocks(LlavaConfig()) == 0
+    assert num_image_blocks(Qwen3VLConfig()) == 3
+    granite = SimpleNamespace(deepstack_layer_map=[(3, 0), (7, 6)], spatial_target_layers=[2, 9])
+    assert num_image_blocks(granite) == 10

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForSequenceClassification
+
+from optimum_sleb import UnsupportedModelError
+from optimum_sleb.architectures.tiny import tiny_model as tiny
+from optimum_sleb.blocks.probes import cache_trouble, check_causal_lm, same_logits
+
+from ..families import randomise, tiny_model
+
+
+def test_causal_models_pass() -> None:
+    check_causal_lm(tiny_model("llama"))
+    assert cache_trouble(tiny_model("llama")) is None
+
+
+def test_a_model_that_looks_ahead() -> None:
+    config = BertConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    with pytest.raises(UnsupportedModelError, match="depend on later tokens.*is_decoder=True"):
+        check_causal_lm(randomise(BertLMHeadModel(config)))
+
+
+def test_a_classifier() -> None:
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, pad_token_id=0
+    )
+    with pytest.raises(UnsupportedModelError, match="LlamaForSequenceClassification gives no logits over its voc"):
+        check_causal_lm(LlamaForSequenceClassification(config))
+
+
+def test_weights_rescaled_by_block_number() -> None:
+    model = tiny("rwkv")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    with pytest.raises(UnsupportedModelError, match="rescales the weights of its.*load it with rescale_every=0"):
+        check_causal_lm(model)
+    assert all(weight.equal(before[name]) for name, weight in model.named_parameters())
+    model.config.rescale_every = 0
+    check_causal_lm(model)
+
+
+def test_weights_that_change_while_the_model_runs() -> None:
+    model = tiny_model("llama")
+    layer = model.model.layers[1]
+
+    def rescale(*_: object) -> None:
+        layer.mlp.up_proj.weight.mul_(1.5)
+
+    layer.register_forward_pre_hook(rescale)
+    with pytest.raises(UnsupportedModelError, match=r"changes its weights .*model.layers.1.mlp.up_proj.weight"):
+        check_causal_lm(model)
+
+
+def test_a_cache_that_goes_wrong() -> None:
+    model = tiny_model("llama")
+    model.model.layers[2].self_attn.layer_idx = 7  # as after a cut without renumbering
+    assert "generation with a cache" in cache_trouble(model)
+
+
+def test_a_model_that_cannot_generate() -> None:
+    model = tiny_model("llama")
+    model.can_generate = lambda: False
+    assert cache_trouble(model) is None
+
+
+def test_same_logits() -> None:
+    one = torch.randn(2, 3)
+    assert same_logits(one, one + 1e-8)
+    assert not same_logits(one, one + 1e-3)
+    assert not same_logits(one, one[:1])
