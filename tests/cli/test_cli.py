@@ -13,6 +13,8 @@ from optimum.commands import optimum_cli
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PruningReport
+from optimum_sleb.architectures.matrix import Architecture
+from optimum_sleb.architectures.tiny import tiny_model as tiny
 
 COMMAND = [str(Path(sys.executable).with_name("optimum-cli"))]
 
@@ -155,3 +157,39 @@ class TestPlugin:
         assert done.returncode == 0
         assert "export" in done.stdout
         assert "optimum-sleb could not register its commands: ImportError('broken on purpose')" in done.stderr
+
+
+def test_check(sleb, model_folder: Path) -> None:
+    done = sleb("check", "--model", model_folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("LlamaForCausalLM: 6 of 6 blocks can be removed\n")
+    assert "num_hidden_layers: 6 -> 5" in done.stdout
+    done = sleb("check", "--model", model_folder, "--json")
+    assert json.loads(done.stdout)["removable"] == [0, 1, 2, 3, 4, 5]
+
+
+def test_check_of_a_model_that_cannot_be_pruned(sleb, tmp_path: Path) -> None:
+    tiny("rwkv").save_pretrained(tmp_path / "rwkv")
+    done = sleb("check", "--model", tmp_path / "rwkv")
+    assert done.returncode == 1
+    assert done.stdout.startswith("refused: RwkvForCausalLM rescales the weights of its blocks")
+    done = sleb("check", "--model", tmp_path / "rwkv", "--json")
+    assert done.returncode == 1
+    assert "rescale_every=0" in json.loads(done.stdout)["refused"]
+
+
+def test_check_of_nothing(sleb, tmp_path: Path) -> None:
+    done = sleb("check", "--model", tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.startswith("optimum-cli sleb check: error: There is no model")
+
+
+def test_check_of_architectures(sleb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "optimum_sleb.architectures.matrix.architectures", lambda: [Architecture("llama"), Architecture("xlm")]
+    )
+    done = sleb("check", "--all-architectures", "--jobs", 1, "--output", tmp_path / "page.md")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.md").read_text()
+    assert "| llama | exact | all |  |" in page
+    assert "| xlm | refused | none | XLMWithLMHeadModel spreads" in page
