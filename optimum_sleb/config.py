@@ -36,7 +36,8 @@ class SLEBConfig:
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
-            published. Both measure the same losses.
+            published; both measure the same losses. `"racing"` gives up candidates that are surely behind.
+        racing_confidence: In a race, standard errors by which a candidate must be behind the leader to be given up.
         search_dtype: Precision of the search: `"float32"`, the `"model"`'s own, or `"auto"`, which is the model's own
             but float32 for a model in half precision on a CPU, where half precision is several times slower. The
             model's weights come back untouched.
@@ -63,7 +64,8 @@ class SLEBConfig:
     seed: int = 0
     early_barrier: int = 1
     latter_barrier: int = 1
-    search: Literal["exact", "reference"] = "exact"
+    search: Literal["exact", "racing", "reference"] = "exact"
+    racing_confidence: float = 5.0
     search_dtype: Literal["auto", "float32", "model"] = "auto"
     batch_size: int = 1
 
@@ -87,6 +89,8 @@ class SLEBConfig:
         if len(amounts) != 1:
             given = ", ".join(f"{name}={value}" for name, value in amounts.items()) or "none of them"
             raise ConfigError(f"Say how much to remove with exactly one of {', '.join(_AMOUNTS)}; got {given}.")
+        if not (self.racing_confidence > 0 and math.isfinite(self.racing_confidence)):
+            raise ConfigError(f"racing_confidence must be a positive number, got {self.racing_confidence}.")
         if self.sparsity is not None and not 0 < self.sparsity < 1:
             raise ConfigError(f"sparsity must lie strictly between 0 and 1, got {self.sparsity}.")
         budget = self.max_perplexity_increase

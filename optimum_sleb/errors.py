@@ -29,6 +29,10 @@ class NonFiniteLossError(SLEBError, ArithmeticError):
     """A loss came out as NaN or infinite."""
 
 
+class OutOfMemoryError(SLEBError, RuntimeError):
+    """Not even one window at a time fits the memory of the device."""
+
+
 class VerificationError(SLEBError, RuntimeError):
     """A shortened model does not compute what the search measured. Nothing was written."""
 

@@ -184,6 +184,7 @@ class SLEBPruner:
                 block=names[step.block],
                 candidate_losses={names[block]: loss for block, loss in step.losses.items()},
                 barred_blocks={names[block]: reason for block, reason in step.barred.items()},
+                dropped_blocks={names[block]: windows for block, windows in step.dropped.items()},
                 seconds=seconds,
             )
             for step, seconds in zip(result.steps, result.seconds, strict=True)

@@ -39,12 +39,13 @@ class SearchRecord:
     """How a search measured.
 
     Attributes:
-        method: `"exact"` or `"reference"`.
+        method: `"exact"`, `"racing"` or `"reference"`.
         reason: Why this method.
         dtype: Precision of the forward passes; losses are always summed from float32.
         device: Device of the model.
         block_passes: Decoder blocks run, each on one batch of windows, over the whole search.
         loss_before: Calibration loss of the model as it came, in nats, summed over windows.
+        exact_block_passes: After a race, what the exact search would have run for the same removals.
     """
 
     method: str
@@ -53,6 +54,7 @@ class SearchRecord:
     device: str
     block_passes: int
     loss_before: float
+    exact_block_passes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,19 @@ class StepRecord:
 
     Attributes:
         block: The block that was removed.
-        candidate_losses: Calibration loss in nats, summed over windows, without each of the candidates; empty where
-            the block was removed by order, without a search.
+        candidate_losses: Calibration loss in nats, summed over windows, without each of the candidates that were
+            measured on all windows; empty where the block was removed by order, without a search.
         seconds: Duration of the step; `None` without a search.
         barred_blocks: Candidates with a lower loss that could not be removed together with the blocks removed before,
             and why.
+        dropped_blocks: Candidates that a race gave up as surely worse, and after how many windows.
     """
 
     block: int
     candidate_losses: dict[int, float] = field(default_factory=dict)
     seconds: float | None = None
     barred_blocks: dict[int, str] = field(default_factory=dict)
+    dropped_blocks: dict[int, int] = field(default_factory=dict)
 
     @property
     def loss(self) -> float | None:

@@ -1,7 +1,7 @@
 """Token windows: the pieces of text on which losses are measured."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Self
@@ -100,6 +100,21 @@ class TokenWindows:
             digest.update(len(window).to_bytes(8, "little"))
             digest.update(window.to(torch.int64).numpy().tobytes())
         return digest.hexdigest()
+
+    def select(self, numbers: Sequence[int]) -> Self:
+        """Some of the windows.
+
+        Args:
+            numbers: Their places, in the order wanted.
+
+        Returns:
+            These windows.
+
+        Example:
+            >>> TokenWindows.from_stream(torch.arange(12), length=4).select([2, 0]).windows[0].tolist()
+            [8, 9, 10, 11]
+        """
+        return type(self)(tuple(self.windows[number] for number in numbers))
 
     def batches(self, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
         """The windows in batches. Windows of different lengths never share a batch, so that none needs padding.

@@ -22,7 +22,8 @@ _CALIBRATION_HELP = {
 _SEARCH_HELP = {
     "early_barrier": "Blocks at the start that are never removed",
     "latter_barrier": "Blocks at the end that are never removed",
-    "search": "exact shares work between candidates; reference is the published loop, with the same result",
+    "search": "exact shares work between candidates; racing gives up those surely behind; reference is as published",
+    "racing_confidence": "Standard errors behind the leader at which a race gives a candidate up",
     "search_dtype": "Precision of the search; auto is the model's own, float32 on a CPU",
     "batch_size": "Windows in one forward pass",
 }

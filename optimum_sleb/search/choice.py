@@ -10,7 +10,9 @@ from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from .exact import ExactLosses
+from .greedy import MeasureCandidates
 from .measurement import Measurement
+from .racing import Race
 from .reference import ReferenceLosses
 
 
@@ -19,11 +21,13 @@ class SearchMethod:
     """The chosen way of measuring.
 
     Attributes:
-        measure: Measures candidates.
-        name: `"exact"` or `"reference"`.
+        step: Measures the candidates of a step.
+        measure: Counts the passes.
+        name: `"exact"`, `"racing"` or `"reference"`.
         reason: Why this one.
     """
 
+    step: MeasureCandidates
     measure: Measurement
     name: str
     reason: str
@@ -44,7 +48,7 @@ def choose_method(
         stack: Its decoder blocks.
         windows: The calibration windows.
         candidates: Candidates of the first step, ascending.
-        config: The recipe; it may ask for the reference.
+        config: The recipe; it may ask for the reference, or for a race.
         on_progress: Called with the number of (candidate, window) pairs that were just measured.
 
     Returns:
@@ -57,21 +61,31 @@ def choose_method(
     """
     arguments = (model, stack, windows, config.batch_size, on_progress)
     if config.search == "reference":
-        return SearchMethod(ReferenceLosses(*arguments), "reference", "asked for by the recipe")
+        reference = ReferenceLosses(*arguments)
+        return SearchMethod(reference.step, reference, "reference", "asked for by the recipe")
+    difference = _difference_of_exact(model, stack, candidates)
+    measure = ExactLosses(*arguments) if difference is None else ReferenceLosses(*arguments)
+    reason = difference or "the exact search agrees with plain skipping on a short window"
+    if config.search == "racing":
+        race = Race(measure, config.racing_confidence, config.seed)
+        return SearchMethod(race.step, measure, "racing", reason)
+    return SearchMethod(measure.step, measure, "exact" if difference is None else "reference", reason)
+
+
+def _difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
+    """How the exact search differs from plain skipping on this model, if it does."""
     # The last candidate too: it is measured after the others, so it would show a hidden state that a block had
     # changed in place, or something that one block leaves behind for another.
     tried = sorted({candidates[0], candidates[len(candidates) // 2], candidates[-1]})
     probe = TokenWindows.from_rows([probe_ids(model)[0].cpu()])
     alive = range(len(stack))
+    plain = ReferenceLosses(model, stack, probe)(alive, tried)
     try:
         fast = ExactLosses(model, stack, probe)(alive, tried)
     except Exception as error:  # a family's own code, run block by block
-        message = " ".join(str(error).split())
-        return SearchMethod(ReferenceLosses(*arguments), "reference", f"the blocks do not run one by one ({message})")
-    plain = ReferenceLosses(model, stack, probe)(alive, tried)
+        return f"the blocks of this model do not run one by one ({' '.join(str(error).split())})"
     tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 1e-2
     if torch.allclose(fast, plain, rtol=tolerance, atol=0, equal_nan=True):
-        return SearchMethod(ExactLosses(*arguments), "exact", "agrees with plain skipping on a short window")
+        return None
     worst = ((fast - plain).abs() / plain.abs()).max().item()
-    reason = f"the exact search differs from plain skipping by {worst:.2g} (relative) on a short window of this model"
-    return SearchMethod(ReferenceLosses(*arguments), "reference", reason)
+    return f"the exact search differs from plain skipping by {worst:.2g} (relative) on a short window of this model"

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from torch import Tensor
+from .measurement import StepLosses
 
-from ..errors import NonFiniteLossError
-
-# Gives, for the blocks that are alive and the candidates among them, the loss of each window without each candidate,
-# of shape (candidates, windows): see `Measurement`.
-MeasureCandidates = Callable[[Sequence[int], Sequence[int]], Tensor]
+# Measures, for the blocks that are alive, the candidates among them.
+MeasureCandidates = Callable[[Sequence[int], Sequence[int]], StepLosses]
 
 
 @dataclass(frozen=True)
@@ -21,11 +19,13 @@ class Step:
         losses: Calibration loss, summed over windows, without each candidate; `block` had the lowest of those that
             could be removed.
         barred: Better candidates that could not be removed together with the blocks removed before, and why.
+        dropped: Candidates that were given up as surely worse, and after how many windows.
     """
 
     block: int
     losses: dict[int, float]
     barred: dict[int, str] = field(default_factory=dict)
+    dropped: dict[int, int] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -83,31 +83,31 @@ def greedy_search(
         for block in alive[early_barrier : len(alive) - latter_barrier]
         if block in removable and block not in barred
     ]:
-        window_losses = measure(alive, candidates)
-        _check_finite(window_losses, candidates)
-        losses = dict(zip(candidates, window_losses.double().sum(dim=1).tolist(), strict=True))
-        removed = set(range(num_blocks)) - set(alive)
-        newly_barred = {}
+        step = _best_removal(measure, alive, candidates, partial(refusal, set(range(num_blocks)) - set(alive)))
+        if step is None or not accept(step.loss):
+            return
+        alive.remove(step.block)
+        barred |= step.barred
+        yield step
+
+
+def _best_removal(
+    measure: MeasureCandidates,
+    alive: Sequence[int],
+    candidates: Sequence[int],
+    refusal: Callable[[int], str | None],
+) -> Step | None:
+    """The best candidate that may go; `None` where all are refused."""
+    barred: dict[int, str] = {}
+    while remaining := [block for block in candidates if block not in barred]:
+        measured = measure(alive, remaining)
+        losses = measured.sums()
         # The sort is stable: ties go to the lowest index, as published.
-        for best in sorted(candidates, key=losses.__getitem__):
-            reason = refusal(removed, best)
+        for block in sorted(losses, key=losses.__getitem__):
+            reason = refusal(block)
             if reason is None:
-                break
-            newly_barred[best] = reason
-        else:
-            return
-        if not accept(losses[best]):
-            return
-        alive.remove(best)
-        barred |= newly_barred
-        yield Step(best, losses, newly_barred)
-
-
-def _check_finite(window_losses: Tensor, candidates: Sequence[int]) -> None:
-    bad = (~window_losses.isfinite()).nonzero()
-    if len(bad):
-        row, window = bad[0].tolist()
-        raise NonFiniteLossError(
-            f"The loss is {window_losses[row, window].item()} without block {candidates[row]} in window {window}; "
-            "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
-        )
+                return Step(block, losses, barred, measured.dropped)
+            barred[block] = reason
+            if measured.dropped:
+                break  # the next best may have left the race: it is run again without the refused one
+    return None

@@ -4,11 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..batching import run_in_batches
+from ..blocks.forward import losses_of, measuring
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
+from ..errors import NonFiniteLossError
 
 
 @dataclass
@@ -19,9 +23,10 @@ class Measurement(ABC):
         model: The model; it is left as it was.
         stack: Its decoder blocks.
         windows: The calibration windows.
-        batch_size: Windows in one forward pass.
+        batch_size: Windows in one forward pass. It is halved where memory runs out.
         on_progress: Called with the number of (candidate, window) pairs that were just measured.
         block_passes: Decoder blocks run so far, each on one batch of windows.
+        head_passes: Final norms and heads run so far, each on one batch of windows.
     """
 
     model: PreTrainedModel
@@ -30,15 +35,141 @@ class Measurement(ABC):
     batch_size: int = 1
     on_progress: Callable[[int], object] = lambda pairs: None
     block_passes: int = field(default=0, init=False)
+    head_passes: int = field(default=0, init=False)
 
-    @abstractmethod
-    def __call__(self, alive: Sequence[int], candidates: Sequence[int]) -> Tensor:
+    def __call__(self, alive: Sequence[int], candidates: Sequence[int], windows: TokenWindows | None = None) -> Tensor:
         """Measure every candidate's removal.
+
+        Args:
+            alive: Indices of the blocks that are still there, ascending.
+            candidates: Those of them whose removal is tried, ascending.
+            windows: Measure on these windows instead of all.
+
+        Returns:
+            The loss of each window without each candidate, of shape (candidates, windows), on the CPU.
+
+        Raises:
+            OutOfMemoryError: If not even one window at a time fits.
+        """
+        windows = self.windows if windows is None else windows
+        # Kept on the device until the step ends, so that the host never waits for it in between.
+        losses = torch.empty(len(candidates), len(windows), device=self.model.device)
+
+        def measure(place: slice, ids: Tensor) -> None:
+            self.block_passes += self._measure_batch(alive, candidates, ids.to(self.model.device), losses[:, place])
+            self.head_passes += len(candidates)
+            self.on_progress(len(candidates) * len(ids))
+
+        self.batch_size = run_in_batches(windows, self.batch_size, measure)
+        return losses.cpu()
+
+    def step(self, alive: Sequence[int], candidates: Sequence[int]) -> "StepLosses":
+        """Measure every candidate's removal on all windows.
 
         Args:
             alive: Indices of the blocks that are still there, ascending.
             candidates: Those of them whose removal is tried, ascending.
 
         Returns:
-            The loss of each window without each candidate, of shape (candidates, windows), on the CPU.
+            The losses of all of them.
+
+        Example:
+            ```python
+            measure.step(alive=range(30), candidates=range(1, 29)).sums()  # {1: 105230.2, 2: 104811.9, ...}
+            ```
         """
+        return StepLosses(dict(zip(candidates, self(alive, candidates), strict=True)))
+
+    @abstractmethod
+    def _measure_batch(self, alive: Sequence[int], candidates: Sequence[int], ids: Tensor, losses: Tensor) -> int:
+        """Measure every candidate's removal on one batch of windows.
+
+        Args:
+            alive: Indices of the blocks that are still there, ascending.
+            candidates: Those of them whose removal is tried, ascending.
+            ids: Token ids of the windows, of shape (batch, length), on the model's device.
+            losses: Where the losses go, of shape (candidates, batch).
+
+        Returns:
+            The number of decoder blocks that were run.
+        """
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """What was measured in a step.
+
+    Attributes:
+        losses: The loss of each window, of shape (windows,), without each candidate that was measured on all of them.
+        dropped: Candidates that were given up as surely worse, and after how many windows.
+    """
+
+    losses: dict[int, Tensor]
+    dropped: dict[int, int] = field(default_factory=dict)
+
+    def sums(self) -> dict[int, float]:
+        """The loss of the model without each candidate.
+
+        Returns:
+            Sums over windows, in nats, by candidate.
+
+        Raises:
+            NonFiniteLossError: If a loss is NaN or infinite.
+
+        Example:
+            >>> StepLosses({3: torch.tensor([1.0, 2.0])}).sums()
+            {3: 3.0}
+        """
+        check_finite(torch.stack(list(self.losses.values())), list(self.losses))
+        return {block: losses.double().sum().item() for block, losses in self.losses.items()}
+
+
+def model_losses(model: PreTrainedModel, windows: TokenWindows, batch_size: int) -> Tensor:
+    """The losses of a model as it is.
+
+    Args:
+        model: The model.
+        windows: The windows.
+        batch_size: Windows in one forward pass.
+
+    Returns:
+        The loss of each window, of shape (windows,), on the CPU.
+
+    Raises:
+        OutOfMemoryError: If not even one window at a time fits.
+
+    Example:
+        ```python
+        before = model_losses(model, windows, batch_size=1).sum()
+        ```
+    """
+    losses = torch.empty(len(windows))
+
+    def measure(place: slice, ids: Tensor) -> None:
+        losses[place] = losses_of(model, ids).cpu()
+
+    with measuring(model):
+        run_in_batches(windows, batch_size, measure)
+    return losses
+
+
+def check_finite(losses: Tensor, candidates: Sequence[int]) -> None:
+    """Make sure that a step's losses can be compared.
+
+    Args:
+        losses: The loss of each window without each candidate, of shape (candidates, windows).
+        candidates: The candidates.
+
+    Raises:
+        NonFiniteLossError: If one is NaN or infinite.
+
+    Example:
+        >>> check_finite(torch.zeros(2, 3), [1, 2])
+    """
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        row, window = bad[0].tolist()
+        raise NonFiniteLossError(
+            f"The loss is {losses[row, window].item()} without block {candidates[row]} in window {window}; "
+            "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
+        )

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..blocks.forward import losses_of, measuring
+from .cost import reference_block_passes
 from .measurement import Measurement
 
 
@@ -19,31 +19,10 @@ class ReferenceLosses(Measurement):
         ```
     """
 
-    def __call__(self, alive: Sequence[int], candidates: Sequence[int]) -> Tensor:
-        """Measure every candidate's removal; see `Measurement`."""
-        return torch.stack(
-            [self.model_losses([block for block in alive if block != candidate]) for candidate in candidates]
-        )
-
-    def model_losses(self, alive: Sequence[int]) -> Tensor:
-        """The losses of the model made of some of its blocks.
-
-        Args:
-            alive: Indices of the blocks that run.
-
-        Returns:
-            The loss of each window, of shape (windows,), on the CPU.
-
-        Example:
-            ```python
-            dense = measure.model_losses(range(30)).sum()
-            ```
-        """
-        losses = torch.empty(len(self.windows))
-        removed = set(range(len(self.stack))) - set(alive)
-        with measuring(self.model), self.stack.without(removed):
-            for rows, ids in self.windows.batches(self.batch_size):
-                losses[rows] = losses_of(self.model, ids)
-                self.block_passes += len(alive)
-                self.on_progress(len(ids))
-        return losses
+    def _measure_batch(self, alive: Sequence[int], candidates: Sequence[int], ids: Tensor, losses: Tensor) -> int:
+        """Run the model without each candidate; see `Measurement`."""
+        gone = set(range(len(self.stack))) - set(alive)
+        for row, candidate in enumerate(candidates):
+            with measuring(self.model), self.stack.without(gone | {candidate}):
+                losses[row] = losses_of(self.model, ids)
+        return reference_block_passes(alive, candidates)

@@ -19,8 +19,9 @@ from ..errors import ConfigError, NonFiniteLossError
 from ..report import SearchRecord
 from ..units import perplexity_of
 from .choice import choose_method
+from .cost import exact_block_passes
 from .greedy import Step, greedy_search
-from .reference import ReferenceLosses
+from .measurement import model_losses
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run_search(
     total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
     precision = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
     with precision, tqdm(total=total, desc="SLEB", unit="candidate window", disable=None) as bar:
-        dense = ReferenceLosses(model, stack, windows, config.batch_size).model_losses(range(len(stack)))
+        dense = model_losses(model, windows, config.batch_size)
         if not dense.isfinite().all():
             window = int((~dense.isfinite()).nonzero()[0])
             raise NonFiniteLossError(
@@ -104,7 +105,7 @@ def run_search(
         seconds: list[float] = []
         method = choose_method(model, stack, windows, candidates, config, bar.update)
         search = greedy_search(
-            method.measure,
+            method.step,
             len(stack),
             early_barrier=config.early_barrier,
             latter_barrier=config.latter_barrier,
@@ -132,5 +133,18 @@ def run_search(
             device=str(model.device),
             block_passes=method.measure.block_passes,
             loss_before=loss_before,
+            exact_block_passes=_exact_block_passes(steps, len(stack), windows, config)
+            if config.search == "racing"
+            else None,
         )
     return SearchResult(tuple(steps), tuple(seconds), record)
+
+
+def _exact_block_passes(steps: Sequence[Step], num_blocks: int, windows: TokenWindows, config: SLEBConfig) -> int:
+    """What the exact search would have run for these removals."""
+    alive = list(range(num_blocks))
+    passes = 0
+    for step in steps:
+        passes += exact_block_passes(alive, sorted({*step.losses, *step.dropped}))
+        alive.remove(step.block)
+    return passes * sum(1 for _ in windows.batches(config.batch_size))

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import transformers
+from packaging.version import Version
 
 from optimum_sleb.architectures.matrix import Architecture, Verdict, architectures, try_architecture, try_architectures
 from optimum_sleb.architectures.page import render_page
@@ -65,7 +66,8 @@ def test_nearly_every_language_model_can_be_pruned(verdicts: list[Verdict]) -> N
     tried = [v for v in verdicts if not v.architecture.with_images and v.status != "not tried"]
     refused = [str(verdict.architecture) for verdict in tried if verdict.status == "refused"]
     assert len(tried) >= 160
-    assert len(refused) <= 6, refused
+    # Before 5.18 big_bird, megatron-bert, rembert and roformer look ahead where no cache is used.
+    assert len(refused) <= (6 if Version(transformers.__version__) >= Version("5.18") else 10), refused
 
 
 @pytest.mark.matrix

@@ -3,6 +3,7 @@ import torch
 
 from optimum_sleb.errors import NonFiniteLossError
 from optimum_sleb.search.greedy import Step, greedy_search
+from optimum_sleb.search.measurement import StepLosses
 
 
 class Table:
@@ -16,7 +17,8 @@ class Table:
         self.asked.append((list(alive), list(candidates)))
         gone = frozenset(range(5)) - frozenset(alive)
         rows = [self.loss_of.get(gone | {candidate}, 100.0) for candidate in candidates]
-        return torch.tensor(rows)[:, None].repeat(1, 2) / 2  # two windows
+        losses = torch.tensor(rows)[:, None].repeat(1, 2) / 2  # two windows
+        return StepLosses(dict(zip(candidates, losses, strict=True)))
 
 
 def run(table, **options) -> list[Step]:
@@ -62,7 +64,27 @@ def test_a_loss_that_is_not_a_number_names_block_and_window() -> None:
     def measure(alive, candidates):
         losses = torch.ones(len(candidates), 4)
         losses[1, 3] = float("nan")
-        return losses
+        return StepLosses(dict(zip(candidates, losses, strict=True)))
 
     with pytest.raises(NonFiniteLossError, match="loss is nan without block 2 in window 3"):
         run(measure)
+
+
+class Racers(Table):
+    """As a table, but only the best candidate is known; the others left the race."""
+
+    def __call__(self, alive, candidates):
+        measured = super().__call__(alive, candidates)
+        best = min(candidates, key=measured.sums().__getitem__)
+        return StepLosses({best: measured.losses[best]}, {block: 4 for block in candidates if block != best})
+
+
+def test_where_the_winner_of_a_race_is_refused_the_others_run_again() -> None:
+    losses = {frozenset({1}): 1.0, frozenset({3}): 2.0, frozenset({2}): 3.0}
+    races = Racers(losses)
+    step = run(races, refusal=lambda removed, block: "no" if block in (1, 3) else None)[0]
+    assert (step.block, step.loss, step.barred, step.dropped) == (2, 3.0, {1: "no", 3: "no"}, {})
+    assert [candidates for _, candidates in races.asked][:3] == [[1, 2, 3], [2, 3], [2]]
+    table = Table(losses)
+    assert run(table, refusal=lambda removed, block: "no" if block in (1, 3) else None)[0].block == 2
+    assert len(table.asked) == 1  # all losses were known at once

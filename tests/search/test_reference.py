@@ -42,7 +42,7 @@ def test_equals_the_published_loop(llama: PreTrainedModel) -> None:
     stack = find_decoder_stack(llama)
     measure = ReferenceLosses(llama, stack, TokenWindows(tuple(ids)), batch_size=2)
     search = greedy_search(
-        measure,
+        measure.step,
         NUM_BLOCKS,
         early_barrier=1,
         latter_barrier=1,
