@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,10 +16,11 @@ from .blocks.stack import find_decoder_stack
 from .calibration.sources import LoadedWindows, load_calibration
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError, UnsupportedModelError
-from .hub.card import render_card
-from .hub.folder import read_back, write_folder
+from .hub.folder import check_saved, read_back, write_folder
+from .hub.push import push_folder
+from .hub.records import write_records
 from .loading import check_model, load_model, load_report, load_tokenizer
-from .provenance import check_same_model, mark_as_pruned, provenance_of, rename, versions
+from .provenance import check_same_model, loading_of, mark_as_pruned, model_name, provenance_of, rename, versions
 from .report import CalibrationRecord, PruningReport, StepRecord
 from .search.run import run_search
 from .version import __version__
@@ -51,9 +53,11 @@ class SLEBPruner:
         self.tokenizer = tokenizer
         self._stack = find_decoder_stack(model)
         self._provenance = provenance_of(model, len(self._stack))
-        self._base_model = model.name_or_path or None
+        self._base_model = model_name(model)
         self._report: PruningReport | None = None
         self._recipe: SLEBConfig | None = None
+        self._loading: dict[str, str] = {}
+        self._folder: Path | None = None  # where the model was saved last, as it is now
 
     @classmethod
     def from_pretrained(
@@ -82,6 +86,7 @@ class SLEBPruner:
         """
         name = str(model_name_or_path)
         pruner = cls(load_model(name, **kwargs), tokenizer or load_tokenizer(name, **kwargs))
+        pruner._loading = loading_of(pruner.model, kwargs)
         earlier = load_report(name, **kwargs)
         if earlier is not None:
             if earlier.removed_blocks != pruner._provenance.removed_blocks:
@@ -216,7 +221,15 @@ class SLEBPruner:
         self._check_removal(cut.removed_blocks)
         taken = self._take_out(tuple(StepRecord(block) for block in cut.removed_blocks), started)
         self._recipe = cut.recipe
-        self._report = replace(cut, parameters_after=taken.parameters_after)
+        self._report = replace(
+            cut,
+            parameters_after=taken.parameters_after,
+            # Bytes before a later one of several runs were those of a model that was never here.
+            weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
+            weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
+            loading=taken.loading,
+            evaluations=(),
+        )
         return self.model
 
     def save_pretrained(
@@ -225,8 +238,8 @@ class SLEBPruner:
         """Write the pruned model as an ordinary folder that loads with plain transformers.
 
         It holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
-        (`sleb_report.json`) and a model card (`README.md`). It is written to a temporary sibling, read back, compared
-        with the model in memory, and only then takes its name.
+        (`sleb_report.json`), its curve (`sleb_loss.png`) and a model card (`README.md`). It is written to a temporary
+        sibling, read back, compared with the model in memory, and only then takes its name.
 
         Args:
             save_directory: The folder.
@@ -247,21 +260,73 @@ class SLEBPruner:
             ```
         """
         directory = Path(save_directory)
-        report = self.report
-
-        def fill(folder: Path) -> None:
-            self.model.save_pretrained(folder, max_shard_size=max_shard_size)
-            if self.tokenizer is not None:
-                self.tokenizer.save_pretrained(folder)
-            if self._recipe is not None:
-                self._recipe.save_pretrained(folder)
-            report.save(folder)
-            render_card(report, directory.name).save(folder / "README.md")
-            read_back(folder, self.model)
-
-        write_folder(directory, fill, overwrite)
+        write_folder(directory, lambda folder: self._write(folder, directory.name, max_shard_size), overwrite)
         rename(self.model, str(directory))
+        self._folder = directory
         return directory
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> str:
+        """Upload the folder that was saved last, in one commit; without one, save a temporary folder and upload that.
+
+        The card then tells readers to load `repo_id`. Weights and records of an earlier push that the folder does not
+        have are deleted in the same commit: plain transformers would otherwise load the old weights.
+
+        Args:
+            repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
+            private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
+            token: A token of the Hub; `None` uses the one that was logged in with.
+            revision: The branch to push to, made if it does not exist; `None` is the main branch.
+            create_pr: Open a pull request instead of pushing to the branch.
+            commit_message: The message; `None` says what was pushed.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+            PushError: If the Hub does not take it, or the model was changed since it was saved. The folder is as it
+                was, and the push can be tried again.
+
+        Example:
+            ```python
+            pruner.push_to_hub("me/smollm2-sleb-20", private=True)
+            ```
+        """
+        with TemporaryDirectory() as temporary:
+            folder = self._folder or Path(temporary)
+            if self._folder is None:
+                self._write(folder, repo_id)
+            else:
+                check_saved(folder, self.model)
+            address = push_folder(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+            )
+        if revision is None and not create_pr:
+            rename(self.model, repo_id)
+        return address
+
+    def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
+        report = self.report
+        self.model.save_pretrained(folder, max_shard_size=max_shard_size)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        read_back(folder, self.model)
+        self._report = write_records(folder, report, self._recipe, load_from)
 
     def _check_removal(self, blocks: Sequence[int]) -> None:
         """Refuse a list of blocks that cannot all be removed."""
@@ -281,6 +346,7 @@ class SLEBPruner:
     def _take_out(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """Take out the blocks of the steps and write the report."""
         blocks_before, parameters_before = self.blocks, self.model.num_parameters()
+        bytes_before = self.model.get_memory_footprint(return_buffers=False)
         removed = tuple(step.block for step in steps)
         take_out(self.model, self._stack, [blocks_before.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
@@ -288,6 +354,7 @@ class SLEBPruner:
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__
         )
         mark_as_pruned(self.model, self._provenance)
+        self._folder = None
         return PruningReport(
             base_model=self._base_model,
             architecture=type(self.model).__name__,
@@ -300,6 +367,9 @@ class SLEBPruner:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=versions(),
             previous=self._report,
+            loading=self._loading,
+            weight_bytes_before=bytes_before,
+            weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
             **details,
         )
 
