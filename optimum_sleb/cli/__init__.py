@@ -4,6 +4,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
 from .evaluate import EvaluateCommand
 from .prune import PruneCommand
+from .push import PushCommand
 from .remove import RemoveCommand
 
 __all__ = ["SLEBCommand"]
@@ -17,4 +18,5 @@ class SLEBCommand(BaseOptimumCLICommand):
         CommandInfo("prune", "Search for the blocks that matter least and remove them.", PruneCommand),
         CommandInfo("remove", "Remove known blocks, or a shallower cut of an earlier search.", RemoveCommand),
         CommandInfo("evaluate", "Measure the perplexity of a model, dense or pruned.", EvaluateCommand),
+        CommandInfo("push", "Upload a pruned model's folder to the Hub, in one commit.", PushCommand),
     )

@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -65,37 +63,56 @@ def push_folder(
         ```
     """
     report = check_records(directory)
-    with _clear_errors(repo_id, token):
-        api = HfApi(token=token)
-        # With the user's name in front, where only the model's was given.
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        is_private = bool(api.model_info(repo_id).private)
-        if private is not None and private != is_private:
-            raise PushError(
-                f"{repo_id} exists and is {'private' if is_private else 'public'}, against private={private}; change "
-                "that in its settings on the Hub, or push to another repository."
-            )
-        if revision is not None and not create_pr and not revision.startswith("refs/"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        head = api.model_info(repo_id, revision=revision).sha
-        files = _files(directory)
-        card = ModelCard.load(directory / CARD_FILE_NAME)
-        address_card(card, repo_id)
-        remote = api.list_repo_files(repo_id, revision=revision)
-        stale = [name for name in remote if name not in files and _tells_of_a_model(name)]
-        commit = api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationAdd(name, path) for name, path in files.items() if name != CARD_FILE_NAME),
-                CommitOperationAdd(CARD_FILE_NAME, card.content.encode()),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
-            commit_message=commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed",
-            revision=revision,
-            create_pr=create_pr,
-            # If someone pushes between the look at the repository and the commit, the commit fails.
-            parent_commit=head,
+    message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
+    try:
+        return _upload(directory, repo_id, private, token, revision, create_pr, message)
+    except PushError:
+        raise
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        reason = _without_tokens(_reason(error), token)
+    # Raised here, not in the handler: the original error, and with it what the server said, does not travel along.
+    raise PushError(f"{repo_id} was not pushed: {reason}. Nothing changed on this machine; the push can be repeated.")
+
+
+def _upload(
+    directory: Path,
+    repo_id: str,
+    private: bool | None,
+    token: str | None,
+    revision: str | None,
+    create_pr: bool,
+    message: str,
+) -> str:
+    api = HfApi(token=token)
+    # With the user's name in front, where only the model's was given.
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    is_private = bool(api.model_info(repo_id).private)
+    if private is not None and private != is_private:
+        raise PushError(
+            f"{repo_id} exists and is {'private' if is_private else 'public'}, against private={private}; change that "
+            "in its settings on the Hub, or push to another repository."
         )
+    if revision is not None and not create_pr and not revision.startswith("refs/"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    head = api.model_info(repo_id, revision=revision).sha
+    files = _files(directory)
+    card = ModelCard.load(directory / CARD_FILE_NAME)
+    address_card(card, repo_id)
+    remote = api.list_repo_files(repo_id, revision=revision)
+    stale = [name for name in remote if name not in files and _tells_of_a_model(name)]
+    commit = api.create_commit(
+        repo_id,
+        [
+            *(CommitOperationAdd(name, path) for name, path in files.items() if name != CARD_FILE_NAME),
+            CommitOperationAdd(CARD_FILE_NAME, card.content.encode()),
+            *(CommitOperationDelete(name) for name in stale),
+        ],
+        commit_message=message,
+        revision=revision,
+        create_pr=create_pr,
+        # If someone pushes between the look at the repository and the commit, the commit fails.
+        parent_commit=head,
+    )
     return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
 
 
@@ -107,21 +124,6 @@ def _files(directory: Path) -> dict[str, Path]:
 def _tells_of_a_model(name: str) -> bool:
     """Whether a file in a repository belongs to the model at its top, so that it must not outlive it."""
     return "/" not in name and any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *RECORDS))
-
-
-@contextmanager
-def _clear_errors(repo_id: str, token: str | None) -> Iterator[None]:
-    """One sentence for whatever the Hub or the network does. The token is in none of them."""
-    try:
-        yield
-    except PushError:
-        raise
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        reason = _without_tokens(_reason(error), token)
-    else:
-        return
-    # Raised outside the handler: the original error, and with it what the server said, does not travel along.
-    raise PushError(f"{repo_id} was not pushed: {reason}. Nothing changed on this machine; the push can be repeated.")
 
 
 def _reason(error: Exception) -> str:
