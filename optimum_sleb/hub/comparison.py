@@ -33,8 +33,9 @@ def comparison_rows(report: PruningReport) -> list[Row]:
         The rows, in the order of the table.
 
     Example:
-        >>> comparison_rows(report)[0]  # doctest: +SKIP
-        Row(name='decoder blocks', dense='30', pruned='27', protocol='')
+        ```python
+        comparison_rows(pruner.report)[0]  # Row("decoder blocks", dense="30", pruned="27")
+        ```
     """
     dense = dense_run(report)
     rows = [

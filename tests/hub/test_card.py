@@ -216,7 +216,7 @@ def reports(draw: st.DrawFn) -> PruningReport:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(report=reports(), load_from=ODD_NAMES)
 def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> None:
     content = render_card(report, load_from).content
@@ -240,22 +240,23 @@ def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> N
     assert shown[1][1:3] == [f"{report.parameters_before:,}", f"{report.parameters_after:,}"]
     shown_evaluations = shown[-len(values) :] if values else []
     for row, evaluation in zip(shown_evaluations, report.evaluations, strict=False):
-        assert float(row[2].replace(",", "")) == pytest.approx(evaluation.after, abs=0.005)
-        assert row[1] == number(evaluation.before)
+        assert float(row[2].replace(",", "")) == pytest.approx(evaluation.after, abs=0.0051)
+        assert row[1:3] == [number(evaluation.before), number(evaluation.after)]
     # The strip tells when each block went.
     strip = re.search(r"```text\n(.*?)\n```", card.text, flags=re.DOTALL)[1]
     cells = [cell for line in strip.splitlines() for cell in line.split()[1:]]
     order = {int(cell): block for block, cell in enumerate(cells) if cell != "■"}
     assert tuple(order[step] for step in sorted(order)) == report.removed_blocks
     # Names stay names: nothing is rendered twice, and no line of a name begins a block of Markdown.
-    assert "alert(1)</script>" not in card.text.replace("\\<", "").replace("alert(1)\\", "")
+    prose = re.sub(r"^```.*?^```$", "", card.text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.search(r"(?<!\\)(\\\\)*<", prose), "HTML"
     found = re.search(r"AutoModelForCausalLM\.from_pretrained\((.*)\)", card.text)
     assert json.loads(found[1]).split() == "".join(c for c in " ".join(load_from.split()) if c.isprintable()).split()
     fences = [line for line in card.text.splitlines() if line.startswith("```")]
     assert len(fences) % 2 == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(report=reports(), load_from=ODD_NAMES)
 def test_a_card_is_addressed_anew(report: PruningReport, load_from: str) -> None:
     card = render_card(report, load_from)
