@@ -7,8 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import filter_repo_objects, httpx
-from huggingface_hub.utils._paths import DEFAULT_IGNORE_PATTERNS
+from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, httpx
 
 from ..errors import PushError
 from .card import CARD_FILE_NAME, address_card
