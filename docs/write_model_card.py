@@ -1,6 +1,6 @@
 """Write `docs/model-card.md` from a folder of a real run: the card as the program renders it, picture and report.
 
-    python docs/write_model_card.py smollm2-sleb-20
+python docs/write_model_card.py smollm2-sleb-20
 """
 
 import shutil
@@ -16,12 +16,12 @@ RECORDS = ("sleb_report.json", "sleb_loss.png")
 INTRODUCTION = """\
 # The model card
 
-`save_pretrained` and the commands write a model card into every folder, and `push_to_hub` uploads it. It is rendered from
-[`model_card_template.md`](../model_card_template.md) and the folder's report. Only what was measured stands in it; the
-dense model's licence and language are taken from its own card, where there is one.
+`save_pretrained` and the commands write a model card into every folder, and `push_to_hub` uploads it. It is rendered
+from [`model_card_template.md`](../model_card_template.md) and the folder's report. Only what was measured stands in
+it; the dense model's licence and language are taken from its own card, where there is one.
 
-The card below is that of a real run, SmolLM2-135M-Instruct without 6 of its 30 blocks. These commands made it, on 2 CPU
-cores and from PyPI alone:
+The card below is that of a real run, SmolLM2-135M-Instruct without 6 of its 30 blocks. These commands made it, on 2
+CPU cores and from PyPI alone:
 
 ```bash
 python examples/fetch_smollm2.py .cache/smollm2

@@ -183,23 +183,20 @@ def model_name(model: PreTrainedModel) -> str | None:
     return str(Path(name).absolute()) if name and Path(name).exists() else name or None
 
 
-def loading_of(model: PreTrainedModel, arguments: dict[str, Any]) -> dict[str, str]:
+def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
     """Which weights were loaded, so that a run can be repeated.
 
     Args:
-        model: The model.
         arguments: Keyword arguments of `from_pretrained`.
 
     Returns:
-        Those that decide on the weights, as text; of a model from the Hub the commit, where it is known.
+        Those that decide on the weights, as text.
 
     Example:
-        ```python
-        loading_of(model, {"dtype": torch.bfloat16, "device_map": "cuda"})  # {"dtype": "bfloat16"}
-        ```
+        >>> loading_of({"dtype": "bfloat16", "device_map": "cuda"})
+        {'dtype': 'bfloat16'}
     """
     wanted = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
-    wanted["revision"] = getattr(model.config, "_commit_hash", None) or wanted["revision"]
     # torch writes its types as `torch.bfloat16`; "auto" is what is done anyway.
     told = {name: str(value).removeprefix("torch.") for name, value in wanted.items() if value}
     return {name: value for name, value in told.items() if value != "auto"}

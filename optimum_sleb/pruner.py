@@ -86,7 +86,7 @@ class SLEBPruner:
         """
         name = str(model_name_or_path)
         pruner = cls(load_model(name, **kwargs), tokenizer or load_tokenizer(name, **kwargs))
-        pruner._loading = loading_of(pruner.model, kwargs)
+        pruner._loading = loading_of(kwargs)
         earlier = load_report(name, **kwargs)
         if earlier is not None:
             if earlier.removed_blocks != pruner._provenance.removed_blocks:

@@ -1,6 +1,9 @@
 """The card in the docs is the card that the program writes today."""
 
 import runpy
+from pathlib import Path
+
+from matplotlib.image import imread
 
 from optimum_sleb import PruningReport
 from optimum_sleb.hub.plot import draw_losses
@@ -16,7 +19,9 @@ def test_model_card_page() -> None:
     assert written == page(PruningReport.load(DOCS)), "run docs/write_model_card.py again"
 
 
-def test_the_picture_is_of_this_report(tmp_path) -> None:
+def test_the_picture_is_of_this_report(tmp_path: Path) -> None:
     draw_losses(PruningReport.load(DOCS), tmp_path / "loss.png")
-    drawn = (tmp_path / "loss.png").read_bytes()
-    assert abs(len(drawn) - (DOCS / "sleb_loss.png").stat().st_size) < 0.1 * len(drawn)
+    drawn, shown = imread(tmp_path / "loss.png"), imread(DOCS / "sleb_loss.png")
+    # Another version of matplotlib may set a letter a pixel further.
+    assert drawn.shape == shown.shape
+    assert abs(drawn - shown).mean() < 0.01

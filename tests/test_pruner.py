@@ -232,7 +232,7 @@ def test_provenance_outlives_the_cards_of_others(hub: LocalHub, model_folder: Pa
     assert card.data.base_model is None, "neither the dense model nor a folder of this machine"
     assert AutoModelForCausalLM.from_pretrained("me/healed").config.sleb["removed_blocks"] == [2, 4]
     # A model that is loaded from the Hub carries on from there.
-    assert SLEBPruner.from_pretrained("me/by-transformers").blocks == (0, 1, 3, 5)
+    assert SLEBPruner.from_pretrained("me/by-transformers", tokenizer=pruner.tokenizer).blocks == (0, 1, 3, 5)
 
 
 def test_the_report_says_which_weights_they_were(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

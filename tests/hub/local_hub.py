@@ -158,7 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
     def tree(self, body: bytes, query: dict[str, list[str]], repo_id: str, revision: str) -> None:
         commit = self.hub.repositories[repo_id].commit_at(revision)
         if commit is None:
-            self._missing("Revision")
+            self._missing(
+                "Entry"
+            )  # what was asked for is a folder of a revision, such as main/additional_chat_templates
             return
         self._send(
             200,

@@ -15,7 +15,7 @@ from optimum_sleb.hub.records import check_records
 
 from ..conftest import make_text, make_tokenizer
 from ..families import random_ids, tiny_model
-from .local_hub import TOKEN, Fault, LocalHub
+from .local_hub import TOKEN, Commit, Fault, LocalHub, Repository
 
 REPO = "me/small"
 
@@ -243,6 +243,31 @@ class TestPruner:
         with pytest.raises(PushError, match="saved no longer holds the model in memory"):
             pruner.push_to_hub(REPO)
         assert hub.repositories == {}
+
+
+def test_from_the_hub_to_the_hub(hub: LocalHub, model_folder: Path) -> None:
+    dense = {path.name: path.read_bytes() for path in model_folder.iterdir()}
+    commit = Commit({**dense, "README.md": b"---\nlicense: mit\nlanguage: en\n---\n"})
+    hub.repositories["you/dense"] = Repository(False, {"main": [commit]})
+    pruner = SLEBPruner.from_pretrained("you/dense", revision=commit.oid)
+    pruner.remove([2, 4])
+    pruner.push_to_hub(REPO)
+    card = ModelCard(hub.files(REPO)["README.md"].decode())
+    assert card.data.to_dict() == {
+        "base_model": "you/dense",
+        "base_model_relation": "finetune",
+        "language": "en",
+        "library_name": "transformers",
+        "license": "mit",
+        "pipeline_tag": "text-generation",
+        "tags": ["sleb", "pruned", "depth-pruning"],
+    }
+    command = f"optimum-cli sleb remove --model you/dense --revision {commit.oid} --blocks 2 4 --output small"
+    assert command in card.text
+    again = SLEBPruner.from_pretrained(REPO)
+    assert again.report.removed_blocks == (2, 4)
+    assert again.tokenizer is not None
+    assert again.model.config.sleb["base_model"] == "you/dense"
 
 
 class TestCompleteness:
