@@ -16,16 +16,17 @@ DATA = Path(__file__).parent / "data"
 CALIBRATION_TEXT = DATA / "wikitext2-valid-excerpt.txt"
 TEST_TEXT = DATA / "wikitext2-test-excerpt.txt"
 # Few and short windows, so that a laptop is done in minutes. The published ones are 128 of 2048 tokens.
-RECIPE = SLEBConfig(sparsity=0.2, dataset=str(CALIBRATION_TEXT), window_length=512, max_windows=4, batch_size=4)
+RECIPE = SLEBConfig(sparsity=0.2, dataset=str(CALIBRATION_TEXT), window_length=256, max_windows=2, batch_size=2)
+PROTOCOL = {"window_length": 1024, "max_windows": 4}
 
 
 def main(model: str, folder: Path, repo: str | None, gguf_file: str | None) -> None:
     """Load, measure, prune, measure again, save, push."""
     source = {"gguf_file": gguf_file} if gguf_file else {}
     pruner = SLEBPruner.from_pretrained(model, dtype="bfloat16", **source)
-    before = perplexity(pruner.model, pruner.tokenizer, str(TEST_TEXT), window_length=1024)
+    before = perplexity(pruner.model, pruner.tokenizer, str(TEST_TEXT), **PROTOCOL)
     pruner.prune(RECIPE)
-    after = perplexity(pruner.model, pruner.tokenizer, str(TEST_TEXT), window_length=1024)
+    after = perplexity(pruner.model, pruner.tokenizer, str(TEST_TEXT), **PROTOCOL)
     pruner.save_pretrained(folder, overwrite=True)
     # Into the report and the card that are pushed, beside the perplexity of the calibration text.
     report = record_evaluations(folder, [perplexity_record(pruned=after, dense=before)])

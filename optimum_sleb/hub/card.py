@@ -38,6 +38,7 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
     inherited = inherited or Inherited()
     name = one_line(Path(load_from).name)
     calibration = report.calibration if report.search else None
+    remote_code = "trust_remote_code" in report.loading
     # `ModelCard.from_template` would do the same, but writes nothing at all where a variable is missing.
     environment = Environment(loader=FileSystemLoader(_template_folder()), undefined=StrictUndefined)
     environment.filters["plain"] = plain
@@ -52,7 +53,8 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         strip=strip_of(report),
         removed_blocks=", ".join(map(str, report.removed_blocks)),
         has_plot=has_plot(report),
-        quoted_name=_quoted(one_line(load_from)),
+        load_arguments=_quoted(one_line(load_from)) + (", trust_remote_code=True" if remote_code else ""),
+        remote_code=remote_code,
         searched=report.search is not None,
         calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
         measured_on_calibration=calibration_evaluation(report) is not None,
@@ -76,7 +78,7 @@ def address_card(card: ModelCard, load_from: str) -> None:
         address_card(card, "me/smollm2-sleb-20")
         ```
     """
-    found = re.search(r'from_pretrained\((".*")\)', card.text)
+    found = re.search(r'from_pretrained\(("(?:[^"\\]|\\.)*")', card.text)
     if found is None:
         return
     old, new = json.loads(found[1]), one_line(load_from)

@@ -133,6 +133,13 @@ def test_over_two_runs_the_dense_model_stays_the_measure() -> None:
     assert table_of(render_card(lost, "small"))["parameters"][0] == ""
 
 
+def test_remote_code_is_not_hidden() -> None:
+    card = render_card(replace(make_report(), loading={"trust_remote_code": "True"}), "small")
+    address_card(card, "me/small")
+    assert card.text.count('"me/small", trust_remote_code=True)') == 3
+    assert "no remote code" not in card.text
+
+
 def test_a_missing_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "model_card_template.md").write_text("---\n{{ card_data }}\n---\n{{ no_such_thing }}\n")
     monkeypatch.setattr("optimum_sleb.hub.card._template_folder", lambda: tmp_path)
@@ -262,7 +269,7 @@ def test_a_card_is_addressed_anew(report: PruningReport, load_from: str) -> None
     card = render_card(report, load_from)
     address_card(card, "me/small")
     assert 'AutoModelForCausalLM.from_pretrained("me/small")' in card.text
-    assert 'LLM(model="me/small")' in card.text
+    assert 'LLM("me/small")' in card.text
     again = ModelCard(card.content)
     assert isinstance(again.data, ModelCardData)
     assert again.data.model_name in ("small", None)
