@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ..errors import ReportError
 from ..report import PruningReport
@@ -98,9 +98,11 @@ def _draw_losing(axes: Axes, number: int, perplexities: list[float], highest: fl
 def _dress(axes: Axes) -> None:
     axes.set_yscale("log")
     lowest, highest = axes.get_ylim()
-    axes.yaxis.set_major_locator(MaxNLocator(7) if highest < 8 * lowest else LogLocator(subs=(1.0, 2.0, 5.0)))
+    # A narrow range has too few round numbers of a logarithmic scale.
+    is_narrow = highest < 2.5 * lowest
+    axes.yaxis.set_major_locator(MaxNLocator(6) if is_narrow else LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("perplexity on the calibration text", fontsize=11, color=_INK)
     axes.set_xlabel("decoder blocks removed", fontsize=11, color=_INK)
