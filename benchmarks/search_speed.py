@@ -162,7 +162,8 @@ def main() -> None:
         row["ratio"] = baseline / row["seconds"]
         row["share_of_matrix_rate"] = row["operations"] / row["seconds"] / rate
         print(
-            f"{method:<12}{row['seconds']:>10.2f}{row['ratio']:>8.2f}{row['operations'] / row['seconds'] / 1e12:>10.2f}"
+            f"{method:<12}{row['seconds']:>10.2f}{row['ratio']:>8.2f}"
+            f"{row['operations'] / row['seconds'] / 1e12:>10.2f}"
             f"{row['share_of_matrix_rate']:>11.0%}{row['block_passes']:>9.0f}{row.get('peak_gb', float('nan')):>9.2f}"
         )
     if arguments.output:

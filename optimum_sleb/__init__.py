@@ -12,10 +12,12 @@ from .version import __version__
 __all__ = [
     "CalibrationError",
     "ConfigError",
+    "EvaluationRecord",
     "ModelNotFoundError",
     "NonFiniteLossError",
     "OutputFolderError",
     "PruningReport",
+    "PushError",
     "ReportError",
     "SLEBConfig",
     "SLEBError",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "EvaluationRecord": ".report",
     "PruningReport": ".report",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         ModelNotFoundError,
         NonFiniteLossError,
         OutputFolderError,
+        PushError,
         ReportError,
         SLEBError,
         UnsupportedModelError,
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     )
     from .evaluation.perplexity import perplexity
     from .pruner import SLEBPruner
-    from .report import PruningReport
+    from .report import EvaluationRecord, PruningReport
 
 
 def __getattr__(name: str) -> Any:

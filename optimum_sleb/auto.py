@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreT
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
 _MAPPINGS = (
@@ -58,3 +59,19 @@ def auto_class_of(model: PreTrainedModel) -> Any:
         if type(model.config) in mapping and mapping[type(model.config)] is type(model):
             return auto_class
     return type(model)
+
+
+def takes_images(architecture: str) -> bool:
+    """Whether a model of this class is loaded by `AutoModelForImageTextToText`.
+
+    Args:
+        architecture: Name of the class.
+
+    Returns:
+        Whether it takes images beside text.
+
+    Example:
+        >>> takes_images("LlavaForConditionalGeneration"), takes_images("LlamaForCausalLM")
+        (True, False)
+    """
+    return architecture in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()

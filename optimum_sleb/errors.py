@@ -43,3 +43,7 @@ class OutputFolderError(SLEBError, OSError):
 
 class ReportError(SLEBError, ValueError):
     """A report or a recipe file is malformed, or belongs to another model."""
+
+
+class PushError(SLEBError, OSError):
+    """A folder cannot be pushed, or the Hub did not take it. It is as it was, so the push can be tried again."""

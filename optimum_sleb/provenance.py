@@ -1,9 +1,11 @@
 """Where a pruned model comes from: a few facts that travel in its config, also where a report would get lost."""
 
+import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -60,16 +62,44 @@ def provenance_of(model: PreTrainedModel, num_blocks: int) -> Provenance:
     if entry is None:
         name = model.name_or_path
         return Provenance(num_blocks, base_model=name if name and not Path(name).exists() else None)
-    try:
-        provenance = parse_dataclass(Provenance, entry, "the entry 'sleb' of config.json")
-    except ValueError as error:
-        raise ReportError(f"{error} Mend it, or delete it to treat the model as a dense one.") from error
+    provenance = _parse(entry)
     if len(provenance.blocks) != num_blocks:
         raise ReportError(
             f"The entry 'sleb' of config.json leaves {len(provenance.blocks)} blocks, but the model has {num_blocks}; "
             "delete the entry to treat the model as a dense one."
         )
     return provenance
+
+
+def provenance_in(file: Path) -> Provenance | None:
+    """Where a saved model comes from, as far as its config tells.
+
+    Args:
+        file: The model's `config.json`.
+
+    Returns:
+        Its provenance, or `None` where the config says nothing.
+
+    Raises:
+        ReportError: If the file or its entry is malformed.
+
+    Example:
+        ```python
+        provenance_in(Path("smollm2-sleb-20/config.json")).removed_blocks
+        ```
+    """
+    try:
+        entry = json.loads(file.read_text(encoding="utf-8")).get("sleb")
+    except (ValueError, AttributeError) as error:
+        raise ReportError(f"{file} is not a JSON object ({error}); save the model again.") from error
+    return None if entry is None else _parse(entry)
+
+
+def _parse(entry: Any) -> Provenance:
+    try:
+        return parse_dataclass(Provenance, entry, "the entry 'sleb' of config.json")
+    except ValueError as error:
+        raise ReportError(f"{error} Mend it, or delete it to treat the model as a dense one.") from error
 
 
 def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:
@@ -94,6 +124,29 @@ def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: Pr
             f"The report is of a {report.architecture} with {len(report.blocks_before)} blocks and "
             f"{report.parameters_before:,} parameters, but this is a {architecture} with {len(blocks)} blocks and "
             f"{parameters:,} parameters; load the model that the report began with."
+        )
+
+
+def check_report(report: PruningReport, provenance: Provenance, name: str) -> None:
+    """Make sure that the report beside a model tells of the removals that its config tells of.
+
+    Args:
+        report: The report.
+        provenance: What the config says.
+        name: Where both were found.
+
+    Raises:
+        ReportError: If they differ.
+
+    Example:
+        ```python
+        check_report(PruningReport.load(folder), provenance_of(model, 24), folder)
+        ```
+    """
+    if report.removed_blocks != provenance.removed_blocks:
+        raise ReportError(
+            f"The report beside {name!r} says {list(report.removed_blocks)} were removed, the config says "
+            f"{list(provenance.removed_blocks)}; delete the report if it is not this model's."
         )
 
 
@@ -133,6 +186,43 @@ def rename(model: PreTrainedModel, name: str) -> None:
     """
     model.name_or_path = name
     model.config._name_or_path = name
+
+
+def model_name(model: PreTrainedModel) -> str | None:
+    """The dense model's name on the Hub, or the absolute path of its folder, which nobody mistakes for such a name.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its name or path; `None` for a model without a name.
+
+    Example:
+        ```python
+        model_name(model)  # "HuggingFaceTB/SmolLM2-135M"
+        ```
+    """
+    name = model.name_or_path
+    return str(Path(name).absolute()) if name and Path(name).exists() else name or None
+
+
+def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
+    """Which weights were loaded, so that a run can be repeated.
+
+    Args:
+        arguments: Keyword arguments of `from_pretrained`.
+
+    Returns:
+        Those that decide on the weights, as text.
+
+    Example:
+        >>> loading_of({"dtype": "bfloat16", "device_map": "cuda"})
+        {'dtype': 'bfloat16'}
+    """
+    wanted = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
+    # torch writes its types as `torch.bfloat16`; "auto" is what is done anyway.
+    told = {name: str(value).removeprefix("torch.") for name, value in wanted.items() if value}
+    return {name: value for name, value in told.items() if value != "auto"}
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
@@ -12,18 +13,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 from .blocks.forward import vocab_size_of
 from .blocks.gates import refusal, removable_blocks, take_out
 from .blocks.probes import check_causal_lm
-from .blocks.shortening import config_changes
 from .blocks.stack import find_decoder_stack
-from .calibration.sources import LoadedWindows, load_calibration
+from .calibration.sources import load_calibration
 from .checks import check_model
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError, UnsupportedModelError
-from .hub.card import render_card
-from .hub.folder import read_back, write_folder
+from .hub.folder import check_saved, read_back, write_folder
+from .hub.push import push_folder
+from .hub.records import write_records
 from .loading import load_model, load_processing_class, load_report
-from .provenance import check_same_model, mark_as_pruned, provenance_of, rename, versions
+from .provenance import (
+    check_report,
+    check_same_model,
+    loading_of,
+    mark_as_pruned,
+    model_name,
+    provenance_of,
+    rename,
+    versions,
+)
 from .removability import Removability
-from .report import CalibrationRecord, PruningReport, StepRecord
+from .report import PruningReport, StepRecord
 from .search.run import run_search
 from .version import __version__
 
@@ -58,9 +68,11 @@ class SLEBPruner:
         self._processing_class = tokenizer
         self._stack = find_decoder_stack(model)
         self._provenance = provenance_of(model, len(self._stack))
-        self._base_model = model.name_or_path or None
+        self._base_model = model_name(model)
         self._report: PruningReport | None = None
         self._recipe: SLEBConfig | None = None
+        self._loading: dict[str, str] = {}
+        self._folder: Path | None = None  # where the model was saved last, as it is now
 
     @classmethod
     def from_pretrained(
@@ -93,13 +105,10 @@ class SLEBPruner:
         """
         name = str(model_name_or_path)
         pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
+        pruner._loading = loading_of(kwargs)
         earlier = load_report(name, **kwargs)
         if earlier is not None:
-            if earlier.removed_blocks != pruner._provenance.removed_blocks:
-                raise ReportError(
-                    f"The report beside {name!r} says {list(earlier.removed_blocks)} were removed, the config "
-                    f"says {list(pruner._provenance.removed_blocks)}; delete the report if it is not this model's."
-                )
+            check_report(earlier, pruner._provenance, name)
             pruner._report = earlier
             pruner._base_model = earlier.base_model
         return pruner
@@ -134,17 +143,7 @@ class SLEBPruner:
             print(pruner.check().summary())
             ```
         """
-        removable, barred = removable_blocks(self.model, self._stack, range(len(self._stack)))
-        example = removable[len(removable) // 2]
-        kept = [block for block in range(len(self._stack)) if block != example]
-        return Removability(
-            architecture=type(self.model).__name__,
-            num_blocks=len(self._stack),
-            removable=tuple(self.blocks[block] for block in removable),
-            barred={self.blocks[block]: reason for block, reason in barred.items()},
-            example=self.blocks[example],
-            config_changes=config_changes(self.model.config, kept),
-        )
+        return Removability.of(self.model, self._stack, self.blocks)
 
     def prune(self, config: SLEBConfig, *, calibration: Any = None) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.
@@ -178,25 +177,14 @@ class SLEBPruner:
         wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
         candidates, barred = removable_blocks(self.model, self._stack, wanted)
         result = run_search(self.model, self._stack, loaded.windows, candidates, config)
-        names = self.blocks
-        steps = tuple(
-            StepRecord(
-                block=names[step.block],
-                candidate_losses={names[block]: loss for block, loss in step.losses.items()},
-                barred_blocks={names[block]: reason for block, reason in step.barred.items()},
-                dropped_blocks={names[block]: windows for block, windows in step.dropped.items()},
-                seconds=seconds,
-            )
-            for step, seconds in zip(result.steps, result.seconds, strict=True)
-        )
         self._recipe = config
         self._report = self._take_out(
-            steps,
+            result.step_records(self.blocks),
             started,
             recipe=config,
-            calibration=_calibration_record(loaded),
+            calibration=loaded.record(),
             search=result.record,
-            barred_blocks={names[block]: reason for block, reason in barred.items()},
+            barred_blocks={self.blocks[block]: reason for block, reason in barred.items()},
         )
         return self.model
 
@@ -254,7 +242,15 @@ class SLEBPruner:
         self._check_removal(cut.removed_blocks)
         taken = self._take_out(tuple(StepRecord(block) for block in cut.removed_blocks), started)
         self._recipe = cut.recipe
-        self._report = replace(cut, parameters_after=taken.parameters_after)
+        self._report = replace(
+            cut,
+            parameters_after=taken.parameters_after,
+            # Bytes before a later one of several runs were those of a model that was never here.
+            weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
+            weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
+            loading=taken.loading,
+            evaluations=(),
+        )
         return self.model
 
     def save_pretrained(
@@ -263,8 +259,8 @@ class SLEBPruner:
         """Write the pruned model as an ordinary folder that loads with plain transformers.
 
         It holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
-        (`sleb_report.json`) and a model card (`README.md`). It is written to a temporary sibling, read back, compared
-        with the model in memory, and only then takes its name.
+        (`sleb_report.json`), its curve (`sleb_loss.png`) and a model card (`README.md`). It is written to a temporary
+        sibling, read back, compared with the model in memory, and only then takes its name.
 
         Args:
             save_directory: The folder.
@@ -285,21 +281,73 @@ class SLEBPruner:
             ```
         """
         directory = Path(save_directory)
-        report = self.report
-
-        def fill(folder: Path) -> None:
-            self.model.save_pretrained(folder, max_shard_size=max_shard_size)
-            if self._processing_class is not None:
-                self._processing_class.save_pretrained(folder)
-            if self._recipe is not None:
-                self._recipe.save_pretrained(folder)
-            report.save(folder)
-            render_card(report, directory.name).save(folder / "README.md")
-            read_back(folder, self.model)
-
-        write_folder(directory, fill, overwrite)
+        write_folder(directory, lambda folder: self._write(folder, directory.name, max_shard_size), overwrite)
         rename(self.model, str(directory))
+        self._folder = directory
         return directory
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> str:
+        """Upload the folder that was saved last, in one commit; without one, save a temporary folder and upload that.
+
+        The card then tells readers to load `repo_id`. Weights and records of an earlier push that the folder does not
+        have are deleted in the same commit: plain transformers would otherwise load the old weights.
+
+        Args:
+            repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
+            private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
+            token: A token of the Hub; `None` uses the one that was logged in with.
+            revision: The branch to push to, made if it does not exist; `None` is the main branch.
+            create_pr: Open a pull request instead of pushing to the branch.
+            commit_message: The message; `None` says what was pushed.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+            PushError: If the Hub does not take it, or the model was changed since it was saved. The folder is as it
+                was, and the push can be tried again.
+
+        Example:
+            ```python
+            pruner.push_to_hub("me/smollm2-sleb-20", private=True)
+            ```
+        """
+        with TemporaryDirectory() as temporary:
+            folder = self._folder or Path(temporary)
+            if self._folder is None:
+                self._write(folder, repo_id)
+            else:
+                check_saved(folder, self.model)
+            address = push_folder(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+            )
+        if revision is None and not create_pr:
+            rename(self.model, repo_id)
+        return address
+
+    def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
+        report = self.report
+        self.model.save_pretrained(folder, max_shard_size=max_shard_size)
+        if self._processing_class is not None:
+            self._processing_class.save_pretrained(folder)
+        read_back(folder, self.model)
+        self._report = write_records(folder, report, self._recipe, load_from)
 
     def _check_removal(self, blocks: Sequence[int]) -> None:
         """Refuse a list of blocks that cannot all be removed."""
@@ -319,6 +367,7 @@ class SLEBPruner:
     def _take_out(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """Take out the blocks of the steps and write the report."""
         blocks_before, parameters_before = self.blocks, self.model.num_parameters()
+        bytes_before = self.model.get_memory_footprint(return_buffers=False)
         removed = tuple(step.block for step in steps)
         take_out(self.model, self._stack, [blocks_before.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
@@ -326,6 +375,7 @@ class SLEBPruner:
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__
         )
         mark_as_pruned(self.model, self._provenance)
+        self._folder = None
         return PruningReport(
             base_model=self._base_model,
             architecture=type(self.model).__name__,
@@ -338,18 +388,8 @@ class SLEBPruner:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=versions(),
             previous=self._report,
+            loading=self._loading,
+            weight_bytes_before=bytes_before,
+            weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
             **details,
         )
-
-
-def _calibration_record(loaded: LoadedWindows) -> CalibrationRecord:
-    windows = loaded.windows
-    lengths = {len(window) for window in windows.windows}
-    return CalibrationRecord(
-        source=loaded.source,
-        num_windows=len(windows),
-        num_tokens=windows.num_tokens,
-        window_length=lengths.pop() if len(lengths) == 1 else None,
-        bos_per_window=loaded.bos_per_window,
-        fingerprint=windows.fingerprint,
-    )

@@ -1,7 +1,14 @@
 """What can be said about removing blocks from a model before any search."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+from transformers import PreTrainedModel
+
+from .blocks.gates import removable_blocks
+from .blocks.shortening import config_changes
+from .blocks.stack import DecoderStack
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,38 @@ class Removability:
     barred: dict[int, str]
     example: int
     config_changes: dict[str, tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, stack: DecoderStack, names: Sequence[int]) -> Self:
+        """Find it out, by rebuilding the model without each of its blocks.
+
+        Args:
+            model: The model.
+            stack: Its decoder blocks.
+            names: Their numbers in the dense model.
+
+        Returns:
+            What can be removed, what cannot, and why.
+
+        Raises:
+            UnsupportedModelError: If no block can be removed.
+
+        Example:
+            ```python
+            Removability.of(model, stack, range(len(stack))).removable
+            ```
+        """
+        removable, barred = removable_blocks(model, stack, range(len(stack)))
+        example = removable[len(removable) // 2]
+        kept = [block for block in range(len(stack)) if block != example]
+        return cls(
+            architecture=type(model).__name__,
+            num_blocks=len(stack),
+            removable=tuple(names[block] for block in removable),
+            barred={names[block]: reason for block, reason in barred.items()},
+            example=names[example],
+            config_changes=config_changes(model.config, kept),
+        )
 
     def summary(self) -> str:
         """The same in words.

@@ -1,6 +1,7 @@
 """What happened in a run: every step, every candidate's loss, and what it was measured on."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -84,6 +85,39 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class EvaluationRecord:
+    """A number that was measured on the finished model, and on the dense one where it was measured too.
+
+    Attributes:
+        metric: What was measured, such as `"perplexity"`.
+        dataset: Data set, file or task.
+        protocol: How it was measured, for a reader.
+        after: The number of the pruned model.
+        before: The number of the dense model, by the same protocol; `None` where it was not measured.
+
+    Raises:
+        ReportError: If a number is NaN or infinite.
+
+    Example:
+        >>> EvaluationRecord("perplexity", "wikitext2", "windows of 2048 tokens", after=33.7, before=21.8).after
+        33.7
+    """
+
+    metric: str
+    dataset: str
+    protocol: str
+    after: float
+    before: float | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.after, self.before):
+            if value is not None and not math.isfinite(value):
+                raise ReportError(
+                    f"The {self.metric} on {self.dataset} is {value}, which is no result; record finite numbers only."
+                )
+
+
+@dataclass(frozen=True)
 class PruningReport:
     """The record of a run. Blocks are named by their number in the original, dense model, also over several runs.
 
@@ -103,6 +137,12 @@ class PruningReport:
         search: How it measured.
         barred_blocks: Blocks between the barriers that this architecture does not let go, and why.
         previous: The report of the run before, if the model had been pruned already.
+        loading: Arguments of `from_pretrained` that say which weights were pruned: revision, precision, GGUF file.
+        weight_bytes_before: Bytes of all weights when this run began, summed over the tensors.
+        weight_bytes_after: Bytes of all weights when it ended.
+        size_on_disk: Bytes of the files of weights in the saved folder; `None` before it is saved.
+        weights_sha256: SHA-256 of these files, by which a folder is known again.
+        evaluations: What was measured on the finished model.
 
     Example:
         ```python
@@ -127,6 +167,12 @@ class PruningReport:
     search: SearchRecord | None = None
     barred_blocks: dict[int, str] = field(default_factory=dict)
     previous: "PruningReport | None" = None
+    loading: dict[str, str] = field(default_factory=dict)
+    weight_bytes_before: int | None = None
+    weight_bytes_after: int | None = None
+    size_on_disk: int | None = None
+    weights_sha256: str | None = None
+    evaluations: tuple[EvaluationRecord, ...] = ()
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -167,7 +213,8 @@ class PruningReport:
             num_removed: How many blocks the shallower cut removes, counted from the dense model.
 
         Returns:
-            The report up to that removal; the numbers of parameters are those of the whole run.
+            The report up to that removal; the numbers of parameters and bytes are those of the whole run, and what
+            was measured on its finished model is left out.
 
         Raises:
             ReportError: If the search did not go so far.
@@ -185,7 +232,8 @@ class PruningReport:
         earlier = len(self.removed_blocks) - len(self.steps)
         if self.previous is not None and num_removed <= earlier:
             return self.previous.cut(num_removed)
-        return replace(self, steps=self.steps[: num_removed - earlier])
+        steps = self.steps[: num_removed - earlier]
+        return replace(self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=())
 
     def summary(self) -> str:
         """A short table of what went and what it cost on the calibration text.

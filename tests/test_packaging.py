@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from .conftest import ROOT
+from .test_report import make_report
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +32,30 @@ def test_wheel_holds_what_must_travel(wheel: Path) -> None:
     assert not {name for name in names if name.startswith("optimum/") and name.endswith("__init__.py")}
 
 
-def test_card_is_rendered_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path)
+def test_wheel_declares_what_the_card_needs(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    for library in ("huggingface-hub", "jinja2", "matplotlib", "pyyaml"):
+        assert f"Requires-Dist: {library}>=" in metadata
+
+
+def test_card_is_rendered_from_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    """In a new environment with the wheel and, to spare minutes, the libraries of this one; not this checkout."""
+    python = tmp_path / "environment" / "bin" / "python"
+    venv.create(tmp_path / "environment")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel)]
+    subprocess.run(pip, check=True)
+    (site_packages,) = (tmp_path / "environment").glob("lib/python*/site-packages")
+    (site_packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    make_report().save(tmp_path)
     code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
-        "import optimum_sleb.hub.card as card\n"
-        f"assert card.__file__.startswith({str(tmp_path)!r})\n"
-        "from tests.test_report import make_report\n"
-        "print(card.render_card(make_report(), 'me/small').content)"
+        "from pathlib import Path; import optimum_sleb; from optimum_sleb.hub import card, plot\n"
+        f"assert optimum_sleb.__file__.startswith({str(site_packages)!r}), optimum_sleb.__file__\n"
+        "report = optimum_sleb.PruningReport.load('sleb_report.json')\n"
+        "print(card.render_card(report, 'me/small').content)\n"
+        "plot.draw_losses(report, Path('sleb_loss.png'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "# small" in done.stdout
+    assert (tmp_path / "sleb_loss.png").is_file()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -17,6 +18,8 @@ from transformers import (
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
 )
 
 from optimum_sleb import (
@@ -29,10 +32,12 @@ from optimum_sleb import (
     SLEBConfig,
     SLEBPruner,
     UnsupportedModelError,
+    __version__,
 )
 
 from .conftest import make_text
 from .families import NUM_BLOCKS, random_ids, randomise, tiny_model
+from .hub.local_hub import LocalHub
 
 TWO_BLOCKS = SLEBConfig(num_blocks_to_remove=2, window_length=20)
 
@@ -201,6 +206,60 @@ def test_model_keeps_its_flags_and_forgets_its_dense_name(model_folder: Path, te
     assert model.name_or_path == str(tmp_path / "pruned")
 
 
+def test_provenance_outlives_the_cards_of_others(hub: LocalHub, model_folder: Path, tmp_path: Path) -> None:
+    """A Trainer and `push_to_hub` write cards of their own: what the model itself carries is what they keep."""
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    pruner.remove([2, 4])
+    saved = pruner.save_pretrained(tmp_path / "pruned")
+
+    again = AutoModelForCausalLM.from_pretrained(saved)
+    assert again.config.sleb == {
+        "original_num_blocks": NUM_BLOCKS,
+        "removed_blocks": [2, 4],
+        "base_model": None,
+        "version": __version__,
+    }
+    pruner.model.push_to_hub("me/by-transformers")
+    card = ModelCard(hub.files("me/by-transformers")["README.md"].decode())
+    assert {"sleb", "pruned", "depth-pruning"} <= set(card.data.tags)
+
+    arguments = TrainingArguments(output_dir=str(tmp_path / "healed"), hub_model_id="me/healed", report_to="none")
+    Trainer(pruner.model, arguments).push_to_hub()
+    card = ModelCard(hub.files("me/healed")["README.md"].decode())
+    assert {"sleb", "pruned", "depth-pruning"} <= set(card.data.tags)
+    assert card.data.base_model is None, "neither the dense model nor a folder of this machine"
+    assert AutoModelForCausalLM.from_pretrained("me/healed").config.sleb["removed_blocks"] == [2, 4]
+    # A model that is loaded from the Hub carries on from there.
+    assert SLEBPruner.from_pretrained("me/by-transformers", tokenizer=pruner.tokenizer).blocks == (0, 1, 3, 5)
+
+
+def test_the_report_says_which_weights_they_were(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model_folder.parent)
+    pruner = SLEBPruner.from_pretrained(model_folder.name, dtype=torch.bfloat16, device_map="cpu")
+    pruner.remove([2])
+    report = pruner.report
+    assert report.base_model == str(model_folder), "a relative path could be taken for a name on the Hub"
+    assert report.loading == {"dtype": "bfloat16"}
+    assert report.weight_bytes_before == 2 * report.parameters_before
+    assert report.weight_bytes_after == 2 * report.parameters_after
+
+
+def test_an_overwritten_folder_keeps_no_records_of_the_old_model(
+    model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    pruner.prune(SLEBConfig(num_blocks_to_remove=1, dataset=str(text_file), window_length=20))
+    out = pruner.save_pretrained(tmp_path / "out")
+    assert {"sleb_config.json", "sleb_loss.png"} <= {path.name for path in out.iterdir()}
+    assert pruner.report == PruningReport.load(out)
+    assert pruner.report.size_on_disk == (out / "model.safetensors").stat().st_size
+    assert 0 <= pruner.report.size_on_disk - pruner.report.weight_bytes_after < 10_000, "the header of the file"
+    by_order = SLEBPruner.from_pretrained(model_folder)
+    by_order.remove([2])
+    by_order.save_pretrained(out, overwrite=True)
+    assert not {"sleb_config.json", "sleb_loss.png"} & {path.name for path in out.iterdir()}
+
+
 class TestRefusals:
     def test_no_such_model(self) -> None:
         with pytest.raises(ModelNotFoundError, match="There is no model at 'nobody/nothing'.*check the name"):
@@ -210,21 +269,10 @@ class TestRefusals:
         with pytest.raises(ModelNotFoundError, match="holds no model: it has no config.json"):
             SLEBPruner.from_pretrained(tmp_path)
 
-    def test_encoder_decoder_folder(self, tmp_path: Path) -> None:
-        config = T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=2)
-        T5ForConditionalGeneration(config).save_pretrained(tmp_path)
-        with pytest.raises(UnsupportedModelError, match="is a t5 model.*causal language"):
-            SLEBPruner.from_pretrained(tmp_path)
-
     def test_encoder_decoder_in_memory(self) -> None:
         config = T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=2)
         with pytest.raises(UnsupportedModelError, match="encoder-decoder"):
             SLEBPruner(T5ForConditionalGeneration(config))
-
-    def test_checkpoint_of_a_classifier(self, llama: PreTrainedModel, tmp_path: Path) -> None:
-        LlamaForSequenceClassification(llama.config).save_pretrained(tmp_path)
-        with pytest.raises(UnsupportedModelError, match=r"lacks 1 weights .* lm_head.weight"):
-            SLEBPruner.from_pretrained(tmp_path)
 
     def test_classifier_in_memory(self, llama: PreTrainedModel) -> None:
         with pytest.raises(UnsupportedModelError, match="no logits over its vocabulary"):

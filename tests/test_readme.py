@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT
+from .hub.local_hub import LocalHub
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -35,15 +36,16 @@ def put_in_place(model_folder: Path, text_file: Path):
     return replace
 
 
-def test_python(put_in_place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python(put_in_place, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     assert MODEL in code
     exec(compile(put_in_place(code), "README.md", "exec"), {})
     assert (tmp_path / "smollm2-sleb-20" / "config.json").is_file()
+    assert "config.json" in hub.files("me/smollm2-sleb-20")
 
 
-def test_commands(put_in_place, tmp_path: Path) -> None:
+def test_commands(put_in_place, hub: LocalHub, tmp_path: Path) -> None:
     commands = "\n".join(code for code in blocks("bash") if "optimum-cli" in code)
     assert commands.count("optimum-cli sleb") >= 3
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -55,6 +57,7 @@ def test_commands(put_in_place, tmp_path: Path) -> None:
         env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
+    assert "config.json" in hub.files("me/smollm2-sleb")
 
 
 def test_make_targets_exist() -> None:

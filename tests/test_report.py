@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from optimum_sleb import PruningReport, ReportError, SLEBConfig
+from optimum_sleb import EvaluationRecord, PruningReport, ReportError, SLEBConfig
 from optimum_sleb.report import CalibrationRecord, SearchRecord, StepRecord
 
 
@@ -47,6 +47,14 @@ def test_blocks_over_two_runs() -> None:
     assert report.blocks_before == (0, 1, 3, 5, 6, 7)
     assert report.blocks_after == (0, 1, 6, 7)
     assert report.first_run == make_report((2, 4))
+
+
+def test_a_cut_is_another_model() -> None:
+    measured = EvaluationRecord("perplexity", "c4", "2 windows", 9.0, before=7.0)
+    report = replace(make_report(), evaluations=(measured,), size_on_disk=5, weights_sha256="ab")
+    assert PruningReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    cut = report.cut(3)
+    assert (cut.evaluations, cut.size_on_disk, cut.weights_sha256) == ((), None, None)
 
 
 def test_perplexities() -> None:

@@ -139,7 +139,8 @@ def fit_period(cut: Cut, period: int, offset: int) -> tuple[int, int] | None:
         (1, 0)
     """
     layout = [old % period == offset for old in cut.kept]
-    for candidate in [period, *range(1, len(layout) + 1)]:
+    # One more than there are blocks: with the last offset, none of them is of the kind.
+    for candidate in [period, *range(1, len(layout) + 2)]:
         for shift in [offset, *range(candidate)]:
             if shift < candidate and layout == [new % candidate == shift for new in range(len(layout))]:
                 return candidate, shift

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
+from ..report import CalibrationRecord
 from .texts import (
     NAMED_DATASETS,
     SEPARATOR,
@@ -36,6 +37,27 @@ class LoadedWindows:
     windows: TokenWindows
     source: str
     bos_per_window: bool
+
+    def record(self) -> CalibrationRecord:
+        """What the report tells of them.
+
+        Returns:
+            The record.
+
+        Example:
+            ```python
+            load_calibration(None, tokenizer, config).record().num_tokens
+            ```
+        """
+        lengths = {len(window) for window in self.windows.windows}
+        return CalibrationRecord(
+            source=self.source,
+            num_windows=len(self.windows),
+            num_tokens=self.windows.num_tokens,
+            window_length=lengths.pop() if len(lengths) == 1 else None,
+            bos_per_window=self.bos_per_window,
+            fingerprint=self.windows.fingerprint,
+        )
 
 
 def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:

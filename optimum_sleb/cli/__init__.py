@@ -5,6 +5,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from .check import CheckCommand
 from .evaluate import EvaluateCommand
 from .prune import PruneCommand
+from .push import PushCommand
 from .remove import RemoveCommand
 
 __all__ = ["SLEBCommand"]
@@ -19,4 +20,5 @@ class SLEBCommand(BaseOptimumCLICommand):
         CommandInfo("prune", "Search for the blocks that matter least and remove them.", PruneCommand),
         CommandInfo("remove", "Remove known blocks, or a shallower cut of an earlier search.", RemoveCommand),
         CommandInfo("evaluate", "Measure the perplexity of a model, dense or pruned.", EvaluateCommand),
+        CommandInfo("push", "Upload a pruned model's folder to the Hub, in one commit.", PushCommand),
     )

@@ -63,6 +63,8 @@ def add_output_arguments(parser: ArgumentParser) -> None:
     """
     parser.add_argument("--output", required=True, help="Folder to write the pruned model to.")
     parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="Repository on the Hub to upload the folder to.")
+    parser.add_argument("--private", action="store_true", help="With --push-to-hub: make a new repository private.")
     add_json_argument(parser)
 
 
@@ -95,15 +97,19 @@ def clear_endings(command: str) -> Iterator[None]:
 
 
 def save_and_print(pruner: "SLEBPruner", args: Namespace) -> None:
-    """Write the pruned model and tell what happened.
+    """Write the pruned model, upload it if that was asked for, and tell what happened.
 
     Args:
         pruner: The pruner, after its run.
         args: The parsed arguments, with those of `add_output_arguments`.
     """
     folder = pruner.save_pretrained(args.output, overwrite=args.overwrite)
-    if args.json:
-        print(json.dumps({"folder": str(folder), "report": pruner.report.to_dict()}, allow_nan=False))
-    else:
+    if not args.json:
         print(pruner.report.summary())
-        print(f"saved to {folder}")
+        print(f"saved to {folder}", flush=True)
+    # The folder is whole by now: if the Hub does not take it, `optimum-cli sleb push` goes on from here.
+    pushed = {"commit": pruner.push_to_hub(args.push_to_hub, private=args.private or None)} if args.push_to_hub else {}
+    if args.json:
+        print(json.dumps({"folder": str(folder), "report": pruner.report.to_dict(), **pushed}, allow_nan=False))
+    elif pushed:
+        print(f"pushed to {pushed['commit']}")

@@ -3,6 +3,7 @@
 import json
 from argparse import ArgumentParser
 from dataclasses import asdict
+from pathlib import Path
 
 from optimum.commands.base import BaseOptimumCLICommand
 
@@ -36,6 +37,11 @@ class EvaluateCommand(BaseOptimumCLICommand):
             help="As published: a BOS token in front of the text only, not of every window.",
         )
         parser.add_argument("--batch-size", type=int, default=1, help="Windows in one forward pass (default: 1).")
+        parser.add_argument(
+            "--record",
+            action="store_true",
+            help="Write the results into report and card of --model, a folder that prune or remove wrote.",
+        )
         add_json_argument(parser)
         add_loading_arguments(parser)
 
@@ -43,9 +49,13 @@ class EvaluateCommand(BaseOptimumCLICommand):
         """Run the command."""
         with clear_endings("evaluate"):
             from ..evaluation.perplexity import perplexity
+            from ..hub.evaluations import perplexity_record, record_evaluations
+            from ..hub.records import check_records
             from ..loading import load_model, load_tokenizer
 
             args = self.args
+            if args.record:
+                check_records(Path(args.model))  # before anything is measured
             arguments = loading_arguments(args)
             results = {}
             for name in dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])]):
@@ -63,6 +73,10 @@ class EvaluateCommand(BaseOptimumCLICommand):
                     )
                     for task in args.tasks
                 ]
+            if args.record:
+                dense = results[args.baseline] if args.baseline else [None] * len(args.tasks)
+                pairs = zip(results[args.model], dense, strict=True)
+                record_evaluations(args.model, [perplexity_record(*pair) for pair in pairs])
         if args.json:
             print(json.dumps({name: [asdict(result) for result in row] for name, row in results.items()}))
             return

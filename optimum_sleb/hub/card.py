@@ -1,21 +1,32 @@
 """The model card, rendered from the report."""
 
+import json
+import re
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..provenance import TAGS
+from ..auto import takes_images
 from ..report import PruningReport
+from .base_card import Inherited, hub_name
+from .commands import commands_of
+from .comparison import calibration_evaluation, comparison_rows, windows_of
+from .front_matter import front_matter
+from .strip import strip_of
+from .words import dataset_name, one_line, plain
 
+CARD_FILE_NAME = "README.md"
 _TEMPLATE_NAME = "model_card_template.md"
 
 
-def render_card(report: PruningReport, load_from: str) -> ModelCard:
+def render_card(report: PruningReport, load_from: str, inherited: Inherited | None = None) -> ModelCard:
     """Write the card of a pruned model. Only what was measured appears.
 
     Args:
         report: The report of the run.
         load_from: What a reader passes to `from_pretrained`: a repository, or the folder's name.
+        inherited: What the dense model's card says, if it could be read.
 
     Returns:
         The card.
@@ -25,55 +36,83 @@ def render_card(report: PruningReport, load_from: str) -> ModelCard:
         render_card(pruner.report, "me/smollm2-sleb-20").save("smollm2-sleb-20/README.md")
         ```
     """
-    base = report.base_model
-    # A path of this machine means nothing to a reader, and is nobody's business.
-    on_hub = base is not None and not Path(base).exists()
-    data = ModelCardData(
-        base_model=base if on_hub else None,
-        base_model_relation="finetune" if on_hub else None,
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=TAGS,
-    )
-    parent = f"`{base}`" if on_hub else f"a dense {report.architecture}"
-    removed = len(report.removed_blocks)
-    return ModelCard.from_template(
-        data,
-        template_path=str(_template_path()),
-        title=Path(load_from).name,
-        intro=f"This is {parent} with {removed} of its {report.original_num_blocks} decoder blocks removed.",
-        comparison=_comparison(report),
+    inherited = inherited or Inherited()
+    name = one_line(Path(load_from).name)
+    calibration = report.calibration if report.search else None
+    remote_code = "trust_remote_code" in report.loading
+    # `ModelCard.from_template` would do the same, but writes nothing at all where a variable is missing.
+    environment = Environment(loader=FileSystemLoader(_template_folder()), undefined=StrictUndefined)
+    environment.filters["plain"] = plain
+    content = environment.get_template(_TEMPLATE_NAME).render(
+        card_data=front_matter(report, name, inherited).to_yaml(),
+        title=name,
+        base_model=hub_name(report.base_model),
+        architecture=report.architecture,
+        num_removed=len(report.removed_blocks),
+        num_blocks=report.original_num_blocks,
+        rows=comparison_rows(report),
+        strip=strip_of(report),
         removed_blocks=", ".join(map(str, report.removed_blocks)),
-        load_from=load_from,
-        recipe=report.recipe,
-        calibration=_calibration(report),
-        versions=", ".join(f"{name} {version}" for name, version in report.versions.items()),
-        caution="The perplexities above are those of the calibration text, which the blocks were chosen on."
-        if report.search
-        else "Nothing was measured on this model when it was made.",
+        has_plot=has_plot(report),
+        load_arguments=_quoted(one_line(load_from)) + (", trust_remote_code=True" if remote_code else ""),
+        remote_code=remote_code,
+        takes_images=takes_images(report.architecture),
+        searched=report.search is not None,
+        calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
+        measured_on_calibration=calibration_evaluation(report) is not None,
+        evaluated=bool(report.evaluations),
+        commands=commands_of(report, name),
+        versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
+        licence=inherited.license,
     )
+    return ModelCard(content)
 
 
-def _comparison(report: PruningReport) -> list[dict[str, str]]:
-    rows = [
-        ("decoder blocks", str(len(report.blocks_before)), str(len(report.blocks_after))),
-        ("parameters", f"{report.parameters_before:,}", f"{report.parameters_after:,}"),
-    ]
-    if report.perplexity_before is not None and report.perplexity_after is not None:
-        before, after = f"{report.perplexity_before:.2f}", f"{report.perplexity_after:.2f}"
-        rows.append(("perplexity on the calibration text", before, after))
-    return [dict(zip(("name", "before", "after"), row, strict=True)) for row in rows]
+def address_card(card: ModelCard, load_from: str) -> None:
+    """Let a card tell its readers to load another name, in place; what was added to it by hand stays.
+
+    Args:
+        card: A card that `render_card` wrote.
+        load_from: What a reader passes to `from_pretrained`.
+
+    Example:
+        ```python
+        address_card(card, "me/smollm2-sleb-20")
+        ```
+    """
+    found = re.search(r'from_pretrained\(("(?:[^"\\]|\\.)*")', card.text)
+    if found is None:
+        return
+    old, new = json.loads(found[1]), one_line(load_from)
+    card.text = card.text.replace(found[1], _quoted(new))
+    card.text = card.text.replace(f"# {plain(Path(old).name)}\n", f"# {plain(Path(new).name)}\n", 1)
+    if isinstance(card.data, ModelCardData) and card.data.eval_results:
+        card.data.model_name = Path(new).name
 
 
-def _calibration(report: PruningReport) -> str:
-    if report.calibration is None:
-        return ""
-    record = report.calibration
-    return f"{Path(record.source).name} ({record.num_windows} windows, {record.num_tokens:,} tokens)"
+def has_plot(report: PruningReport) -> bool:
+    """Whether there is a curve to draw: only a search measures losses.
+
+    Args:
+        report: The report of the run.
+
+    Returns:
+        Whether its last run searched and removed a block.
+
+    Example:
+        ```python
+        has_plot(pruner.report)
+        ```
+    """
+    return bool(report.steps) and calibration_evaluation(report) is not None
 
 
-def _template_path() -> Path:
+def _quoted(name: str) -> str:
+    """A string literal of JSON, which is one of Python too."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def _template_folder() -> Path:
     """The template stands at the top of the repository; a wheel carries it inside the package."""
     package = Path(__file__).parents[1]
-    packaged = package / _TEMPLATE_NAME
-    return packaged if packaged.is_file() else package.parent / _TEMPLATE_NAME
+    return package if (package / _TEMPLATE_NAME).is_file() else package.parent

@@ -11,9 +11,8 @@ from ..auto import auto_class_of
 from ..blocks.forward import logits_of, measuring
 from ..blocks.probes import same_logits
 from ..blocks.stack import probe_ids
-from ..errors import OutputFolderError, VerificationError
-
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
+from ..errors import OutputFolderError, PushError, VerificationError
+from .records import RECORDS, WEIGHTS
 
 
 def check_output_folder(directory: Path, overwrite: bool) -> None:
@@ -33,7 +32,7 @@ def check_output_folder(directory: Path, overwrite: bool) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise OutputFolderError(f"{directory} is a file; name a folder.")
-    weights = [path.name for pattern in _WEIGHTS for path in directory.glob(pattern)] if directory.is_dir() else []
+    weights = [path.name for pattern in WEIGHTS for path in directory.glob(pattern)] if directory.is_dir() else []
     if weights and not overwrite:
         raise OutputFolderError(
             f"{directory} already holds a model ({weights[0]}); choose another folder, or allow it to be replaced "
@@ -116,6 +115,30 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
         )
 
 
+def check_saved(directory: Path, model: PreTrainedModel) -> None:
+    """Make sure that a folder still holds the model in memory.
+
+    Args:
+        directory: The folder in which the model was saved.
+        model: The model.
+
+    Raises:
+        PushError: If the folder is gone, or either of the two was changed since.
+
+    Example:
+        ```python
+        check_saved(Path("smollm2-sleb-20"), model)
+        ```
+    """
+    try:
+        read_back(directory, model)
+    except (OSError, VerificationError) as error:
+        raise PushError(
+            f"{directory} no longer holds the model in memory, as one of them was changed or removed since; save it "
+            "again (save_pretrained(..., overwrite=True)) and push then."
+        ) from error
+
+
 def _swap(fresh: Path, directory: Path) -> None:
     if not directory.exists():
         fresh.rename(directory)
@@ -124,7 +147,7 @@ def _swap(fresh: Path, directory: Path) -> None:
     directory.rename(old)
     fresh.rename(directory)
     for path in old.iterdir():
-        is_weight = any(path.match(pattern) for pattern in _WEIGHTS)
-        if not is_weight and not (directory / path.name).exists():
+        belongs_to_old_model = any(path.match(pattern) for pattern in (*WEIGHTS, *RECORDS))
+        if not belongs_to_old_model and not (directory / path.name).exists():
             path.rename(directory / path.name)
     shutil.rmtree(old)

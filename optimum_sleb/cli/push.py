@@ -1,0 +1,44 @@
+"""`optimum-cli sleb push`."""
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+
+from optimum.commands.base import BaseOptimumCLICommand
+
+from .common import add_json_argument, clear_endings
+
+
+class PushCommand(BaseOptimumCLICommand):
+    """Upload a folder that was written earlier. The token is the one of `hf auth login` or of `HF_TOKEN`."""
+
+    @staticmethod
+    def parse_args(parser: ArgumentParser) -> None:
+        """Declare the arguments.
+
+        Args:
+            parser: The command's parser.
+        """
+        parser.add_argument("--folder", required=True, help="Folder that prune or remove wrote.")
+        parser.add_argument("--repo", required=True, help="Repository on the Hub, such as me/smollm2-sleb-20.")
+        parser.add_argument("--private", action="store_true", help="Make a new repository private.")
+        parser.add_argument("--revision", help="Branch to push to, made if it does not exist (default: main).")
+        parser.add_argument("--create-pr", action="store_true", help="Open a pull request instead.")
+        parser.add_argument("--commit-message", help="Message of the commit.")
+        add_json_argument(parser)
+
+    def run(self) -> None:
+        """Run the command."""
+        with clear_endings("push"):
+            from ..hub.push import push_folder
+
+            args = self.args
+            address = push_folder(
+                Path(args.folder),
+                args.repo,
+                private=args.private or None,
+                revision=args.revision,
+                create_pr=args.create_pr,
+                commit_message=args.commit_message,
+            )
+        print(json.dumps({"commit": address}) if args.json else f"pushed to {address}")

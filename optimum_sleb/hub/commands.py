@@ -1,0 +1,88 @@
+"""The commands that make a model again."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..calibration.texts import NAMED_DATASETS
+from ..config import SLEBConfig
+from ..report import PruningReport
+from .base_card import hub_name
+from .words import dataset_name, one_line
+
+_FILES = (".txt", ".jsonl", ".parquet")
+_AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
+
+
+def commands_of(report: PruningReport, output: str) -> list[str]:
+    """The commands that make the model again, one for each run.
+
+    Args:
+        report: The report of the last run.
+        output: Name of the folder that the last command writes.
+
+    Returns:
+        The commands; none where a run was calibrated on data in memory, which no command can name.
+
+    Example:
+        ```python
+        print(commands_of(pruner.report, "smollm2-sleb-20")[0])
+        ```
+    """
+    runs = [report]
+    while (earlier := runs[0].previous) is not None:
+        runs.insert(0, earlier)
+    if not all(_is_repeatable(run) for run in runs):
+        return []
+    folders = [f"{output}-after-run-{number}" for number in range(1, len(runs))] + [output]
+    first_model = _model_name(runs[0].base_model)
+    return [
+        _command(run, model, folder)
+        for run, model, folder in zip(runs, [first_model, *folders], folders, strict=False)
+    ]
+
+
+def _is_repeatable(run: PruningReport) -> bool:
+    return run.recipe is None or run.recipe.dataset in NAMED_DATASETS or run.recipe.dataset.endswith(_FILES)
+
+
+def _model_name(base_model: str | None) -> str:
+    return hub_name(base_model) or (Path(base_model).name if base_model else "") or "MODEL"
+
+
+def _command(run: PruningReport, model: str, output: str) -> str:
+    words = ["optimum-cli", "sleb", "prune" if run.recipe else "remove", "--model", model]
+    for name, value in run.loading.items():
+        words += [_option(name)] if value == "True" else [_option(name), value]
+    if run.recipe is None:
+        words += ["--blocks", *(str(step.block) for step in run.steps)]
+    else:
+        words += _amount(run.recipe, run) + _recipe_options(run.recipe, run)
+    # A name with a line break would tear the command apart.
+    return shlex.join(one_line(word) for word in [*words, "--output", output])
+
+
+def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
+    """How much goes. A shallower cut of a search is what a search to its depth would have given."""
+    wanted = recipe.num_blocks_to_remove_of(len(run.blocks_before))
+    if recipe.sparsity is not None and wanted == len(run.steps):
+        return ["--sparsity", str(recipe.sparsity)]
+    return ["--num-blocks", str(len(run.steps))]
+
+
+def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
+    words = ["--dataset", dataset_name(recipe.dataset)]
+    if not recipe.bos_per_window:
+        words.append("--published-bos")
+    for field in fields(SLEBConfig):
+        value: Any = getattr(recipe, field.name)
+        if field.name == "max_windows" and value is None and run.calibration is not None:
+            value = run.calibration.num_windows  # all that there were
+        if field.name not in (*_AMOUNTS, "dataset", "bos_per_window") and value != field.default:
+            words += [_option(field.name), str(value)]
+    return words
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

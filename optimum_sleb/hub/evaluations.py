@@ -1,0 +1,82 @@
+"""Measurements made on a finished model, written into its report and its card."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..errors import ConfigError
+from ..evaluation.perplexity import Perplexity
+from ..report import REPORT_FILE_NAME, EvaluationRecord, PruningReport
+from .base_card import inherited_from
+from .card import CARD_FILE_NAME, render_card
+from .records import check_records
+
+
+def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> EvaluationRecord:
+    """Two perplexities, of the pruned and of the dense model, as one measurement for the report.
+
+    Args:
+        pruned: The pruned model's perplexity.
+        dense: The dense model's, measured in the same way.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        ConfigError: If the two were measured in different ways, so that they do not compare.
+        ReportError: If a perplexity is not a finite number.
+
+    Example:
+        ```python
+        record = perplexity_record(perplexity(model, tokenizer, "wikitext2"))
+        ```
+    """
+    if dense is not None and replace(dense, perplexity=pruned.perplexity) != pruned:
+        raise ConfigError(
+            f"The two perplexities were measured in different ways ({pruned} and {dense}); measure both alike."
+        )
+    bos = ", each with a BOS token" if pruned.bos_per_window else ""
+    return EvaluationRecord(
+        metric="perplexity",
+        dataset=pruned.dataset,
+        protocol=f"{pruned.num_windows:,} windows of {pruned.window_length:,} tokens{bos}",
+        after=pruned.perplexity,
+        before=None if dense is None else dense.perplexity,
+    )
+
+
+def record_evaluations(directory: str | Path, evaluations: Sequence[EvaluationRecord]) -> PruningReport:
+    """Write measurements into the report and the card of a saved model. The card is written anew.
+
+    A measurement by the same protocol replaces the one that was there.
+
+    Args:
+        directory: The folder, as `save_pretrained` wrote it.
+        evaluations: The measurements.
+
+    Returns:
+        The report as it is now.
+
+    Raises:
+        PushError: If the folder is not complete, or its weights were changed after it was saved.
+        ReportError: If its report is malformed.
+
+    Example:
+        ```python
+        record_evaluations("smollm2-sleb-20", [perplexity_record(pruned=after, dense=before)])
+        ```
+    """
+    folder = Path(directory)
+    report = check_records(folder)
+    known = {(one.metric, one.dataset, one.protocol): one for one in (*report.evaluations, *evaluations)}
+    report = replace(report, evaluations=tuple(known.values()))
+    # Licence and language are in the card that is there, so the Hub need not be asked again.
+    card = render_card(report, folder.resolve().name, inherited_from(str(folder.resolve())))
+    with TemporaryDirectory(dir=folder) as temporary:
+        report.save(temporary)
+        card.save(Path(temporary) / CARD_FILE_NAME)
+        for name in (REPORT_FILE_NAME, CARD_FILE_NAME):
+            os.replace(Path(temporary) / name, folder / name)
+    return report

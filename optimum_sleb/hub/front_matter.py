@@ -1,0 +1,83 @@
+"""The card's front matter: what the Hub reads."""
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ..auto import takes_images
+from ..calibration.texts import NAMED_DATASETS
+from ..provenance import TAGS
+from ..report import EvaluationRecord, PruningReport
+from .base_card import Inherited, hub_name
+from .comparison import calibration_evaluation
+from .words import dataset_name, one_line
+
+
+def front_matter(report: PruningReport, name: str, inherited: Inherited) -> ModelCardData:
+    """The metadata of a pruned model. Only what is known and was measured appears.
+
+    Args:
+        report: The report of the run.
+        name: Name of the model.
+        inherited: What the dense model's card says.
+
+    Returns:
+        The metadata.
+
+    Example:
+        ```python
+        print(front_matter(pruner.report, "smollm2-sleb-20", Inherited()).to_yaml())
+        ```
+    """
+    base_model = hub_name(report.base_model)
+    results = [_result(evaluation, split="evaluation") for evaluation in report.evaluations]
+    calibration = calibration_evaluation(report)
+    if calibration is not None:
+        results.append(_result(calibration, split="calibration"))
+    return ModelCardData(
+        base_model=base_model,
+        # The Hub knows adapter, merge, quantized and finetune; of these it is the one that fits.
+        base_model_relation="finetune" if base_model else None,
+        library_name="transformers",
+        pipeline_tag="image-text-to-text" if takes_images(report.architecture) else "text-generation",
+        tags=TAGS,
+        license=inherited.license,
+        license_name=inherited.license_name,
+        license_link=inherited.license_link,
+        language=inherited.language,
+        datasets=_calibration_datasets(report) or None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _calibration_datasets(report: PruningReport | None) -> list[str]:
+    """The data sets on the Hub that any of the runs was calibrated on."""
+    if report is None:
+        return []
+    names = _calibration_datasets(report.previous)
+    source = report.calibration.source if report.calibration else None
+    if source in NAMED_DATASETS and (name := NAMED_DATASETS[source].load_arguments[0]) not in names:
+        names.append(name)
+    return names
+
+
+def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
+    name = one_line(dataset_name(evaluation.dataset)) or "unnamed"
+    place: dict[str, Any] = {"dataset_type": name}
+    if evaluation.dataset in NAMED_DATASETS:
+        dataset = NAMED_DATASETS[evaluation.dataset]
+        identifier, *config = dataset.load_arguments
+        place = {
+            "dataset_type": identifier,
+            "dataset_config": config[0] if config else None,
+            "dataset_split": dataset.evaluation_split if split == "evaluation" else "train",
+        }
+    return EvalResult(
+        task_type="text-generation",
+        dataset_name=name,
+        metric_type=one_line(evaluation.metric),
+        metric_value=evaluation.after,
+        metric_args={"protocol": one_line(evaluation.protocol)},
+        **place,
+    )

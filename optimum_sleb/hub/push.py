@@ -1,0 +1,147 @@
+"""From a folder on this machine to a repository on the Hub, in one commit."""
+
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, httpx
+
+from ..errors import PushError
+from .card import CARD_FILE_NAME, address_card
+from .records import RECORDS, WEIGHTS, check_records
+from .words import one_line
+
+_REMEDIES = {
+    401: "log in with `hf auth login`, or pass a valid token",
+    403: "use a token that may write there, or another repository",
+    404: "check the names of repository and branch",
+    409: "someone else may be writing there; try again",
+    412: "someone else pushed in the meantime; look at what changed and try again",
+    429: "wait a few minutes and try again",
+}
+
+
+def push_folder(
+    directory: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+) -> str:
+    """Upload a folder that was saved earlier, in one commit, and leave nothing of an earlier model beside it.
+
+    The card tells readers to load `repo_id`; everything else is uploaded as it is. Weights and records in the
+    repository that the folder does not have are deleted in the same commit: plain transformers would otherwise load
+    the old weights. The folder itself is not touched.
+
+    Args:
+        directory: The folder, as `save_pretrained` wrote it.
+        repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
+        private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
+        token: A token of the Hub; `None` uses the one that was logged in with.
+        revision: The branch to push to, made if it does not exist; `None` is the main branch.
+        create_pr: Open a pull request instead of pushing to the branch.
+        commit_message: The message; `None` says what was pushed.
+
+    Returns:
+        The address of the commit, or of the pull request.
+
+    Raises:
+        PushError: If the folder is not complete, or the Hub does not take it.
+        ReportError: If the folder's report is malformed.
+
+    Example:
+        ```python
+        push_folder(Path("smollm2-sleb-20"), "me/smollm2-sleb-20", private=True)
+        ```
+    """
+    report = check_records(directory)
+    message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
+    try:
+        return _upload(directory, repo_id, private, token, revision, create_pr, message)
+    except PushError:
+        raise
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        reason = _without_tokens(_reason(error), token)
+    # Raised here, not in the handler: the original error, and with it what the server said, does not travel along.
+    raise PushError(f"{repo_id} was not pushed: {reason}. Nothing changed on this machine; the push can be repeated.")
+
+
+def _upload(
+    directory: Path,
+    repo_id: str,
+    private: bool | None,
+    token: str | None,
+    revision: str | None,
+    create_pr: bool,
+    message: str,
+) -> str:
+    api = HfApi(token=token)
+    # With the user's name in front, where only the model's was given.
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    is_private = bool(api.model_info(repo_id).private)
+    if private is not None and private != is_private:
+        raise PushError(
+            f"{repo_id} exists and is {'private' if is_private else 'public'}, against private={private}; change that "
+            "in its settings on the Hub, or push to another repository."
+        )
+    if revision is not None and not create_pr and not revision.startswith("refs/"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    head = api.model_info(repo_id, revision=revision).sha
+    files = _files(directory)
+    card = ModelCard.load(directory / CARD_FILE_NAME)
+    address_card(card, repo_id)
+    remote = api.list_repo_files(repo_id, revision=revision)
+    stale = [name for name in remote if name not in files and _tells_of_a_model(name)]
+    commit = api.create_commit(
+        repo_id,
+        [
+            *(CommitOperationAdd(name, path) for name, path in files.items() if name != CARD_FILE_NAME),
+            CommitOperationAdd(CARD_FILE_NAME, card.content.encode()),
+            *(CommitOperationDelete(name) for name in stale),
+        ],
+        commit_message=message,
+        revision=revision,
+        create_pr=create_pr,
+        # If someone pushes between the look at the repository and the commit, the commit fails.
+        parent_commit=head,
+    )
+    return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    paths = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
+    return {name: paths[name] for name in filter_repo_objects(paths, ignore_patterns=DEFAULT_IGNORE_PATTERNS)}
+
+
+def _tells_of_a_model(name: str) -> bool:
+    """Whether a file in a repository belongs to the model at its top, so that it must not outlive it."""
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *RECORDS))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "this machine is told to stay offline; unset HF_HUB_OFFLINE"
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "mend what it says and try again")
+        said = f" ({one_line(error.server_message)[:200]})" if error.server_message else ""
+        return f"the Hub answered {status}{said}; {remedy}"
+    if isinstance(error, httpx.TransportError):
+        return f"the connection was lost ({one_line(str(error))[:200]}); try again"
+    if isinstance(error, json.JSONDecodeError):
+        return "the Hub's answer was not readable; try again later"
+    return f"{one_line(str(error)).rstrip('.')[:300]}"
+
+
+def _without_tokens(text: str, token: str | None) -> str:
+    for secret in (token, get_token()):
+        if secret and secret.strip():
+            text = text.replace(secret, "***").replace(secret.strip(), "***")
+    return re.sub(r"hf_\w{4,}", "***", text)

@@ -1,0 +1,61 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from optimum_sleb import ConfigError, EvaluationRecord, PruningReport, PushError, SLEBPruner, perplexity
+from optimum_sleb.evaluation.perplexity import Perplexity
+from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
+
+from ..conftest import make_tokenizer
+from ..families import tiny_model
+
+DENSE = Perplexity("wikitext2", 21.5, 8, 128, True)
+PRUNED = replace(DENSE, perplexity=33.25)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pruner = SLEBPruner(tiny_model(), make_tokenizer(add_bos=False))
+    pruner.remove([2, 3])
+    return pruner.save_pretrained(tmp_path / "pruned")
+
+
+def test_two_perplexities_are_one_measurement() -> None:
+    protocol = "8 windows of 128 tokens, each with a BOS token"
+    assert perplexity_record(PRUNED, DENSE) == EvaluationRecord("perplexity", "wikitext2", protocol, 33.25, 21.5)
+    assert perplexity_record(PRUNED).before is None
+
+
+@pytest.mark.parametrize("other", [{"dataset": "c4"}, {"num_windows": 9}, {"bos_per_window": False}])
+def test_what_was_measured_otherwise_does_not_compare(other: dict) -> None:
+    with pytest.raises(ConfigError, match="measured in different ways .*; measure both alike"):
+        perplexity_record(PRUNED, replace(DENSE, **other))
+
+
+def test_report_and_card_tell_of_it(folder: Path) -> None:
+    record_evaluations(folder, [perplexity_record(PRUNED)])
+    report = record_evaluations(folder, [perplexity_record(PRUNED, DENSE)])  # instead of the one before
+    assert PruningReport.load(folder) == report
+    assert report.evaluations == (perplexity_record(PRUNED, DENSE),)
+    text = (folder / "README.md").read_text()
+    assert "| perplexity, wikitext2 | 21.50 | 33.25 | 8 windows of 128 tokens, each with a BOS token |" in text
+    assert [result.metric_value for result in ModelCard(text).data.eval_results] == [33.25]
+    assert "No quality was measured" not in text
+    assert not [path for path in folder.iterdir() if path.is_dir()]
+
+
+def test_the_card_is_what_a_fresh_evaluation_gives(folder: Path, text_file: Path) -> None:
+    """What stands in the card can be measured again from the folder that carries it."""
+    pruned = SLEBPruner.from_pretrained(folder)
+    result = perplexity(pruned.model, pruned.tokenizer, str(text_file), window_length=20)
+    record_evaluations(folder, [perplexity_record(result)])
+    assert f"| perplexity, text.txt |  | {result.perplexity:.2f} | 20 windows of 20 tokens |" in (
+        folder / "README.md"
+    ).read_text().replace("text\\.txt", "text.txt")
+
+
+def test_a_folder_of_another_kind(model_folder: Path) -> None:
+    with pytest.raises(PushError, match=r"holds no sleb_report\.json"):
+        record_evaluations(model_folder, [perplexity_record(PRUNED)])
