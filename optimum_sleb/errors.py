@@ -33,6 +33,10 @@ class OutOfMemoryError(SLEBError, RuntimeError):
     """Not even one window at a time fits the memory of the device."""
 
 
+class JournalError(SLEBError, OSError):
+    """The journal of an interrupted search is missing, damaged, of another run, or cannot be written."""
+
+
 class VerificationError(SLEBError, RuntimeError):
     """A shortened model does not compute what the search measured. Nothing was written."""
 

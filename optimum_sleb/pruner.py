@@ -22,6 +22,7 @@ from .hub.folder import check_saved, read_back, write_folder
 from .hub.push import push_folder
 from .hub.records import write_records
 from .loading import load_model, load_processing_class, load_report
+from .progress import open_journal, save_progress
 from .provenance import (
     check_report,
     check_same_model,
@@ -34,7 +35,7 @@ from .provenance import (
 )
 from .removability import Removability
 from .report import PruningReport, StepRecord
-from .search.run import run_search
+from .search.run import SearchResult, run_search
 from .version import __version__
 
 
@@ -145,13 +146,23 @@ class SLEBPruner:
         """
         return Removability.of(self.model, self._stack, self.blocks)
 
-    def prune(self, config: SLEBConfig, *, calibration: Any = None) -> PreTrainedModel:
+    def prune(
+        self,
+        config: SLEBConfig,
+        *,
+        calibration: Any = None,
+        progress_dir: str | Path | None = None,
+        resume: bool = False,
+    ) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.
 
         Args:
             config: The recipe. Shares and numbers of blocks count in the model as it is now.
             calibration: Calibration data instead of the recipe's data set: a list of strings, a `datasets.Dataset`, a
                 `DataLoader`, token ids, or a file; see `calibration.sources.load_calibration`.
+            progress_dir: Folder in which progress is kept, best the one that the model will be saved to: a journal of
+                what was measured, and a report of the steps so far. Saving the model there removes the journal.
+            resume: Go on from the journal that an interrupted run left in `progress_dir`; the result is the same.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
@@ -161,7 +172,9 @@ class SLEBPruner:
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
                 right; found before the search starts.
-            NonFiniteLossError: If a loss is NaN or infinite.
+            NonFiniteLossError: If the loss is NaN or infinite from the start, or whichever block is removed.
+            OutOfMemoryError: If not even one window at a time fits.
+            JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
             VerificationError: If the shortened model is not what was measured.
 
         Example:
@@ -176,16 +189,28 @@ class SLEBPruner:
         config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
         wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
         candidates, barred = removable_blocks(self.model, self._stack, wanted)
-        result = run_search(self.model, self._stack, loaded.windows, candidates, config)
+        details = {
+            "recipe": config,
+            "calibration": loaded.record(),
+            "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
+        }
+        if progress_dir is None:
+            if resume:
+                raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
+            result = run_search(self.model, self._stack, loaded.windows, candidates, config)
+        else:
+
+            def save_steps(result: SearchResult) -> None:
+                so_far = self._report_of(result.step_records(self.blocks), started, search=result.record, **details)
+                save_progress(so_far, progress_dir)
+
+            with open_journal(progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume) as journal:
+                result = run_search(
+                    self.model, self._stack, loaded.windows, candidates, config, journal=journal, on_step=save_steps
+                )
         self._recipe = config
-        self._report = self._take_out(
-            result.step_records(self.blocks),
-            started,
-            recipe=config,
-            calibration=loaded.record(),
-            search=result.record,
-            barred_blocks={self.blocks[block]: reason for block, reason in barred.items()},
-        )
+        steps = result.step_records(self.blocks)
+        self._report = self._take_out(steps, started, search=result.record, **details)
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
@@ -366,30 +391,44 @@ class SLEBPruner:
 
     def _take_out(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """Take out the blocks of the steps and write the report."""
-        blocks_before, parameters_before = self.blocks, self.model.num_parameters()
-        bytes_before = self.model.get_memory_footprint(return_buffers=False)
+        report = self._report_of(steps, started, **details)
         removed = tuple(step.block for step in steps)
-        take_out(self.model, self._stack, [blocks_before.index(block) for block in removed])
+        take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__
         )
         mark_as_pruned(self.model, self._provenance)
         self._folder = None
+        # The sizes are those of the model that came out, whatever became of tensors around the blocks.
+        return replace(
+            report,
+            parameters_after=self.model.num_parameters(),
+            weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
+        """The report of steps that are decided, but not yet taken."""
+        gone = [
+            parameter for step in steps for parameter in self._stack.blocks[self.blocks.index(step.block)].parameters()
+        ]
+        parameters = self.model.num_parameters()
+        size = self.model.get_memory_footprint(return_buffers=False)
         return PruningReport(
             base_model=self._base_model,
             architecture=type(self.model).__name__,
             original_num_blocks=self._provenance.original_num_blocks,
-            blocks_before=blocks_before,
-            parameters_before=parameters_before,
-            parameters_after=self.model.num_parameters(),
+            blocks_before=self.blocks,
+            parameters_before=parameters,
+            parameters_after=parameters - sum(parameter.numel() for parameter in gone),
             steps=steps,
             seconds=time.perf_counter() - started,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=versions(),
             previous=self._report,
             loading=self._loading,
-            weight_bytes_before=bytes_before,
-            weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
+            weight_bytes_before=size,
+            weight_bytes_after=size - sum(parameter.nbytes for parameter in gone),
             **details,
         )

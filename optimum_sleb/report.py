@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,8 @@ from .plain import parse_dataclass
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
+# Progress of a search that has not ended, in the folder that its model will be saved to.
+JOURNAL_FILE_NAME = "sleb_journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class StepRecord:
         barred_blocks: Candidates with a lower loss that could not be removed together with the blocks removed before,
             and why.
         dropped_blocks: Candidates that a race gave up as surely worse, and after how many windows.
+        non_finite_blocks: Candidates without which the loss is NaN or infinite, and in which window first.
     """
 
     block: int
@@ -77,6 +81,7 @@ class StepRecord:
     seconds: float | None = None
     barred_blocks: dict[int, str] = field(default_factory=dict)
     dropped_blocks: dict[int, int] = field(default_factory=dict)
+    non_finite_blocks: dict[int, int] = field(default_factory=dict)
 
     @property
     def loss(self) -> float | None:
@@ -203,6 +208,27 @@ class PruningReport:
             return self.perplexity_before
         return None if self.steps[-1].loss is None else self._perplexity(self.steps[-1].loss)
 
+    @property
+    def closest_decision(self) -> tuple[int, float] | None:
+        """The decision of this run that was nearest to a tie, and so the first that rounding could turn.
+
+        Another device, precision, batch size or library version rounds otherwise; on one and the same, the same run
+        gives the same result.
+
+        Returns:
+            The block that was removed, and by which share the runner-up's loss was higher; `None` without a search.
+        """
+        gaps = []
+        for step in self.steps:
+            settled = {step.block, *step.barred_blocks}
+            others = [loss for block, loss in step.candidate_losses.items() if block not in settled]
+            if step.loss and others:
+                gaps.append((min(others) / step.loss - 1, step.block))
+        if not gaps:
+            return None
+        gap, block = min(gaps)
+        return block, gap
+
     def _perplexity(self, loss: float) -> float | None:
         return None if self.calibration is None else perplexity_of(loss, self.calibration.num_tokens)
 
@@ -256,6 +282,12 @@ class PruningReport:
             rows.append(("calibration perplexity", *perplexities))
         lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
+        if self.closest_decision is not None:
+            block, gap = self.closest_decision
+            lines.append(f"closest decision: block {block}, the next best had a loss {gap:.2%} higher")
+        odd = {block: step.block for step in self.steps for block in step.non_finite_blocks}
+        if odd:
+            lines.append(f"the loss was NaN or infinite without block {', '.join(map(str, odd))}, which thus stayed")
         if self.search is not None and self.barred_blocks:
             possible = len(self.steps[0].candidate_losses) if self.steps else 0
             block, reason = next(iter(self.barred_blocks.items()))
@@ -316,8 +348,13 @@ class PruningReport:
             ```
         """
         path = Path(directory) / REPORT_FILE_NAME
-        path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return path
+        # Written beside it and renamed: whoever reads it meets the old one or the new one, whole.
+        fresh = path.with_name(f".{REPORT_FILE_NAME}.new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return fresh.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -86,7 +86,27 @@ def test_summary() -> None:
         "parameters                     0.0 M       0.0 M",
         "calibration perplexity          7.39        9.49",
         "removed, in order: 2 4 1",
+        "closest decision: block 2, the next best had a loss 12.22% higher",
     ]
+
+
+def test_the_closest_decision() -> None:
+    steps = (
+        StepRecord(2, {1: 11.0, 2: 10.0, 3: 10.5}),
+        StepRecord(3, {1: 12.0, 3: 11.9}),
+        StepRecord(1, {1: 14.0, 4: 13.0, 5: 20.0}, barred_blocks={4: "it stays"}),
+        StepRecord(5, {5: 20.0}),
+    )
+    block, gap = replace(make_report(), steps=steps).closest_decision
+    assert block == 3
+    assert gap == pytest.approx(12.0 / 11.9 - 1)
+    assert replace(make_report(), steps=(StepRecord(2),)).closest_decision is None
+
+
+def test_what_was_not_finite_is_told() -> None:
+    steps = (StepRecord(2, {1: 11.0, 2: 10.0}, non_finite_blocks={3: 7, 4: 0}),)
+    summary = replace(make_report(), steps=steps).summary()
+    assert "the loss was NaN or infinite without block 3, 4, which thus stayed" in summary
 
 
 def test_files_are_not_trusted(tmp_path: Path) -> None:

@@ -138,6 +138,21 @@ class TokenWindows:
                 yield slice(start + offset, start + offset + len(ids)), ids
             start += len(alike)
 
+    def num_batches(self, batch_size: int) -> int:
+        """Into how many batches the windows fall.
+
+        Args:
+            batch_size: Windows in a batch, at most.
+
+        Returns:
+            The number.
+
+        Example:
+            >>> TokenWindows.from_stream(torch.arange(12), length=4).num_batches(2)
+            2
+        """
+        return sum(1 for _ in self.batches(batch_size))
+
     def check_vocabulary(self, vocab_size: int) -> None:
         """Make sure that a model knows every token.
 

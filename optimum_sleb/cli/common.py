@@ -1,10 +1,12 @@
 """What the commands share: arguments for models, clear endings, output for people and for machines."""
 
 import json
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SLEBError
@@ -94,6 +96,50 @@ def clear_endings(command: str) -> Iterator[None]:
         message = " ".join(str(error).split())
         print(f"optimum-cli sleb {command}: error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+class _StoppedError(BaseException):
+    """A signal asked this process to end. No `Exception`: what handles errors must not handle this."""
+
+
+@contextmanager
+def stopping_clearly(command: str, folder: str) -> Iterator[None]:
+    """End with one line and the exit code of the signal where a person or a scheduler stops a search.
+
+    Args:
+        command: Name of the command, for the message.
+        folder: Where its progress is kept.
+    """
+    stopped_by = 0
+
+    def stop(number: int, _frame: object) -> None:
+        nonlocal stopped_by
+        stopped_by = number
+        raise _StoppedError
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _StoppedError:
+        name = signal.Signals(stopped_by).name
+        print(f"optimum-cli sleb {command}: stopped by {name}; {_state_of(Path(folder))}", file=sys.stderr)
+        sys.exit(128 + stopped_by)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _state_of(folder: Path) -> str:
+    """Where an interrupted search stands, and how to go on."""
+    from ..report import JOURNAL_FILE_NAME, PruningReport
+
+    if not (folder / JOURNAL_FILE_NAME).is_file():
+        return "nothing was measured yet."
+    try:
+        removed = f"{len(PruningReport.load(folder).removed_blocks)} removals are decided"
+    except SLEBError:
+        removed = "no removal is decided yet"
+    return f"{removed}, and what was measured is kept; repeat the command with --resume to go on."
 
 
 def save_and_print(pruner: "SLEBPruner", args: Namespace) -> None:

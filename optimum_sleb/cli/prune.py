@@ -8,7 +8,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..config import SLEBConfig
-from .common import add_loading_arguments, add_output_arguments, clear_endings, loading_arguments, save_and_print
+from .common import (
+    add_loading_arguments,
+    add_output_arguments,
+    clear_endings,
+    loading_arguments,
+    save_and_print,
+    stopping_clearly,
+)
 
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
@@ -58,6 +65,9 @@ class PruneCommand(BaseOptimumCLICommand):
             help="As published: a BOS token in front of the text only, not of every window.",
         )
         _add_config_options(parser.add_argument_group("search"), _SEARCH_HELP)
+        parser.add_argument(
+            "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
+        )
         add_loading_arguments(parser)
 
     def run(self) -> None:
@@ -70,9 +80,10 @@ class PruneCommand(BaseOptimumCLICommand):
             from ..pruner import SLEBPruner
 
             check_output_folder(Path(args.output), args.overwrite)
-            pruner = SLEBPruner.from_pretrained(args.model, **loading_arguments(args))
-            pruner.prune(config)
-            save_and_print(pruner, args)
+            with stopping_clearly("prune", args.output):
+                pruner = SLEBPruner.from_pretrained(args.model, **loading_arguments(args))
+                pruner.prune(config, progress_dir=args.output, resume=args.resume)
+                save_and_print(pruner, args)
 
 
 def _add_config_options(group: Any, help_of: dict[str, str]) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
 from ..provenance import provenance_in
-from ..report import REPORT_FILE_NAME, PruningReport
+from ..report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
 from .base_card import inherited_from
 from .card import CARD_FILE_NAME, has_plot, render_card
 from .plot import PLOT_FILE_NAME, draw_losses
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 # Like weights, these must not outlive the model that they tell of.
-RECORDS = (RECIPE_FILE_NAME, REPORT_FILE_NAME, PLOT_FILE_NAME, CARD_FILE_NAME)
+RECORDS = (RECIPE_FILE_NAME, REPORT_FILE_NAME, PLOT_FILE_NAME, CARD_FILE_NAME, JOURNAL_FILE_NAME)
 
 
 def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None, load_from: str) -> PruningReport:

@@ -20,12 +20,14 @@ class Step:
             could be removed.
         barred: Better candidates that could not be removed together with the blocks removed before, and why.
         dropped: Candidates that were given up as surely worse, and after how many windows.
+        non_finite: Candidates without which a loss is NaN or infinite, and in which window; they are out of this step.
     """
 
     block: int
     losses: dict[int, float]
     barred: dict[int, str] = field(default_factory=dict)
     dropped: dict[int, int] = field(default_factory=dict)
+    non_finite: dict[int, int] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -60,7 +62,7 @@ def greedy_search(
         The removals, in order.
 
     Raises:
-        NonFiniteLossError: If a loss is NaN or infinite.
+        NonFiniteLossError: If a step has no candidate without which every loss is finite.
 
     Example:
         ```python
@@ -106,7 +108,7 @@ def _best_removal(
         for block in sorted(losses, key=losses.__getitem__):
             reason = refusal(block)
             if reason is None:
-                return Step(block, losses, barred, measured.dropped)
+                return Step(block, losses, barred, measured.dropped, measured.non_finite)
             barred[block] = reason
             if measured.dropped:
                 break  # the next best may have left the race: it is run again without the refused one

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..blocks.forward import losses_of, measuring
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..errors import NonFiniteLossError
+from .journal import BatchRecord, Journal, measurement_key
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Measurement(ABC):
         windows: The calibration windows.
         batch_size: Windows in one forward pass. It is halved where memory runs out.
         on_progress: Called with the number of (candidate, window) pairs that were just measured.
+        journal: Where what was measured is kept; batches that it knows are not measured again.
         block_passes: Decoder blocks run so far, each on one batch of windows.
         head_passes: Final norms and heads run so far, each on one batch of windows.
     """
@@ -34,6 +37,7 @@ class Measurement(ABC):
     windows: TokenWindows
     batch_size: int = 1
     on_progress: Callable[[int], object] = lambda pairs: None
+    journal: Journal | None = None
     block_passes: int = field(default=0, init=False)
     head_passes: int = field(default=0, init=False)
 
@@ -55,12 +59,25 @@ class Measurement(ABC):
         # Kept on the device until the step ends, so that the host never waits for it in between.
         losses = torch.empty(len(candidates), len(windows), device=self.model.device)
 
+        key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
+        recorded = self.journal.recorded(key) if self.journal else {}
+
         def measure(place: slice, ids: Tensor) -> None:
-            self.block_passes += self._measure_batch(alive, candidates, ids.to(self.model.device), losses[:, place])
-            self.head_passes += len(candidates)
+            batch = recorded.get((place.start, place.stop))
+            if batch is not None:
+                losses[:, place] = torch.tensor(batch.losses, device=losses.device)
+            else:
+                passes = self._measure_batch(alive, candidates, ids.to(self.model.device), losses[:, place])
+                batch = BatchRecord(key, place.start, place.stop, (), passes, len(candidates))
+                if self.journal:
+                    self.journal.note(batch, losses[:, place])
+            self.block_passes += batch.block_passes
+            self.head_passes += batch.head_passes
             self.on_progress(len(candidates) * len(ids))
 
         self.batch_size = run_in_batches(windows, self.batch_size, measure)
+        if self.journal:
+            self.journal.write()
         return losses.cpu()
 
     def step(self, alive: Sequence[int], candidates: Sequence[int]) -> "StepLosses":
@@ -78,7 +95,7 @@ class Measurement(ABC):
             measure.step(alive=range(30), candidates=range(1, 29)).sums()  # {1: 105230.2, 2: 104811.9, ...}
             ```
         """
-        return StepLosses(dict(zip(candidates, self(alive, candidates), strict=True)))
+        return StepLosses.of(dict(zip(candidates, self(alive, candidates), strict=True)))
 
     @abstractmethod
     def _measure_batch(self, alive: Sequence[int], candidates: Sequence[int], ids: Tensor, losses: Tensor) -> int:
@@ -102,10 +119,33 @@ class StepLosses:
     Attributes:
         losses: The loss of each window, of shape (windows,), without each candidate that was measured on all of them.
         dropped: Candidates that were given up as surely worse, and after how many windows.
+        non_finite: Candidates without which a loss is NaN or infinite, and in which window.
     """
 
     losses: dict[int, Tensor]
     dropped: dict[int, int] = field(default_factory=dict)
+    non_finite: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, losses: dict[int, Tensor], dropped: dict[int, int] | None = None) -> Self:
+        """Set aside the candidates whose losses cannot be compared.
+
+        Args:
+            losses: The loss of each window measured, of shape (windows,), without each candidate.
+            dropped: Candidates that were given up, and after how many windows.
+
+        Returns:
+            What was measured.
+
+        Example:
+            >>> StepLosses.of({3: torch.ones(2), 4: torch.tensor([1.0, float("nan")])}).non_finite
+            {4: 1}
+        """
+        non_finite = {
+            block: int((~row.isfinite()).nonzero()[0]) for block, row in losses.items() if not row.isfinite().all()
+        }
+        finite = {block: row for block, row in losses.items() if block not in non_finite}
+        return cls(finite, dropped or {}, non_finite)
 
     def sums(self) -> dict[int, float]:
         """The loss of the model without each candidate.
@@ -114,13 +154,18 @@ class StepLosses:
             Sums over windows, in nats, by candidate.
 
         Raises:
-            NonFiniteLossError: If a loss is NaN or infinite.
+            NonFiniteLossError: If there is no candidate without which the loss is finite.
 
         Example:
             >>> StepLosses({3: torch.tensor([1.0, 2.0])}).sums()
             {3: 3.0}
         """
-        check_finite(torch.stack(list(self.losses.values())), list(self.losses))
+        if not self.losses:
+            block, window = next(iter(self.non_finite.items()))
+            raise NonFiniteLossError(
+                f"The loss is NaN or infinite whichever block is removed (without block {block} in window {window}); "
+                "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
+            )
         return {block: losses.double().sum().item() for block, losses in self.losses.items()}
 
 
@@ -151,25 +196,3 @@ def model_losses(model: PreTrainedModel, windows: TokenWindows, batch_size: int)
     with measuring(model):
         run_in_batches(windows, batch_size, measure)
     return losses
-
-
-def check_finite(losses: Tensor, candidates: Sequence[int]) -> None:
-    """Make sure that a step's losses can be compared.
-
-    Args:
-        losses: The loss of each window without each candidate, of shape (candidates, windows).
-        candidates: The candidates.
-
-    Raises:
-        NonFiniteLossError: If one is NaN or infinite.
-
-    Example:
-        >>> check_finite(torch.zeros(2, 3), [1, 2])
-    """
-    bad = (~losses.isfinite()).nonzero()
-    if len(bad):
-        row, window = bad[0].tolist()
-        raise NonFiniteLossError(
-            f"The loss is {losses[row, window].item()} without block {candidates[row]} in window {window}; "
-            "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
-        )

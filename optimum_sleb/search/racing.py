@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .measurement import Measurement, StepLosses, check_finite
+from .measurement import Measurement, StepLosses
 
 # Windows between two looks at the standings; and before the first, because a spread needs some windows to be known.
 _CHUNK = 4
@@ -48,9 +48,6 @@ class Race:
         Returns:
             The losses of those that stayed to the end, and after how many windows each of the others left.
 
-        Raises:
-            NonFiniteLossError: If a loss is NaN or infinite.
-
         Example:
             ```python
             race.step(alive=range(30), candidates=range(1, 29)).losses.keys()  # those that stayed to the end
@@ -67,16 +64,15 @@ class Race:
             chunk = order[seen : self._next_look(seen, len(racing))].sort().values
             rows = torch.tensor([row_of[block] for block in racing])
             measured = self.measure(alive, racing, windows.select(chunk.tolist()))
-            check_finite(measured, racing)
             losses[rows[:, None], chunk] = measured
             seen += len(chunk)
-            stays = _standing(losses[rows][:, order[:seen]], self.confidence)
-            for block in [block for block, stay in zip(racing, stays.tolist(), strict=True) if not stay]:
+            standing = _standing(losses[rows][:, order[:seen]], self.confidence)
+            for block in [block for block, stays in zip(racing, standing.tolist(), strict=True) if not stays]:
                 if seen < len(windows):
                     dropped[block] = seen
                     racing.remove(block)
                     self.measure.on_progress(len(windows) - seen)  # work that is spared counts as done
-        return StepLosses({block: losses[row_of[block]] for block in racing}, dropped)
+        return StepLosses.of({block: losses[row_of[block]] for block in racing}, dropped)
 
     def _next_look(self, seen: int, racing: int) -> int:
         if racing == 1:  # nobody is left to race against: the rest is for the loss curve
@@ -87,7 +83,9 @@ class Race:
 
 def _standing(losses: Tensor, confidence: float) -> Tensor:
     """Which candidates stay, given their losses on the windows seen so far, of shape (candidates, windows)."""
-    leader = losses.sum(dim=1).argmin()
+    sums = losses.double().sum(dim=1)
+    leader = sums.nan_to_num(torch.inf).argmin()
     behind = (losses - losses[leader]).double()
     standard_error = behind.std(dim=1) / behind.shape[1] ** 0.5
-    return behind.mean(dim=1) <= confidence * standard_error
+    # Where a loss is NaN or infinite there is no difference to speak of: that candidate stays, and is told in the end.
+    return ~(behind.mean(dim=1) > confidence * standard_error)

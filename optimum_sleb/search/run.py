@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -18,9 +18,10 @@ from ..config import SLEBConfig
 from ..errors import ConfigError, NonFiniteLossError
 from ..report import SearchRecord, StepRecord
 from ..units import perplexity_of
-from .choice import choose_method
+from .choice import SearchMethod, choose_method
 from .cost import exact_block_passes
 from .greedy import Step, greedy_search
+from .journal import Journal
 from .measurement import model_losses
 
 
@@ -58,6 +59,7 @@ class SearchResult:
                 candidate_losses={names[block]: loss for block, loss in step.losses.items()},
                 barred_blocks={names[block]: reason for block, reason in step.barred.items()},
                 dropped_blocks={names[block]: windows for block, windows in step.dropped.items()},
+                non_finite_blocks={names[block]: window for block, window in step.non_finite.items()},
                 seconds=seconds,
             )
             for step, seconds in zip(self.steps, self.seconds, strict=True)
@@ -70,6 +72,9 @@ def run_search(
     windows: TokenWindows,
     candidates: Sequence[int],
     config: SLEBConfig,
+    *,
+    journal: Journal | None = None,
+    on_step: Callable[[SearchResult], object] = lambda result: None,
 ) -> SearchResult:
     """Search for the blocks that go. The model is left as it was.
 
@@ -79,12 +84,17 @@ def run_search(
         windows: The calibration windows.
         candidates: Indices of the blocks that may go, ascending.
         config: The recipe.
+        journal: Where progress is kept; what it knows is not measured again.
+        on_step: Called after every removal with the result so far.
 
     Returns:
         The removals and how they were measured.
 
     Raises:
-        NonFiniteLossError: If a loss is NaN or infinite.
+        NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
+        ConfigError: If no block can be removed within the recipe's perplexity budget.
+        OutOfMemoryError: If not even one window at a time fits.
+        JournalError: If the journal cannot be written.
 
     Example:
         ```python
@@ -95,40 +105,19 @@ def run_search(
     limit = config.num_blocks_to_remove_of(len(stack))
     total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
     precision = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
+    refused: dict[int, str] = {}
+
+    def refusal_of(removed: set[int], block: int) -> str | None:
+        reason = refusal(model, stack, {*removed, block})
+        if reason is not None:
+            refused[block] = reason
+        return reason
+
     with precision, tqdm(total=total, desc="SLEB", unit="candidate window", disable=None) as bar:
-        dense = model_losses(model, windows, config.batch_size)
-        if not dense.isfinite().all():
-            window = int((~dense.isfinite()).nonzero()[0])
-            raise NonFiniteLossError(
-                f"The loss of window {window} is {dense[window].item()} before any block is removed; if the model is "
-                "in float16, load it with dtype='bfloat16' or 'float32'."
-            )
-        loss_before = dense.double().sum().item()
-        perplexity_before = perplexity_of(loss_before, windows.num_tokens)
-
-        def increase(loss: float) -> float:
-            return perplexity_of(loss, windows.num_tokens) / perplexity_before - 1
-
-        def is_within_budget(loss: float) -> bool:
-            budget = config.max_perplexity_increase
-            if budget is not None and not steps and increase(loss) > budget:
-                raise ConfigError(
-                    f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises "
-                    f"the perplexity by {increase(loss):.3g} of its value; allow more."
-                )
-            return budget is None or increase(loss) <= budget
-
-        refused: dict[int, str] = {}
-
-        def refusal_of(removed: set[int], block: int) -> str | None:
-            reason = refusal(model, stack, {*removed, block})
-            if reason is not None:
-                refused[block] = reason
-            return reason
-
-        steps: list[Step] = []
-        seconds: list[float] = []
+        loss_before = _finite_loss(model, windows, config)
         method = choose_method(model, stack, windows, candidates, config, bar.update)
+        method.measure.journal = journal
+        result = SearchResult((), (), _record(model, method, loss_before))
         search = greedy_search(
             method.step,
             len(stack),
@@ -136,40 +125,74 @@ def run_search(
             latter_barrier=config.latter_barrier,
             removable=candidates,
             refusal=refusal_of,
-            accept=is_within_budget,
+            accept=_budget(config, windows, loss_before),
         )
+        exact_passes = 0
+        alive = list(range(len(stack)))
         started = time.perf_counter()
         for step in islice(search, limit):
-            now = time.perf_counter()
-            steps.append(step)
-            seconds.append(now - started)
-            started = now
-            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
-        if limit is not None and len(steps) < limit:
-            warnings.warn(
-                f"{len(steps)} of the {limit} blocks asked for were removed: no other can go with them "
-                f"({'; '.join(f'block {block}: {reason}' for block, reason in refused.items()) or 'none is left'}).",
-                stacklevel=2,
+            tried = sorted({*step.losses, *step.dropped, *step.non_finite})
+            exact_passes += exact_block_passes(alive, tried) * windows.num_batches(config.batch_size)
+            alive.remove(step.block)
+            result = SearchResult(
+                (*result.steps, step),
+                (*result.seconds, time.perf_counter() - started),
+                _record(model, method, loss_before, exact_passes if method.name == "racing" else None),
             )
-        record = SearchRecord(
-            method=method.name,
-            reason=method.reason,
-            dtype=str(model.dtype).removeprefix("torch."),
-            device=str(model.device),
-            block_passes=method.measure.block_passes,
-            loss_before=loss_before,
-            exact_block_passes=_exact_block_passes(steps, len(stack), windows, config)
-            if config.search == "racing"
-            else None,
+            started = time.perf_counter()
+            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
+            on_step(result)
+    if limit is not None and len(result.steps) < limit:
+        warnings.warn(
+            f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
+            f"({'; '.join(f'block {block}: {reason}' for block, reason in refused.items()) or 'none is left'}).",
+            stacklevel=2,
         )
-    return SearchResult(tuple(steps), tuple(seconds), record)
+    return result
 
 
-def _exact_block_passes(steps: Sequence[Step], num_blocks: int, windows: TokenWindows, config: SLEBConfig) -> int:
-    """What the exact search would have run for these removals."""
-    alive = list(range(num_blocks))
-    passes = 0
-    for step in steps:
-        passes += exact_block_passes(alive, sorted({*step.losses, *step.dropped}))
-        alive.remove(step.block)
-    return passes * sum(1 for _ in windows.batches(config.batch_size))
+def _finite_loss(model: PreTrainedModel, windows: TokenWindows, config: SLEBConfig) -> float:
+    losses = model_losses(model, windows, config.batch_size)
+    if not losses.isfinite().all():
+        window = int((~losses.isfinite()).nonzero()[0])
+        raise NonFiniteLossError(
+            f"The loss of window {window} is {losses[window].item()} before any block is removed; if the model is in "
+            "float16, load it with dtype='bfloat16' or 'float32'."
+        )
+    return losses.double().sum().item()
+
+
+def _budget(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> Callable[[float], bool]:
+    """Decides whether a removal is within the recipe's perplexity budget."""
+    budget = config.max_perplexity_increase
+    if budget is None:
+        return lambda loss: True
+    before = perplexity_of(loss_before, windows.num_tokens)
+    accepted = 0
+
+    def accept(loss: float) -> bool:
+        nonlocal accepted
+        increase = perplexity_of(loss, windows.num_tokens) / before - 1
+        if increase > budget and not accepted:
+            raise ConfigError(
+                f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
+                f"perplexity by {increase:.3g} of its value; allow more."
+            )
+        accepted += 1
+        return increase <= budget
+
+    return accept
+
+
+def _record(
+    model: PreTrainedModel, method: SearchMethod, loss_before: float, exact_passes: int | None = None
+) -> SearchRecord:
+    return SearchRecord(
+        method=method.name,
+        reason=method.reason,
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        block_passes=method.measure.block_passes,
+        loss_before=loss_before,
+        exact_block_passes=exact_passes,
+    )

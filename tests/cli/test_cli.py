@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,10 +13,12 @@ import pytest
 from optimum.commands import optimum_cli
 from transformers import AutoModelForCausalLM
 
-from optimum_sleb import PruningReport
+from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.architectures.matrix import Architecture
 from optimum_sleb.architectures.tiny import tiny_model as tiny
+from optimum_sleb.report import JOURNAL_FILE_NAME
 
+from ..conftest import make_text
 from ..hub.local_hub import Fault, LocalHub
 
 COMMAND = [str(Path(sys.executable).with_name("optimum-cli"))]
@@ -251,3 +254,43 @@ def test_check_of_architectures(sleb, tmp_path: Path, monkeypatch: pytest.Monkey
     page = (tmp_path / "page.md").read_text()
     assert "| llama | exact | all |  |" in page
     assert "| xlm | refused | none | XLMWithLMHeadModel spreads" in page
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_and_resumed(number: int, code: int, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    # Without a signal this would go on for minutes.
+    text_file.write_text(make_text(60_000))
+    options = ["--num-blocks", 3, "--dataset", text_file, "--window-length", 20, "--max-windows", 3000]
+    arguments = ["sleb", "prune", "--model", model_folder, *options, "--device", "cpu", "--output", tmp_path / "out"]
+    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "out" / JOURNAL_FILE_NAME
+    while not journal.is_file():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"stopped by {signal.Signals(number).name}" in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].endswith("what was measured is kept; repeat the command with --resume to go on.")
+    assert "Traceback" not in errors
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "holds the journal of an earlier run; go on from it (resume=True, --resume)" in done.stderr
+
+
+def test_resume(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    options = ["--num-blocks", 2, "--dataset", text_file, "--window-length", 20]
+    done = sleb("prune", "--model", model_folder, *options, "--output", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    done = sleb("prune", "--model", model_folder, *options, "--output", tmp_path / "out", "--resume")
+    assert done.returncode == 2
+    assert "There is no journal in" in done.stderr
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    config = SLEBConfig(num_blocks_to_remove=2, dataset=str(text_file), window_length=20)
+    pruner.prune(config, progress_dir=tmp_path / "out")  # and dies before it saves
+    done = sleb("prune", "--model", model_folder, *options, "--output", tmp_path / "out", "--resume")
+    assert done.returncode == 0, done.stderr
+    whole, resumed = PruningReport.load(tmp_path / "whole"), PruningReport.load(tmp_path / "out")
+    assert [step.candidate_losses for step in resumed.steps] == [step.candidate_losses for step in whole.steps]
+    assert not (tmp_path / "out" / JOURNAL_FILE_NAME).exists()

@@ -60,13 +60,25 @@ def test_ends_where_the_best_candidate_is_not_accepted() -> None:
     assert [step.block for step in run(table, accept=lambda loss: loss < 4)] == [2]
 
 
-def test_a_loss_that_is_not_a_number_names_block_and_window() -> None:
+def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
     def measure(alive, candidates):
         losses = torch.ones(len(candidates), 4)
-        losses[1, 3] = float("nan")
-        return StepLosses(dict(zip(candidates, losses, strict=True)))
+        if len(candidates) == 3:  # in the first step
+            losses[0, 3] = float("nan")
+        return StepLosses.of(dict(zip(candidates, losses, strict=True)))
 
-    with pytest.raises(NonFiniteLossError, match="loss is nan without block 2 in window 3"):
+    first, second, _ = run(measure)
+    assert (first.block, first.non_finite) == (2, {1: 3})
+    assert set(first.losses) == {2, 3}
+    assert (second.block, second.non_finite) == (1, {})  # without block 2 it is as good as any other
+
+
+def test_where_no_loss_is_finite_the_search_ends() -> None:
+    def measure(alive, candidates):
+        losses = torch.full((len(candidates), 4), float("inf"))
+        return StepLosses.of(dict(zip(candidates, losses, strict=True)))
+
+    with pytest.raises(NonFiniteLossError, match="whichever block is removed .without block 1 in window 0"):
         run(measure)
 
 

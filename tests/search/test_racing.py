@@ -98,11 +98,20 @@ def test_fewer_windows_than_a_look() -> None:
     assert set(race(measure).losses) == {0, 1}
 
 
-def test_a_loss_that_is_not_finite_stops_the_race() -> None:
-    measure = recorded([0.0, 0.0])
-    measure.losses[1, 5] = float("nan")
-    with pytest.raises(NonFiniteLossError, match="without block 1"):
-        race(measure, seed=1)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_candidate_whose_loss_is_not_finite_is_told(value: float) -> None:
+    measure = recorded([0.0, 0.3, 0.0])
+    measure.losses[2, 5] = value
+    result = race(measure, seed=1)
+    assert set(result.losses) == {0}
+    assert result.non_finite == {2: 5}
+
+
+def test_where_no_loss_is_finite_nobody_wins() -> None:
+    measure = recorded([0.0, 0.3])
+    measure.losses[:, 5] = float("nan")
+    with pytest.raises(NonFiniteLossError):
+        race(measure).sums()
 
 
 def test_the_same_removals_as_exact_on_a_model() -> None:

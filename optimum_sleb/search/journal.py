@@ -1,0 +1,221 @@
+"""The journal: what a search has measured, kept on disk as it goes, so that a run that died goes on from there.
+
+A search is deterministic, so it need not save its state: a run that is resumed starts from the beginning, and every
+measurement that the journal knows is read instead of made. Lines are only ever appended, and synced to the disk; of a
+run that was killed while writing, the last line may be torn, and is dropped.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor
+
+from ..errors import ConfigError, JournalError
+from ..plain import parse_dataclass
+from ..report import JOURNAL_FILE_NAME
+
+# At most so much work is lost.
+_SECONDS_BETWEEN_WRITES = 30.0
+
+
+@dataclass(frozen=True)
+class BatchRecord:
+    """The losses of one batch of windows.
+
+    Attributes:
+        key: Which measurement this is a part of; see `measurement_key`.
+        start: Place of the first window of the batch.
+        stop: Place behind the last.
+        losses: The loss of each window without each candidate: a row for each candidate.
+        block_passes: Decoder blocks that were run.
+        head_passes: Heads that were run.
+    """
+
+    key: str
+    start: int
+    stop: int
+    losses: tuple[tuple[float, ...], ...]
+    block_passes: int
+    head_passes: int
+
+
+def measurement_key(alive: Sequence[int], candidates: Sequence[int], windows: str) -> str:
+    """A name for what is measured.
+
+    Args:
+        alive: Indices of the blocks that are there.
+        candidates: Those of them that are tried.
+        windows: Fingerprint of the windows.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> measurement_key([0, 1, 2], [1], "abc") == measurement_key((0, 1, 2), (1,), "abc")
+        True
+    """
+    return hashlib.sha256(json.dumps([list(alive), list(candidates), windows]).encode()).hexdigest()[:16]
+
+
+class Journal:
+    """Progress of a search in a folder.
+
+    Args:
+        folder: The folder; it is made if it does not exist.
+        header: What the run is about: model, data, recipe, versions. Plain values.
+        resume: Go on from a journal that is there. Without, there must be none.
+
+    Raises:
+        JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run, or
+            it is damaged.
+
+    Example:
+        ```python
+        with Journal("smollm2-sleb-20", header, resume=True) as journal:
+            journal.recorded(key)
+        ```
+    """
+
+    def __init__(self, folder: str | Path, header: dict[str, Any], *, resume: bool) -> None:
+        self.path = Path(folder) / JOURNAL_FILE_NAME
+        self._records: dict[str, dict[tuple[int, int], BatchRecord]] = {}
+        self._pending: list[tuple[BatchRecord, Tensor]] = []
+        self._last_write = time.monotonic()
+        exists = self.path.is_file()
+        if exists and not resume:
+            raise JournalError(
+                f"{folder} holds the journal of an earlier run; go on from it (resume=True, --resume), or delete "
+                f"{JOURNAL_FILE_NAME} to start anew."
+            )
+        if resume and not exists:
+            raise JournalError(f"There is no journal in {folder} to go on from; start without resume=True (--resume).")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if exists:
+                self._read(json.loads(json.dumps(header)))
+            self._file = self.path.open("a", encoding="utf-8")
+            if not exists:
+                self._append([header])
+        except OSError as error:
+            raise JournalError(f"The journal cannot be kept in {folder} ({error}); choose another folder.") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.write()
+        self._file.close()
+
+    def recorded(self, key: str) -> dict[tuple[int, int], BatchRecord]:
+        """What is known of a measurement.
+
+        Args:
+            key: Which one.
+
+        Returns:
+            Batches, by the places of their windows.
+
+        Example:
+            ```python
+            journal.recorded(key).get((0, 4))
+            ```
+        """
+        return self._records.get(key, {})
+
+    def note(self, record: BatchRecord, losses: Tensor) -> None:
+        """Take up a batch that was measured. It is written at once or within half a minute of search.
+
+        Args:
+            record: What to write; its losses are filled in when it is written.
+            losses: The losses, on any device, of shape (candidates, batch). They are not read before they are written,
+                so that the host does not wait for the device after every batch.
+
+        Example:
+            ```python
+            journal.note(BatchRecord(key, 0, 4, (), 100, 28), losses[:, 0:4])
+            ```
+        """
+        self._pending.append((record, losses))
+        if time.monotonic() - self._last_write > _SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def write(self) -> None:
+        """Put everything that was noted on the disk.
+
+        Raises:
+            JournalError: If the disk does not take it.
+
+        Example:
+            ```python
+            journal.write()
+            ```
+        """
+        pending, self._pending = self._pending, []
+        rows = [asdict(record) | {"losses": losses.tolist()} for record, losses in pending]
+        try:
+            self._append(rows)
+        except OSError as error:
+            raise JournalError(
+                f"The journal {self.path} cannot be written ({error}); make room and go on with resume=True "
+                "(--resume)."
+            ) from error
+        self._last_write = time.monotonic()
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self, header: dict[str, Any]) -> None:
+        whole = self.path.read_bytes()
+        # A line that does not end was being written when the run died. The next must start on a line of its own.
+        complete = whole[: whole.rfind(b"\n") + 1]
+        if len(complete) < len(whole):
+            with self.path.open("r+b") as file:
+                file.truncate(len(complete))
+        lines = [self._parse(number, line) for number, line in enumerate(complete.splitlines(), start=1)]
+        if not lines:
+            raise JournalError(f"The journal {self.path} is empty; delete it and start anew.")
+        differences = list(_differences(lines[0], header))
+        if differences:
+            raise JournalError(
+                f"The journal {self.path} is of another run: {'; '.join(differences[:3])}. Repeat that run's "
+                "settings, or delete the journal to start anew."
+            )
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                record = parse_dataclass(BatchRecord, line, f"line {number}")
+            except (ConfigError, ValueError) as error:
+                raise self._damaged(number, error) from error
+            self._records.setdefault(record.key, {})[record.start, record.stop] = record
+
+    def _parse(self, number: int, line: bytes) -> Any:
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(number, error) from error
+
+    def _damaged(self, number: int, error: Exception) -> JournalError:
+        return JournalError(
+            f"The journal {self.path} is damaged in line {number} ({error}); delete that line and all after it to go "
+            "on from there, or the whole file to start anew."
+        )
+
+
+def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Where two headers differ, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(name), new.get(name), f"{place}.{name}" if place else name)
+    elif old != new:
+        yield f"{place} is {old!r} there and {new!r} here"
