@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from .blocks.forward import losses_of, measuring
 from .calibration.windows import TokenWindows
 from .errors import OutOfMemoryError
 
@@ -46,6 +48,42 @@ def run_in_batches(windows: TokenWindows, batch_size: int, run: Callable[[slice,
         batch_size = min(batch_size, half)
         pending = [part for batch in pending for part in _split(*batch, batch_size)]
     return batch_size
+
+
+def model_losses(
+    model: PreTrainedModel,
+    windows: TokenWindows,
+    batch_size: int,
+    on_progress: Callable[[int], object] = lambda windows: None,
+) -> Tensor:
+    """The losses of a model as it is.
+
+    Args:
+        model: The model.
+        windows: The windows.
+        batch_size: Windows in one forward pass, at most.
+        on_progress: Called with the number of windows that were just measured.
+
+    Returns:
+        The loss of each window, of shape (windows,), on the CPU.
+
+    Raises:
+        OutOfMemoryError: If not even one window at a time fits.
+
+    Example:
+        ```python
+        before = model_losses(model, windows, batch_size=1).sum()
+        ```
+    """
+    losses = torch.empty(len(windows))
+
+    def measure(place: slice, ids: Tensor) -> None:
+        losses[place] = losses_of(model, ids).cpu()
+        on_progress(len(ids))
+
+    with measuring(model):
+        run_in_batches(windows, batch_size, measure)
+    return losses
 
 
 def _fits(run: Callable[[slice, Tensor], None], place: slice, ids: Tensor) -> bool:

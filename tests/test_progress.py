@@ -59,6 +59,11 @@ def test_resumed_equals_uninterrupted(
     assert resumed.calls < expected.calls
 
 
+def test_the_same_run_gives_the_same_result() -> None:
+    config = SLEBConfig(num_blocks_to_remove=3)
+    assert timeless(run(config).report) == timeless(run(config).report)
+
+
 def test_a_finished_search_is_only_read(tmp_path: Path) -> None:
     config = SLEBConfig(num_blocks_to_remove=3)
     first = run(config, tmp_path)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import losses_of, measuring, vocab_size_of
+from ..batching import model_losses
+from ..blocks.forward import vocab_size_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.sources import load_evaluation
 from ..errors import NonFiniteLossError
@@ -85,20 +86,17 @@ def perplexity(
     windows = loaded.windows
     windows.check_vocabulary(vocab_size_of(model))
     precision = computing_in_float32(model) if computes_in_float32(model, "auto") else nullcontext()
-    total = 0.0
-    with measuring(model), precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
-        for rows, ids in windows.batches(batch_size):
-            losses = losses_of(model, ids)
-            if not losses.isfinite().all():
-                raise NonFiniteLossError(
-                    f"The loss of a window between {rows.start} and {rows.stop - 1} of {dataset} is NaN or infinite; "
-                    "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
-                )
-            total += losses.double().sum().item()
-            bar.update(len(ids))
+    with precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
+        losses = model_losses(model, windows, batch_size, bar.update)
+    if not losses.isfinite().all():
+        window = int((~losses.isfinite()).nonzero()[0])
+        raise NonFiniteLossError(
+            f"The loss of window {window} of {dataset} is {losses[window].item()}; if the model is in float16, load "
+            "it with dtype='bfloat16' or 'float32'."
+        )
     return Perplexity(
         dataset=loaded.source,
-        perplexity=perplexity_of(total, windows.num_tokens),
+        perplexity=perplexity_of(losses.double().sum().item(), windows.num_tokens),
         num_windows=len(windows),
         window_length=window_length,
         bos_per_window=loaded.bos_per_window,

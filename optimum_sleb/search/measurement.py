@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..batching import run_in_batches
-from ..blocks.forward import losses_of, measuring
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..errors import NonFiniteLossError
@@ -167,32 +166,3 @@ class StepLosses:
                 "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
             )
         return {block: losses.double().sum().item() for block, losses in self.losses.items()}
-
-
-def model_losses(model: PreTrainedModel, windows: TokenWindows, batch_size: int) -> Tensor:
-    """The losses of a model as it is.
-
-    Args:
-        model: The model.
-        windows: The windows.
-        batch_size: Windows in one forward pass.
-
-    Returns:
-        The loss of each window, of shape (windows,), on the CPU.
-
-    Raises:
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        ```python
-        before = model_losses(model, windows, batch_size=1).sum()
-        ```
-    """
-    losses = torch.empty(len(windows))
-
-    def measure(place: slice, ids: Tensor) -> None:
-        losses[place] = losses_of(model, ids).cpu()
-
-    with measuring(model):
-        run_in_batches(windows, batch_size, measure)
-    return losses

@@ -10,6 +10,7 @@ from itertools import islice
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..batching import model_losses
 from ..blocks.gates import refusal
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
@@ -22,7 +23,6 @@ from .choice import SearchMethod, choose_method
 from .cost import exact_block_passes
 from .greedy import Step, greedy_search
 from .journal import Journal
-from .measurement import model_losses
 
 
 @dataclass(frozen=True)
