@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "EvaluationRecord": ".report",
+    "EvaluationRecord": ".records",
     "PruningReport": ".report",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     )
     from .evaluation.perplexity import perplexity
     from .pruner import SLEBPruner
-    from .report import EvaluationRecord, PruningReport
+    from .records import EvaluationRecord
+    from .report import PruningReport
 
 
 def __getattr__(name: str) -> Any:

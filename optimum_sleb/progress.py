@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import PreTrainedModel
 
 from .calibration.windows import TokenWindows
 from .config import SLEBConfig
-from .errors import JournalError
+from .errors import ConfigError, JournalError
 from .provenance import versions
 from .report import PruningReport
 from .search.journal import Journal
@@ -19,50 +19,77 @@ from .search.journal import Journal
 _SAMPLES = 1024
 
 
-def open_journal(
-    folder: str | Path,
-    model: PreTrainedModel,
-    blocks: Sequence[int],
-    windows: TokenWindows,
-    config: SLEBConfig,
-    *,
-    resume: bool,
-) -> Journal:
-    """Open the journal of a run, or go on with one that is there.
+class Progress:
+    """Keeps the progress of a search in a folder, or nowhere.
 
     Args:
-        folder: The folder that the journal stands in.
+        folder: Folder of the journal and of the report of the steps so far; `None` keeps nothing.
         model: The model.
         blocks: Its blocks, by their number in the dense model.
         windows: The calibration windows.
         config: The recipe.
         resume: Go on from a journal that is there.
 
-    Returns:
-        The journal.
-
     Raises:
+        ConfigError: If `resume` is set without a folder.
         JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
 
     Example:
         ```python
-        with open_journal("smollm2-sleb-20", model, range(30), windows, config, resume=False) as journal:
-            run_search(model, stack, windows, range(1, 29), config, journal=journal)
+        with Progress("smollm2-sleb-20", model, range(30), windows, config, resume=False) as progress:
+            run_search(model, stack, windows, range(1, 29), config, journal=progress.journal)
         ```
     """
-    header: dict[str, Any] = {
-        "model": {
-            "architecture": type(model).__name__,
-            "blocks": list(blocks),
-            "weights": model_fingerprint(model),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": model.device.type,
-        },
-        "data": windows.fingerprint,
-        "recipe": config.to_dict(),
-        "versions": versions(),
-    }
-    return Journal(folder, header, resume=resume)
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        model: PreTrainedModel,
+        blocks: Sequence[int],
+        windows: TokenWindows,
+        config: SLEBConfig,
+        *,
+        resume: bool,
+    ) -> None:
+        if folder is None and resume:
+            raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
+        self._folder = folder
+        self.journal: Journal | None = None
+        if folder is not None:
+            self.journal = Journal(folder, _header(model, blocks, windows, config), resume=resume)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.journal is not None:
+            self.journal.close()
+
+    def save(self, report: PruningReport) -> None:
+        """Write the report of the steps so far, so that it survives a run that never ends.
+
+        A folder that holds a model already keeps that model's report.
+
+        Args:
+            report: The report.
+
+        Raises:
+            JournalError: If the disk does not take it.
+
+        Example:
+            ```python
+            progress.save(report)
+            ```
+        """
+        if self._folder is None or any(Path(self._folder).glob("*.safetensors")):
+            return
+        try:
+            report.save(self._folder)
+        except OSError as error:
+            raise JournalError(
+                f"The report of the steps so far cannot be written to {self._folder} ({error}); make room and go on "
+                "with resume=True (--resume)."
+            ) from error
 
 
 def model_fingerprint(model: PreTrainedModel) -> str:
@@ -89,27 +116,19 @@ def model_fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def save_progress(report: PruningReport, folder: str | Path) -> None:
-    """Write the report of the steps so far, so that it survives a run that never ends.
-
-    Args:
-        report: The report of the steps so far.
-        folder: The folder that the model will be saved to. One that holds a model already keeps that model's report.
-
-    Raises:
-        JournalError: If the disk does not take it.
-
-    Example:
-        ```python
-        save_progress(report, "smollm2-sleb-20")
-        ```
-    """
-    if any(Path(folder).glob("*.safetensors")):
-        return
-    try:
-        report.save(folder)
-    except OSError as error:
-        raise JournalError(
-            f"The report of the steps so far cannot be written to {folder} ({error}); make room and go on with "
-            "resume=True (--resume)."
-        ) from error
+def _header(
+    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig
+) -> dict[str, Any]:
+    """All that decides what is measured, to the last bit."""
+    return {
+        "model": {
+            "architecture": type(model).__name__,
+            "blocks": list(blocks),
+            "weights": model_fingerprint(model),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+        },
+        "data": windows.fingerprint,
+        "recipe": config.to_dict(),
+        "versions": versions(),
+    }

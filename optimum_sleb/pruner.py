@@ -22,7 +22,7 @@ from .hub.folder import check_saved, read_back, write_folder
 from .hub.push import push_folder
 from .hub.records import write_records
 from .loading import load_model, load_processing_class, load_report
-from .progress import open_journal, save_progress
+from .progress import Progress
 from .provenance import (
     check_report,
     check_same_model,
@@ -33,8 +33,9 @@ from .provenance import (
     rename,
     versions,
 )
+from .records import StepRecord
 from .removability import Removability
-from .report import PruningReport, StepRecord
+from .report import PruningReport
 from .search.run import SearchResult, run_search
 from .version import __version__
 
@@ -194,23 +195,22 @@ class SLEBPruner:
             "calibration": loaded.record(),
             "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
         }
-        if progress_dir is None:
-            if resume:
-                raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
-            result = run_search(self.model, self._stack, loaded.windows, candidates, config)
-        else:
 
-            def save_steps(result: SearchResult) -> None:
-                so_far = self._report_of(result.step_records(self.blocks), started, search=result.record, **details)
-                save_progress(so_far, progress_dir)
+        def report_of(result: SearchResult) -> PruningReport:
+            return self._report_of(result.step_records(self.blocks), started, search=result.record, **details)
 
-            with open_journal(progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume) as journal:
-                result = run_search(
-                    self.model, self._stack, loaded.windows, candidates, config, journal=journal, on_step=save_steps
-                )
+        with Progress(progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume) as progress:
+            result = run_search(
+                self.model,
+                self._stack,
+                loaded.windows,
+                candidates,
+                config,
+                journal=progress.journal,
+                on_step=lambda result: progress.save(report_of(result)),
+            )
         self._recipe = config
-        steps = result.step_records(self.blocks)
-        self._report = self._take_out(steps, started, search=result.record, **details)
+        self._report = self._take_out(report_of(result))
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
@@ -234,7 +234,7 @@ class SLEBPruner:
         """
         started = time.perf_counter()
         self._check_removal(blocks)
-        self._report = self._take_out(tuple(StepRecord(block) for block in blocks), started)
+        self._report = self._take_out(self._report_of(tuple(map(StepRecord, blocks)), started))
         return self.model
 
     def apply(self, report: PruningReport, num_removed: int | None = None) -> PreTrainedModel:
@@ -265,7 +265,7 @@ class SLEBPruner:
         cut = report if num_removed is None else report.cut(num_removed)
         check_same_model(self.model, self.blocks, report.first_run)
         self._check_removal(cut.removed_blocks)
-        taken = self._take_out(tuple(StepRecord(block) for block in cut.removed_blocks), started)
+        taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
         self._recipe = cut.recipe
         self._report = replace(
             cut,
@@ -389,10 +389,9 @@ class SLEBPruner:
                 f"Blocks {list(blocks)} of {type(self.model).__name__} cannot be removed: {reason}."
             )
 
-    def _take_out(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
-        """Take out the blocks of the steps and write the report."""
-        report = self._report_of(steps, started, **details)
-        removed = tuple(step.block for step in steps)
+    def _take_out(self, report: PruningReport) -> PruningReport:
+        """Take out the blocks of a report's steps."""
+        removed = tuple(step.block for step in report.steps)
         take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
@@ -405,7 +404,6 @@ class SLEBPruner:
             report,
             parameters_after=self.model.num_parameters(),
             weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
-            seconds=time.perf_counter() - started,
         )
 
     def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:

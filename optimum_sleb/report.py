@@ -1,7 +1,6 @@
 """What happened in a run: every step, every candidate's loss, and what it was measured on."""
 
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,116 +9,12 @@ from typing import Any, Self
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError
 from .plain import parse_dataclass
+from .records import CalibrationRecord, EvaluationRecord, SearchRecord, StepRecord
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
 # Progress of a search that has not ended, in the folder that its model will be saved to.
 JOURNAL_FILE_NAME = "sleb_journal.jsonl"
-
-
-@dataclass(frozen=True)
-class CalibrationRecord:
-    """The text on which a search measured.
-
-    Attributes:
-        source: Data set, file or kind of object.
-        num_windows: Number of token windows.
-        num_tokens: Tokens in all windows.
-        window_length: Tokens in a window, BOS included; `None` where windows differ in length.
-        bos_per_window: Whether a BOS token was put in front of every window.
-        fingerprint: SHA-256 of the token ids.
-    """
-
-    source: str
-    num_windows: int
-    num_tokens: int
-    window_length: int | None
-    bos_per_window: bool
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class SearchRecord:
-    """How a search measured.
-
-    Attributes:
-        method: `"exact"`, `"racing"` or `"reference"`.
-        reason: Why this method.
-        dtype: Precision of the forward passes; losses are always summed from float32.
-        device: Device of the model.
-        block_passes: Decoder blocks run, each on one batch of windows, over the whole search.
-        loss_before: Calibration loss of the model as it came, in nats, summed over windows.
-        exact_block_passes: After a race, what the exact search would have run for the same removals.
-    """
-
-    method: str
-    reason: str
-    dtype: str
-    device: str
-    block_passes: int
-    loss_before: float
-    exact_block_passes: int | None = None
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One removal. Blocks are named by their number in the original, dense model.
-
-    Attributes:
-        block: The block that was removed.
-        candidate_losses: Calibration loss in nats, summed over windows, without each of the candidates that were
-            measured on all windows; empty where the block was removed by order, without a search.
-        seconds: Duration of the step; `None` without a search.
-        barred_blocks: Candidates with a lower loss that could not be removed together with the blocks removed before,
-            and why.
-        dropped_blocks: Candidates that a race gave up as surely worse, and after how many windows.
-        non_finite_blocks: Candidates without which the loss is NaN or infinite, and in which window first.
-    """
-
-    block: int
-    candidate_losses: dict[int, float] = field(default_factory=dict)
-    seconds: float | None = None
-    barred_blocks: dict[int, str] = field(default_factory=dict)
-    dropped_blocks: dict[int, int] = field(default_factory=dict)
-    non_finite_blocks: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def loss(self) -> float | None:
-        """Calibration loss of the model after this removal, or `None` where there was no search."""
-        return self.candidate_losses.get(self.block)
-
-
-@dataclass(frozen=True)
-class EvaluationRecord:
-    """A number that was measured on the finished model, and on the dense one where it was measured too.
-
-    Attributes:
-        metric: What was measured, such as `"perplexity"`.
-        dataset: Data set, file or task.
-        protocol: How it was measured, for a reader.
-        after: The number of the pruned model.
-        before: The number of the dense model, by the same protocol; `None` where it was not measured.
-
-    Raises:
-        ReportError: If a number is NaN or infinite.
-
-    Example:
-        >>> EvaluationRecord("perplexity", "wikitext2", "windows of 2048 tokens", after=33.7, before=21.8).after
-        33.7
-    """
-
-    metric: str
-    dataset: str
-    protocol: str
-    after: float
-    before: float | None = None
-
-    def __post_init__(self) -> None:
-        for value in (self.after, self.before):
-            if value is not None and not math.isfinite(value):
-                raise ReportError(
-                    f"The {self.metric} on {self.dataset} is {value}, which is no result; record finite numbers only."
-                )
 
 
 @dataclass(frozen=True)

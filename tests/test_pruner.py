@@ -339,7 +339,7 @@ class TestRefusals:
         monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: (list(wanted), {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 4: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        with pytest.raises(NonFiniteLossError, match="loss is (nan|inf) without block 2 in window 0"):
+        with pytest.raises(NonFiniteLossError, match="whichever block is removed .without block 2 in window 0"):
             SLEBPruner(llama).prune(TWO_BLOCKS, calibration=random_ids(2, 20))
 
     def test_model_that_was_changed_in_memory(self, llama: PreTrainedModel) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from optimum_sleb import EvaluationRecord, PruningReport, ReportError, SLEBConfig
-from optimum_sleb.report import CalibrationRecord, SearchRecord, StepRecord
+from optimum_sleb.records import CalibrationRecord, SearchRecord, StepRecord
 
 
 def make_report(removed: tuple[int, ...] = (2, 4, 1), previous: PruningReport | None = None) -> PruningReport:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from ..report import CalibrationRecord
+from ..records import CalibrationRecord
 from .texts import (
     NAMED_DATASETS,
     SEPARATOR,

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..report import CalibrationRecord, EvaluationRecord, PruningReport
+from ..records import CalibrationRecord, EvaluationRecord
+from ..report import PruningReport
 from .words import dataset_name, is_finite, number
 
 

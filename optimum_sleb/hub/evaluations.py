@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from ..errors import ConfigError
 from ..evaluation.perplexity import Perplexity
-from ..report import REPORT_FILE_NAME, EvaluationRecord, PruningReport
+from ..records import EvaluationRecord
+from ..report import REPORT_FILE_NAME, PruningReport
 from .base_card import inherited_from
 from .card import CARD_FILE_NAME, render_card
 from .records import check_records

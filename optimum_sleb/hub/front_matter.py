@@ -7,7 +7,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from ..auto import takes_images
 from ..calibration.texts import NAMED_DATASETS
 from ..provenance import TAGS
-from ..report import EvaluationRecord, PruningReport
+from ..records import EvaluationRecord
+from ..report import PruningReport
 from .base_card import Inherited, hub_name
 from .comparison import calibration_evaluation
 from .words import dataset_name, one_line

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor
@@ -109,11 +108,24 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.write()
-        self._file.close()
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what was noted, and end.
+
+        Raises:
+            JournalError: If the disk does not take it.
+
+        Example:
+            ```python
+            journal.close()
+            ```
+        """
+        try:
+            self.write()
+        finally:
+            self._file.close()
 
     def recorded(self, key: str) -> dict[tuple[int, int], BatchRecord]:
         """What is known of a measurement.

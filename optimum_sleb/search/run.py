@@ -17,7 +17,7 @@ from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import ConfigError, NonFiniteLossError
-from ..report import SearchRecord, StepRecord
+from ..records import SearchRecord, StepRecord
 from ..units import perplexity_of
 from .choice import SearchMethod, choose_method
 from .cost import exact_block_passes

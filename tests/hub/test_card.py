@@ -15,7 +15,8 @@ from jinja2 import UndefinedError
 from optimum_sleb.hub.base_card import Inherited
 from optimum_sleb.hub.card import address_card, render_card
 from optimum_sleb.hub.words import number
-from optimum_sleb.report import EvaluationRecord, PruningReport, StepRecord
+from optimum_sleb.records import EvaluationRecord, StepRecord
+from optimum_sleb.report import PruningReport
 
 from ..test_report import make_report
 

@@ -10,7 +10,8 @@ import pytest
 from optimum_sleb import SLEBConfig
 from optimum_sleb.cli.prune import PruneCommand
 from optimum_sleb.hub.commands import commands_of
-from optimum_sleb.report import PruningReport, StepRecord
+from optimum_sleb.records import StepRecord
+from optimum_sleb.report import PruningReport
 
 from ..test_report import make_report
 

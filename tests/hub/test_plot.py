@@ -8,7 +8,7 @@ import pytest
 
 from optimum_sleb import ReportError
 from optimum_sleb.hub.plot import draw_losses
-from optimum_sleb.report import StepRecord
+from optimum_sleb.records import StepRecord
 
 from ..conftest import ROOT
 from ..test_report import make_report

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from optimum_sleb.hub.strip import strip_of
-from optimum_sleb.report import StepRecord
+from optimum_sleb.records import StepRecord
 
 from ..test_report import make_report
 
