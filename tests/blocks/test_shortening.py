@@ -43,4 +43,6 @@ def test_longcat_flash_counts_two_layers_per_block() -> None:
     config = LongcatFlashConfig(num_layers=4)
     assert count_field_of(config) == "num_layers"
     shorten_config(config, [0, 2, 3])
-    assert (config.num_layers, config.num_hidden_layers) == (3, 6)
+    assert config.num_layers == 3
+    if "num_hidden_layers" not in vars(config):  # before transformers 5.18 it is a field, which nothing follows
+        assert config.num_hidden_layers == 6

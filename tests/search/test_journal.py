@@ -113,8 +113,8 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("optimum_sleb.search.journal.os.fsync", full)
-    journal.note(BatchRecord(KEY, 0, 3, (), 10, 2), torch.ones(2, 3))
     with pytest.raises(JournalError, match=r"cannot be written \(.*No space left.*make room and go on with resume"):
+        journal.note(BatchRecord(KEY, 0, 3, (), 10, 2), torch.ones(2, 3))
         journal.write()
 
 
