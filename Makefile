@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test matrix lint types clean
+.PHONY: demo test reliability matrix lint types clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -18,6 +18,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not matrix"
+
+# What docs/reliability.md tells, again: kills, faults, damaged files, memory that runs out.
+RELIABILITY := tests/test_progress.py tests/test_batching.py tests/search tests/hub/test_push.py tests/hub/test_folder.py \
+	tests/test_remote_code.py tests/cli/test_cli.py
+reliability: $(VENV)/.installed
+	$(BIN)/python -m pytest -v $(RELIABILITY)
 
 # Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
 matrix: $(VENV)/.installed
