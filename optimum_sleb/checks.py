@@ -1,9 +1,12 @@
 """Telling a model that can be pruned from what only looks like one."""
 
+from collections import defaultdict
+
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from .errors import UnsupportedModelError
+from .quantised import check_not_quantised
 
 
 def check_model(model: object) -> None:
@@ -13,7 +16,8 @@ def check_model(model: object) -> None:
         model: What the caller passed as a model.
 
     Raises:
-        UnsupportedModelError: If it is a wrapper, quantised, spread over devices, or no decoder-only model.
+        UnsupportedModelError: If it is a wrapper, compiled, quantised, spread over devices, shares weights in a way
+            that no checkpoint can tell, or is no decoder-only model.
 
     Example:
         ```python
@@ -36,22 +40,47 @@ def check_model(model: object) -> None:
         raise UnsupportedModelError(f"{name} is not a transformers.PreTrainedModel; load one from a checkpoint.")
     if model.config.is_encoder_decoder:
         raise UnsupportedModelError(f"{name} is an encoder-decoder model; only decoder-only models are supported.")
-    _check_weights(model)
+    _check_compiled(model)
+    check_not_quantised(model)
+    _check_devices(model)
+    _check_sharing(model)
 
 
-def _check_weights(model: PreTrainedModel) -> None:
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is not None:
-        method = str(getattr(quantizer.quantization_config, "quant_method", "unknown")).rpartition(".")[2].lower()
-        remedy = (
-            "load it with quantization_config=GgufConfig(dequantize=True)"
-            if method == "gguf"
-            else "load the unquantised checkpoint, prune it, and quantise the result"
-        )
-        raise UnsupportedModelError(f"The model is quantised ({method}), which cannot be saved shortened; {remedy}.")
+def _check_compiled(model: PreTrainedModel) -> None:
+    # Compiled code is bound to the blocks that it was made from, and passes by hooks and stand-ins.
+    for path, module in model.named_modules():
+        if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod"):
+            raise UnsupportedModelError(
+                f"{path or 'The model'} is compiled (torch.compile); load the model again without compiling it, and "
+                "compile the pruned one."
+            )
+
+
+def _check_devices(model: PreTrainedModel) -> None:
     devices = {parameter.device for parameter in model.parameters()}
     if any(device.type == "meta" for device in devices) or len(devices) > 1:
         raise UnsupportedModelError(
             f"The model is spread over {', '.join(sorted(map(str, devices)))}; load it on one device "
             "(device_map='cuda', or no device_map for the CPU)."
         )
+    hooked = [path for path, module in model.named_modules() if hasattr(module, "_hf_hook")]
+    if hooked:
+        raise UnsupportedModelError(
+            "accelerate moves the model's weights between devices while it runs (hook on "
+            f"{hooked[0] or 'the model'}); load it on one device (device_map='cuda', or no device_map for the CPU)."
+        )
+
+
+def _check_sharing(model: PreTrainedModel) -> None:
+    """Refuse weights that two places share without the model's class saying so: a checkpoint would lose that."""
+    owners = defaultdict(list)
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        owners[id(parameter)].append(path)
+    declared = getattr(model, "all_tied_weights_keys", None) or {}
+    for paths in owners.values():
+        undeclared = [path for path in paths if path not in declared]
+        if len(undeclared) > 1:
+            raise UnsupportedModelError(
+                f"{undeclared[0]} and {undeclared[1]} are the same tensor, but {type(model).__name__} would load them "
+                "as two; give each place its own copy (copy.deepcopy of the shared module), then prune."
+            )

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_type_hints
 
 from .errors import ConfigError, ReportError
 from .plain import parse
+from .strict_json import read_json
 
 RECIPE_FILE_NAME = "sleb_config.json"
 
@@ -209,7 +210,7 @@ class SLEBConfig:
         if not path.is_file():
             raise ReportError(f"{str(directory)!r} holds no {RECIPE_FILE_NAME}; name a folder with a recipe.")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
         except ValueError as error:
             raise ReportError(f"{path} is not valid JSON ({error}); write the recipe again.") from error
         if not isinstance(values, dict):

@@ -1,9 +1,14 @@
 """Loading a model to prune, and what stands beside it."""
 
+import re
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import (
     AutoConfig,
@@ -16,10 +21,11 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.utils import IMAGE_PROCESSOR_NAME
-from transformers.utils.hub import cached_file
 
 from .auto import auto_class_for
-from .errors import ModelNotFoundError, UnsupportedModelError
+from .blocks.shortening import MAX_BLOCKS, num_blocks_of
+from .checkpoint import check_weight_files, find_file
+from .errors import ModelNotFoundError, SLEBError, UnsupportedModelError
 from .report import REPORT_FILE_NAME, PruningReport
 
 # Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
@@ -33,7 +39,6 @@ _PLACE_ARGUMENTS = (
     "trust_remote_code",
 )
 
-
 _OTHER_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
@@ -46,14 +51,15 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     Args:
         name_or_path: A model on the Hub or a local folder.
         **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`. A GGUF file (`gguf_file=`) is dequantised, for
-            packed blocks cannot be saved, unless `quantization_config` says otherwise.
+            packed blocks cannot be saved, unless `quantization_config` says otherwise. Weights are read from
+            safetensors files only, unless `use_safetensors` says otherwise.
 
     Returns:
         The model.
 
     Raises:
-        ModelNotFoundError: If there is no model there.
-        UnsupportedModelError: If it is not a causal language model.
+        ModelNotFoundError: If there is no model there, or its files are damaged.
+        UnsupportedModelError: If it is not a causal language model, or has only pickled weights.
 
     Example:
         ```python
@@ -61,23 +67,28 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         ```
     """
     kwargs = {"trust_remote_code": False} | kwargs
-    place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS}
+    place = _place_in(kwargs)
     auto_class: Any = AutoModelForCausalLM
     if "gguf_file" not in kwargs:
-        auto_class = _auto_class_for(name_or_path, _load_config(name_or_path, place))
+        config = _load_config(name_or_path, place)
+        with _clear_errors(name_or_path):
+            auto_class = _auto_class_for(name_or_path, config)
+            _check_num_blocks(name_or_path, config)
+        if "use_safetensors" not in kwargs and getattr(config, "transformers_weights", None) is None:
+            check_weight_files(name_or_path, place, kwargs.get("variant"))
+            kwargs["use_safetensors"] = True
     elif "quantization_config" not in kwargs and hasattr(transformers, "GgufConfig"):
         # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
         kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    try:
+    with _clear_errors(name_or_path):
         model, loading = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
-    except OSError as error:
-        raise ModelNotFoundError(_not_found(name_or_path, error)) from error
     missing = sorted(loading["missing_keys"])
     if missing:
         raise UnsupportedModelError(
             f"The checkpoint {name_or_path!r} lacks {len(missing)} weights of {type(model).__name__} (the first is "
             f"{missing[0]}), so it is not the checkpoint of a causal language model; choose one that is."
         )
+    _warn_of_uncounted_blocks(name_or_path, model, loading["unexpected_keys"])
     return model
 
 
@@ -91,6 +102,9 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase 
     Returns:
         The tokenizer, or `None` with a warning where there is none: a model can be calibrated on token ids.
 
+    Raises:
+        ModelNotFoundError: If its files are damaged.
+
     Example:
         ```python
         tokenizer = load_tokenizer("HuggingFaceTB/SmolLM2-135M")
@@ -99,7 +113,13 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase 
     place = {name: value for name, value in kwargs.items() if name in (*_PLACE_ARGUMENTS, "gguf_file")}
     try:
         return AutoTokenizer.from_pretrained(name_or_path, **place)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:
+        # A damaged tokenizer.json is a bare Exception to tokenizers.
+        if type(error) in (Exception, JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError):
+            raise ModelNotFoundError(
+                f"The tokenizer of {name_or_path!r} is damaged ({_first_line(error)}); get its files again, or pass "
+                "tokenizer=."
+            ) from error
         warnings.warn(
             f"No tokenizer could be loaded from {name_or_path!r} ({_first_line(error)}); calibrate on token ids, or "
             "pass tokenizer=.",
@@ -123,10 +143,9 @@ def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokeniz
         processor = load_processing_class("google/gemma-3-4b-it")
         ```
     """
-    if "gguf_file" not in kwargs and _find_file(name_or_path, IMAGE_PROCESSOR_NAME, **kwargs) is not None:
-        place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS}
+    if "gguf_file" not in kwargs and find_file(name_or_path, IMAGE_PROCESSOR_NAME, _place_in(kwargs)) is not None:
         try:
-            return AutoProcessor.from_pretrained(name_or_path, **place)
+            return AutoProcessor.from_pretrained(name_or_path, **_place_in(kwargs))
         except (OSError, ValueError, ImportError, KeyError) as error:
             warnings.warn(
                 f"The processor of {name_or_path!r} cannot be loaded ({_first_line(error)}), so it will not be saved "
@@ -154,7 +173,7 @@ def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
         report = load_report("smollm2-sleb-20")
         ```
     """
-    path = _find_file(name_or_path, REPORT_FILE_NAME, **kwargs)
+    path = find_file(name_or_path, REPORT_FILE_NAME, _place_in(kwargs))
     return None if path is None else PruningReport.load(path)
 
 
@@ -162,27 +181,56 @@ def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
     folder = Path(name_or_path, place.get("subfolder", ""))
     if Path(name_or_path).is_dir() and not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"The folder {str(folder)!r} holds no model: it has no config.json.")
+    with _clear_errors(name_or_path):
+        try:
+            return AutoConfig.from_pretrained(name_or_path, **place)
+        except ValueError as error:
+            raise UnsupportedModelError(
+                f"transformers {transformers.__version__} does not know the model at {name_or_path!r} "
+                f"({_first_line(error)}); if it brings its own code, pass trust_remote_code=True."
+            ) from error
+
+
+def _warn_of_uncounted_blocks(name_or_path: str, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
+    """A config that says too small a number of blocks gives a model that runs, and is another one."""
+    known = set(model.state_dict())
+    uncounted = [name for name in sorted(unexpected) if re.sub(r"\.\d+\.", ".0.", name, count=1) in known]
+    if uncounted:
+        warnings.warn(
+            f"The checkpoint {name_or_path!r} holds blocks that its config does not count, and which are left out "
+            f"(the first of their {len(uncounted)} weights is {uncounted[0]}); if that is not meant, mend the number "
+            "of blocks in config.json.",
+            stacklevel=3,
+        )
+
+
+def _check_num_blocks(name_or_path: str, config: PreTrainedConfig) -> None:
+    count = num_blocks_of(config)
+    if type(count) is not int or not 1 <= count <= MAX_BLOCKS:
+        raise UnsupportedModelError(
+            f"The config of {name_or_path!r} says that the model has {count} blocks, where 1 to {MAX_BLOCKS} are "
+            "expected; get its config.json again."
+        )
+
+
+@contextmanager
+def _clear_errors(name_or_path: str) -> Iterator[None]:
+    """Whatever transformers says about files that it cannot make a model of, said in one sentence."""
     try:
-        return AutoConfig.from_pretrained(name_or_path, **place)
+        yield
+    except (SLEBError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise  # they say themselves what to do
     except OSError as error:
         raise ModelNotFoundError(_not_found(name_or_path, error)) from error
-    except ValueError as error:
-        raise UnsupportedModelError(
-            f"transformers {transformers.__version__} does not know the model at {name_or_path!r} "
-            f"({_first_line(error)}); if it brings its own code, pass trust_remote_code=True."
+    except Exception as error:
+        raise ModelNotFoundError(
+            f"No model can be made of what is at {name_or_path!r} ({type(error).__name__}: {_first_line(error)}); if "
+            "its files are damaged (config.json, say), get them again, otherwise check the loading arguments."
         ) from error
 
 
-def _find_file(name_or_path: str, file_name: str, **kwargs: Any) -> str | None:
-    """The path of a file that may stand beside a model; fetched where the model is on the Hub."""
-    place = {name: value for name, value in kwargs.items() if name in _PLACE_ARGUMENTS and name != "trust_remote_code"}
-    return cached_file(
-        name_or_path,
-        file_name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **place,
-    )
+def _place_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name in _PLACE_ARGUMENTS}
 
 
 def _auto_class_for(name_or_path: str, config: PreTrainedConfig) -> Any:
@@ -211,4 +259,8 @@ def _not_found(name_or_path: str, error: OSError) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    # What ends in a colon is explained on the next line.
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]).rstrip(".")

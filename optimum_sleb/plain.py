@@ -1,5 +1,6 @@
 """Dataclasses from plain JSON values, strictly: what a file says is checked against the type hints, never trusted."""
 
+import re
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -101,7 +102,8 @@ def _parse_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
 
 
 def _parse_key(hint: Any, key: Any, place: str) -> Any:
-    if hint is int and isinstance(key, str) and key.lstrip("-").isdigit():
+    # Only as Python writes it: "1" and "01" would be one key.
+    if hint is int and isinstance(key, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", key):
         return int(key)
     return parse(hint, key, f"a key of {place}")
 

@@ -1,6 +1,5 @@
 """Where a pruned model comes from: a few facts that travel in its config, also where a report would get lost."""
 
-import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -9,9 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from .blocks.shortening import MAX_BLOCKS
 from .errors import ReportError
 from .plain import parse_dataclass
 from .report import PruningReport
+from .strict_json import read_json
 from .version import __version__
 
 TAGS = ["sleb", "pruned", "depth-pruning"]
@@ -89,7 +90,7 @@ def provenance_in(file: Path) -> Provenance | None:
         ```
     """
     try:
-        entry = json.loads(file.read_text(encoding="utf-8")).get("sleb")
+        entry = read_json(file, finite=False).get("sleb")
     except (ValueError, AttributeError) as error:
         raise ReportError(f"{file} is not a JSON object ({error}); save the model again.") from error
     return None if entry is None else _parse(entry)
@@ -97,9 +98,20 @@ def provenance_in(file: Path) -> Provenance | None:
 
 def _parse(entry: Any) -> Provenance:
     try:
-        return parse_dataclass(Provenance, entry, "the entry 'sleb' of config.json")
-    except ValueError as error:
+        provenance = parse_dataclass(Provenance, entry, "the entry 'sleb' of config.json")
+        _check_blocks(provenance)
+        return provenance
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"{error} Mend it, or delete it to treat the model as a dense one.") from error
+
+
+def _check_blocks(provenance: Provenance) -> None:
+    count, removed = provenance.original_num_blocks, provenance.removed_blocks
+    if not 1 <= count <= MAX_BLOCKS:
+        raise ValueError(f"original_num_blocks must lie between 1 and {MAX_BLOCKS}; got {count}.")
+    odd = [block for number, block in enumerate(removed) if not 0 <= block < count or block in removed[:number]]
+    if odd:
+        raise ValueError(f"removed_blocks names block {odd[0]}, which is not one of {count}, or is named twice.")
 
 
 def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:

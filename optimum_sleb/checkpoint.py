@@ -1,0 +1,114 @@
+"""The files of a checkpoint, looked at before anything in them is loaded."""
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+)
+from transformers.utils.hub import cached_file
+
+from .errors import ModelNotFoundError, UnsupportedModelError
+from .strict_json import read_json
+
+
+def find_file(name_or_path: str, file_name: str, place: dict[str, Any]) -> str | None:
+    """The path of a file that may stand beside a model; fetched where the model is on the Hub.
+
+    Args:
+        name_or_path: A model on the Hub or a local folder.
+        file_name: The file.
+        place: Arguments of `from_pretrained` that say where files come from.
+
+    Returns:
+        The path, or `None` where there is no such file.
+
+    Example:
+        ```python
+        find_file("HuggingFaceTB/SmolLM2-135M", "config.json", {"revision": "main"})
+        ```
+    """
+    return cached_file(
+        name_or_path,
+        file_name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **{name: value for name, value in place.items() if name != "trust_remote_code"},
+    )
+
+
+def check_weight_files(name_or_path: str, place: dict[str, Any], variant: str | None = None) -> None:
+    """Make sure that a checkpoint has its weights in safetensors files of its own folder, all there and whole.
+
+    Args:
+        name_or_path: A model on the Hub or a local folder.
+        place: Arguments of `from_pretrained` that say where files come from.
+        variant: The variant of the weights, such as `"fp16"`.
+
+    Raises:
+        UnsupportedModelError: If there are only pickles, which can run code when they are loaded, or the index of the
+            shards points out of the folder.
+        ModelNotFoundError: If a file is missing or damaged.
+
+    Example:
+        ```python
+        check_weight_files("my-model", {})
+        ```
+    """
+    single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), place)
+    index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), place)
+    if index is not None:
+        _check_shards(Path(index), local=Path(name_or_path).is_dir())
+    elif single is not None:
+        _check_header(single)
+    for pickle in () if single or index else (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
+        if find_file(name_or_path, _of_variant(pickle, variant), place):
+            raise UnsupportedModelError(
+                f"{name_or_path!r} has its weights only as pickles ({_of_variant(pickle, variant)}), which can run "
+                "code when they are loaded; if you trust where they come from, convert them once: "
+                f"AutoModelForCausalLM.from_pretrained({name_or_path!r}, use_safetensors=False)"
+                ".save_pretrained('converted')."
+            )
+
+
+def _check_shards(index: Path, local: bool) -> None:
+    try:
+        weight_map = read_json(index)["weight_map"]
+        shards = sorted(set(weight_map.values()))
+        foreign = [shard for shard in shards if _leaves_the_folder(shard)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelNotFoundError(f"{index} is no index of weights ({error}); get the file again.") from error
+    if foreign:
+        raise UnsupportedModelError(
+            f"{index} names the file {foreign[0]!r}, which lies outside of the model's folder; do not use this model."
+        )
+    # A checkpoint on the Hub is downloaded later, shard by shard.
+    for shard in shards if local else ():
+        if not (index.parent / shard).is_file():
+            raise ModelNotFoundError(f"{index} names the file {shard!r}, which is missing; get it again.")
+        _check_header(str(index.parent / shard))
+
+
+def _leaves_the_folder(shard: str) -> bool:
+    # By the rules of either system: a name must not mean one thing here and another there.
+    paths = PurePosixPath(shard), PureWindowsPath(shard)
+    return any(path.anchor or ".." in path.parts for path in paths)
+
+
+def _check_header(file: str) -> None:
+    try:
+        with safe_open(file, framework="pt"):
+            pass  # the header is read, and that the file is as long as it says
+    except (SafetensorError, OSError) as error:
+        raise ModelNotFoundError(
+            f"The weights in {file} are damaged or incomplete ({error}); get the file again."
+        ) from error
+
+
+def _of_variant(file_name: str, variant: str | None) -> str:
+    stem, _, ending = file_name.rpartition(".")
+    return file_name if variant is None else f"{stem}.{variant}.{ending}"
