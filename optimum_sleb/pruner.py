@@ -339,6 +339,7 @@ class SLEBPruner:
 
         Raises:
             ReportError: If nothing has been pruned yet.
+            OutputFolderError: If there is no room for the temporary folder.
             PushError: If the Hub does not take it, or the model was changed since it was saved. The folder is as it
                 was, and the push can be tried again.
 
@@ -348,9 +349,9 @@ class SLEBPruner:
             ```
         """
         with TemporaryDirectory() as temporary:
-            folder = self._folder or Path(temporary)
+            folder = self._folder or Path(temporary, "model")
             if self._folder is None:
-                self._write(folder, repo_id)
+                write_folder(folder, lambda fresh: self._write(fresh, repo_id), overwrite=False)
             else:
                 check_saved(folder, self.model)
             address = push_folder(

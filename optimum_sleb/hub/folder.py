@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from ..auto import auto_class_of
@@ -41,7 +42,7 @@ def check_output_folder(directory: Path, overwrite: bool) -> None:
 
 
 def write_folder(directory: Path, fill: Callable[[Path], None], overwrite: bool) -> None:
-    """Write a folder so that a crash leaves the old one or the new one, never a mixture.
+    """Write a folder so that a failure leaves the old one or the new one, never a mixture.
 
     Everything is written to a temporary sibling, which then takes the folder's name. Files of the old folder that are
     not part of a model (logs, say) move along.
@@ -69,7 +70,9 @@ def write_folder(directory: Path, fill: Callable[[Path], None], overwrite: bool)
     try:
         fill(fresh)
         _swap(fresh, directory)
-    except OSError as error:
+    except Exception as error:
+        if isinstance(error, OutputFolderError) or not _is_of_the_disk(error):
+            raise
         raise OutputFolderError(f"{directory} cannot be written ({error}); the folder is as it was.") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -139,15 +142,30 @@ def check_saved(directory: Path, model: PreTrainedModel) -> None:
         ) from error
 
 
+def _is_of_the_disk(error: Exception) -> bool:
+    # Where a disk is full, safetensors has an error of its own, and tokenizers a bare Exception.
+    return isinstance(error, OSError | SafetensorError) or type(error) is Exception
+
+
 def _swap(fresh: Path, directory: Path) -> None:
     if not directory.exists():
         fresh.rename(directory)
         return
     old = fresh.with_suffix(".old")
     directory.rename(old)
-    fresh.rename(directory)
-    for path in old.iterdir():
-        belongs_to_old_model = any(path.match(pattern) for pattern in (*WEIGHTS, *RECORDS))
-        if not belongs_to_old_model and not (directory / path.name).exists():
-            path.rename(directory / path.name)
-    shutil.rmtree(old)
+    try:
+        fresh.rename(directory)
+    except OSError:
+        old.rename(directory)
+        raise
+    try:
+        for path in old.iterdir():
+            belongs_to_old_model = any(path.match(pattern) for pattern in (*WEIGHTS, *RECORDS))
+            if not belongs_to_old_model and not (directory / path.name).exists():
+                path.rename(directory / path.name)
+        shutil.rmtree(old)
+    except OSError as error:
+        raise OutputFolderError(
+            f"{directory} holds the new model, but files of the old folder are still in {old} ({error}); move those "
+            "that you need, and delete it."
+        ) from error
