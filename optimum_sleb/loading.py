@@ -23,8 +23,9 @@ from transformers import (
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .auto import auto_class_for
-from .blocks.shortening import MAX_BLOCKS, num_blocks_of
+from .blocks.shortening import num_blocks_of
 from .checkpoint import check_weight_files, find_file
+from .config import MAX_BLOCKS
 from .errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
 from .report import REPORT_FILE_NAME, PruningReport
 
