@@ -13,6 +13,9 @@ from .strict_json import read_json
 
 RECIPE_FILE_NAME = "sleb_config.json"
 
+# The deepest released models have a few hundred. A file that speaks of millions fills the memory before it fails.
+MAX_BLOCKS = 10_000
+
 
 @dataclass(frozen=True)
 class SLEBConfig:

@@ -23,9 +23,10 @@ from transformers import (
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .auto import auto_class_for
-from .blocks.shortening import MAX_BLOCKS, num_blocks_of
+from .blocks.shortening import num_blocks_of
 from .checkpoint import check_weight_files, find_file
-from .errors import ModelNotFoundError, SLEBError, UnsupportedModelError
+from .config import MAX_BLOCKS
+from .errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
 from .report import REPORT_FILE_NAME, PruningReport
 
 # Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
@@ -60,6 +61,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     Raises:
         ModelNotFoundError: If there is no model there, or its files are damaged.
         UnsupportedModelError: If it is not a causal language model, or has only pickled weights.
+        ConfigError: If the token cannot be sent.
 
     Example:
         ```python
@@ -110,7 +112,7 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase 
         tokenizer = load_tokenizer("HuggingFaceTB/SmolLM2-135M")
         ```
     """
-    place = {name: value for name, value in kwargs.items() if name in (*_PLACE_ARGUMENTS, "gguf_file")}
+    place = _place_in(kwargs) | {name: value for name, value in kwargs.items() if name == "gguf_file"}
     try:
         return AutoTokenizer.from_pretrained(name_or_path, **place)
     except Exception as error:
@@ -230,6 +232,10 @@ def _clear_errors(name_or_path: str) -> Iterator[None]:
 
 
 def _place_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    token = arguments.get("token")
+    if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
+        # It would fail later, with the token in the message and in the log.
+        raise ConfigError("The token holds a character that cannot be sent (a line break, say); pass it without.")
     return {name: value for name, value in arguments.items() if name in _PLACE_ARGUMENTS}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from .blocks.shortening import MAX_BLOCKS
+from .config import MAX_BLOCKS
 from .errors import ReportError
 from .plain import parse_dataclass
 from .report import PruningReport

@@ -5,28 +5,20 @@ from transformers import PreTrainedModel
 
 from .errors import UnsupportedModelError
 
+# What is quantised while it is loaded has its dense checkpoint at hand; what was saved quantised has not.
 _LATER = "load it without quantization_config, prune it, and quantise the result"
 _BEFORE = "prune the checkpoint that it was made from, and quantise the result"
 
-# Methods that quantise while a model is loaded need no calibration, so the dense checkpoint is at hand; the others
-# were calibrated block after block. A few can be undone while loading.
-_REMEDIES = {
-    "bitsandbytes": _LATER,
-    "torchao": _LATER,
-    "quanto": _LATER,
-    "hqq": _LATER,
-    "eetq": _LATER,
-    "gguf": "load it with quantization_config=GgufConfig(dequantize=True)",
-    "mxfp4": "load it with quantization_config=Mxfp4Config(dequantize=True)",
-    "fp8": "load it with quantization_config=FineGrainedFP8Config(dequantize=True)",
-}
+# A few methods can be undone while a checkpoint is loaded.
+_UNDONE = {"gguf": "GgufConfig", "mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 
 
 def check_not_quantised(model: PreTrainedModel) -> None:
     """Refuse a model whose weights are packed.
 
     A shortened model is proved right by building it anew from its config and running it on the same weights, which
-    packed weights do not allow; and the lists of modules that a quantiser spares name blocks by number.
+    packed weights rarely allow (torchao's do, but transformers cannot save them a second time); and the lists of
+    modules that a quantiser spares name blocks by number.
 
     Args:
         model: The model.
@@ -43,9 +35,11 @@ def check_not_quantised(model: PreTrainedModel) -> None:
     if quantizer is not None:
         method = getattr(quantizer.quantization_config, "quant_method", "unknown")
         method = str(getattr(method, "value", method)).lower()
-        raise UnsupportedModelError(
-            f"The model is quantised ({method}), which cannot be saved shortened; {_REMEDIES.get(method, _BEFORE)}."
-        )
+        if method in _UNDONE:
+            remedy = f"load it with quantization_config={_UNDONE[method]}(dequantize=True)"
+        else:
+            remedy = _BEFORE if getattr(quantizer, "pre_quantized", True) else _LATER
+        raise UnsupportedModelError(f"The model is quantised ({method}), which cannot be saved shortened; {remedy}.")
     for path, weight in model.named_parameters():
         # Quantised in memory, behind the back of transformers; or sharded over processes.
         if type(weight) is not nn.Parameter or not weight.is_floating_point():

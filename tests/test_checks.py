@@ -1,13 +1,15 @@
 """Models that cannot be pruned are refused before the search, with what to do instead; see also test_pruner.py."""
 
+import inspect
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from accelerate import cpu_offload, cpu_offload_with_hook, disk_offload
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from optimum_sleb import SLEBPruner, UnsupportedModelError
 from optimum_sleb.checks import check_model
@@ -103,26 +105,47 @@ class Method(Enum):
 
 class TestQuantised:
     @pytest.mark.parametrize(
-        ("method", "remedy"),
+        "method", ["bitsandbytes", "torchao", "gptq", Method.AWQ, "compressed-tensors", "new one"]
+    )
+    @pytest.mark.parametrize(
+        ("pre_quantized", "remedy"),
         [
-            ("bitsandbytes", "load it without quantization_config, prune it, and quantise the result"),
-            ("torchao", "load it without quantization_config"),
-            ("quanto", "load it without quantization_config"),
-            ("hqq", "load it without quantization_config"),
-            ("gguf", r"GgufConfig\(dequantize=True\)"),
-            ("mxfp4", r"Mxfp4Config\(dequantize=True\)"),
-            ("fp8", r"FineGrainedFP8Config\(dequantize=True\)"),
-            ("gptq", "prune the checkpoint that it was made from, and quantise the result"),
-            (Method.AWQ, "prune the checkpoint that it was made from"),
-            ("compressed-tensors", "prune the checkpoint that it was made from"),
-            ("of the future", "prune the checkpoint that it was made from"),
+            (True, "prune the checkpoint that it was made from, and quantise the result"),
+            (False, "load it without quantization_config, prune it, and quantise the result"),
         ],
     )
-    def test_by_transformers(self, llama: PreTrainedModel, method: str, remedy: str) -> None:
-        llama.hf_quantizer = SimpleNamespace(quantization_config=SimpleNamespace(quant_method=method))
+    def test_by_transformers(
+        self, llama: PreTrainedModel, method: str | Method, pre_quantized: bool, remedy: str
+    ) -> None:
+        config = SimpleNamespace(quant_method=method)
+        llama.hf_quantizer = SimpleNamespace(quantization_config=config, pre_quantized=pre_quantized)
         name = method.value if isinstance(method, Enum) else method
-        with pytest.raises(UnsupportedModelError, match=rf"quantised \({name}\), .*{remedy}"):
+        with pytest.raises(UnsupportedModelError, match=rf"quantised \({name}\), .*; {remedy}\."):
             SLEBPruner(llama)
+
+    @pytest.mark.parametrize(
+        ("method", "config"), [("gguf", "GgufConfig"), ("mxfp4", "Mxfp4Config"), ("fp8", "FineGrainedFP8Config")]
+    )
+    def test_what_can_be_undone(self, llama: PreTrainedModel, method: str, config: str) -> None:
+        llama.hf_quantizer = SimpleNamespace(quantization_config=SimpleNamespace(quant_method=method))
+        with pytest.raises(UnsupportedModelError, match=rf"quantization_config={config}\(dequantize=True\)"):
+            SLEBPruner(llama)
+        if hasattr(transformers, config):  # older releases of transformers lack some
+            assert "dequantize" in inspect.signature(getattr(transformers, config)).parameters
+
+    @pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
+    def test_real_ones(self, method: str, model_folder: Path, tmp_path: Path) -> None:
+        pytest.importorskip(method)
+        if method == "torchao":
+            config = transformers.TorchAoConfig(pytest.importorskip("torchao.quantization").Int8WeightOnlyConfig())
+        else:
+            config = transformers.BitsAndBytesConfig(load_in_8bit=True)
+        arguments = {"quantization_config": config, "dtype": torch.bfloat16}
+        with pytest.raises(UnsupportedModelError, match=rf"\({method}\), .*; load it without quantization_config"):
+            SLEBPruner.from_pretrained(model_folder, **arguments)
+        AutoModelForCausalLM.from_pretrained(model_folder, **arguments).save_pretrained(tmp_path / "quantised")
+        with pytest.raises(UnsupportedModelError, match=rf"\({method}\), .*; prune the checkpoint that it was made"):
+            SLEBPruner.from_pretrained(tmp_path / "quantised")
 
     def test_to_whole_numbers(self, llama: PreTrainedModel) -> None:
         weight = torch.zeros(48, 32, dtype=torch.int8)

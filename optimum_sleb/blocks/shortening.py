@@ -8,9 +8,6 @@ from transformers import PreTrainedConfig
 
 from .rules import PERIODS, RULES, Cut, fit_period
 
-# The deepest released models have a few hundred. A config that asks for millions fills the memory before it fails.
-MAX_BLOCKS = 10_000
-
 # Lists under these names can have as many entries as there are blocks, but are not about them.
 _NOT_PER_BLOCK = ("rope_parameters", "rope_scaling", "token_id", "id2label", "label2id")
 

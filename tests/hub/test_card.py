@@ -290,3 +290,29 @@ def test_card_of_a_model_that_takes_images() -> None:
     assert 'processor = AutoProcessor.from_pretrained("me/small")' in card.text
     assert "Only the text stack was made shallower" in card.text
     assert "AutoModelForCausalLM" not in card.text
+
+
+@pytest.mark.parametrize("code", ["{{ 1234567 * 7 }}", "{% if true %}8641969{% endif %}", "{{ card_data }}"])
+def test_a_report_is_data_and_no_template(code: str, tmp_path: Path) -> None:
+    """Every text that a stranger's report can hold, as code of the template's language."""
+    report = make_report()
+    report = replace(
+        report,
+        base_model=code,
+        architecture=code,
+        created=code,
+        versions={code: code},
+        recipe=replace(report.recipe, dataset=code, text_column=code),
+        calibration=replace(report.calibration, source=code, fingerprint=code),
+        search=replace(report.search, method=code, reason=code, dtype=code, device=code),
+        barred_blocks={3: code},
+        loading={"revision": code, "dtype": code, "gguf_file": code},
+        weights_sha256=code,
+        evaluations=(EvaluationRecord(code, code, code, 2.0),),
+    )
+    report.save(tmp_path)
+    card = render_card(PruningReport.load(tmp_path), code)
+    address_card(card, f"me/{code}")
+    assert "8641969" not in card.content.replace(code, "")
+    assert card.content.count("library_name: transformers") == 1, "the front matter stands once"
+    assert front_matter_of(card.content)["library_name"] == "transformers"
