@@ -45,7 +45,9 @@ class SLEBConfig:
         search_dtype: Precision of the search: `"float32"`, the `"model"`'s own, or `"auto"`, which is the model's own
             but float32 for a model in half precision on a CPU, where half precision is several times slower. The
             model's weights come back untouched.
-        batch_size: Windows in one forward pass.
+        batch_size: Windows in one forward pass; `None` takes as many as keep the device busy and fit its memory.
+        compile: Whether `torch.compile` fuses the blocks and the loss: `"auto"` where the search is long enough for
+            that to pay, `"always"` or `"never"`.
 
     Raises:
         ConfigError: If a value has the wrong type or is out of range, or not exactly one of the three ways is used.
@@ -71,7 +73,8 @@ class SLEBConfig:
     search: Literal["exact", "racing", "reference"] = "exact"
     racing_confidence: float = 5.0
     search_dtype: Literal["auto", "float32", "model"] = "auto"
-    batch_size: int = 1
+    batch_size: int | None = None
+    compile: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         self._check_types()

@@ -36,9 +36,12 @@ class SearchRecord:
         reason: Why this method.
         dtype: Precision of the forward passes; losses are always summed from float32.
         device: Device of the model.
-        block_passes: Decoder blocks run, each on one batch of windows, over the whole search.
+        block_passes: Decoder blocks run over the whole search, counted once for each window.
         loss_before: Calibration loss of the model as it came, in nats, summed over windows.
         exact_block_passes: After a race, what the exact search would have run for the same removals.
+        batch_size: Windows in one forward pass, in the end.
+        compilation: What was compiled, or why nothing was.
+        compile_seconds: What compiling and comparing took, where it was tried.
     """
 
     method: str
@@ -48,6 +51,9 @@ class SearchRecord:
     block_passes: int
     loss_before: float
     exact_block_passes: int | None = None
+    batch_size: int | None = None
+    compilation: str | None = None
+    compile_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,14 @@ def model_folder(tmp_path: Path, llama: PreTrainedModel, tokenizer: PreTrainedTo
 
 
 @pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace as the compiler does, but run the traced graphs as they are: generating code for each takes long."""
+    compile_for_real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_for_real(function, backend="eager"))
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
     """A Hub on this machine, for this process and for commands that it starts."""
     with LocalHub() as server:

@@ -22,7 +22,7 @@ def test_the_other_two_ways() -> None:
 def test_defaults_are_the_published_ones() -> None:
     config = SLEBConfig(sparsity=0.2)
     assert (config.dataset, config.num_samples, config.window_length, config.seed) == ("wikitext2", 128, 2048, 0)
-    assert (config.early_barrier, config.latter_barrier, config.batch_size) == (1, 1, 1)
+    assert (config.early_barrier, config.latter_barrier) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ def _trouble(
     model: PreTrainedModel, removed: Sequence[int], windows: TokenWindows, losses: dict[int, Tensor]
 ) -> str | None:
     """Remove blocks as a user does, and compare on windows that the gates have not seen."""
-    (_, ids), *_ = windows.batches(len(windows))
+    batch, *_ = windows.batches(len(windows))
+    ids = batch.ids
     with measuring(model), find_decoder_stack(model).without(set(removed)):
         expected = logits_of(model, ids)
     dense_trouble = cache_trouble(model)
@@ -186,7 +187,7 @@ def _trouble(
         reloaded = type(model).from_pretrained(folder, dtype=torch.float32)
     for name, shortened in (("in memory", model), ("reloaded", reloaded)):
         with measuring(shortened):
-            logits, own_losses = logits_of(shortened, ids), losses_of(shortened, ids)
+            logits, own_losses = logits_of(shortened, ids), losses_of(shortened, ids, batch.targets)
         if not same_logits(logits, expected):
             return f"the model {name} does not compute the dense one with these blocks skipped"
         if len(removed) == 1 and not torch.allclose(own_losses, losses[removed[0]], rtol=1e-4):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..losses import window_losses
+from ..losses import nll_sums, positions_at_a_time, window_losses
 
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -32,23 +32,26 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {})).logits
 
 
-def losses_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
+def losses_of(model: PreTrainedModel, ids: Tensor, targets: Tensor) -> Tensor:
     """The loss of each window of a batch, by one ordinary forward of the model.
 
     Args:
         model: The model.
         ids: Token ids, of shape (batch, length).
+        targets: What each position predicts, of shape (batch, length).
 
     Returns:
         Losses in nats, as `window_losses` defines them, of shape (batch,), on the model's device.
 
     Example:
         ```python
-        perplexity = (losses_of(model, ids).sum() / ids.numel()).exp()
+        perplexity = (losses_of(model, ids, next_tokens(ids)).sum() / ids.numel()).exp()
         ```
     """
     logits = logits_of(model, ids)
-    return window_losses(lambda start, stop: logits[:, start:stop], ids.to(logits.device), vocab_size_of(model))
+    targets = targets.to(logits.device)
+    positions = positions_at_a_time(targets, vocab_size_of(model))
+    return window_losses(lambda part: nll_sums(logits[:, part], targets[:, part]), targets, positions)
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:

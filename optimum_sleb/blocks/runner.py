@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .forward import logits_of, measuring
+from .kernels import PLAIN, Kernels
 from .stack import DecoderStack
 from .standins import Place, StandIn, hidden_state_of
 
@@ -39,25 +40,28 @@ class BlockRunner:
     - `enter` starts the model's own forward; the stand-ins note the masks, position embeddings and other arguments
       that the model makes for each block, and compute nothing.
     - `run` calls the blocks themselves with these arguments.
-    - `logits` starts the model's forward once more and has the stand-ins hand out the final hidden state, so that
-      norm, head, soft-capping and scaling are the model's own. They work position by position, hence on any slice.
+    - `nll` and `logits` start the model's forward once more and have the stand-ins hand out the final hidden state,
+      so that norm, head, soft-capping and scaling are the model's own. They work position by position, hence on any
+      slice.
 
     Args:
         model: The model. It is put back as it was when the runner is closed.
         stack: Its decoder blocks.
+        kernels: How blocks and loss are called.
 
     Example:
         ```python
         with BlockRunner(model, stack) as runner:
             stream = runner.enter(ids)                    # the entrance of the first block
             stream = runner.run(stream, [0, 1, 2, 5])     # blocks 3 and 4 left out
-            logits = runner.logits(stream.hidden, ids)    # (batch, length, vocabulary)
+            nll = runner.nll(stream.hidden, ids, targets) # (batch,)
         ```
     """
 
-    def __init__(self, model: PreTrainedModel, stack: DecoderStack) -> None:
+    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = PLAIN) -> None:
         self._model = model
         self._stack = stack
+        self._kernels = kernels
         self._blocks = list(stack.blocks)
         self._arguments: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self._entrance: Tensor | None = None
@@ -138,11 +142,29 @@ class BlockRunner:
             if stream.carried:
                 args = tuple(stream.carried.get(place, value) for place, value in enumerate(args))
                 kwargs = {name: stream.carried.get(name, value) for name, value in kwargs.items()}
-            output = self._blocks[index](stream.hidden, *args, **kwargs)
+            output = self._kernels.block(self._blocks[index], stream.hidden, args, kwargs)
             carried = {place: output[slot] for slot, place in self._stack.forms[index].carried}
             stream = Stream(hidden_state_of(output), carried)
             self.block_passes += 1
         return stream
+
+    def nll(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """The loss that the model makes of a final hidden state.
+
+        Args:
+            hidden: Hidden state after the last block, of shape (batch, length, width), or a slice of positions of it.
+            ids: The token ids at the same positions, of shape (batch, length).
+            targets: What they predict, of shape (batch, length).
+
+        Returns:
+            Sums over positions, as `losses.nll_sums` makes them, of shape (batch,).
+
+        Example:
+            ```python
+            nll = runner.nll(hidden[:, :512], ids[:, :512], targets[:, :512])
+            ```
+        """
+        return self._kernels.nll(self, hidden, ids, targets)
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """The logits that the model makes of a final hidden state.

@@ -10,6 +10,61 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError
+from ..losses import next_tokens
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Windows of one length, which the model sees in one pass.
+
+    Attributes:
+        place: Where they stand among all windows.
+        ids: Token ids, of shape (batch, length).
+        targets: What each position predicts, of shape (batch, length); `losses.IGNORED` where that is nothing.
+    """
+
+    place: slice
+    ids: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> "WindowBatch":
+        """The batch on a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The batch there.
+
+        Example:
+            >>> batch, = TokenWindows.from_stream(torch.arange(12), length=4).batches(3)
+            >>> batch.to(torch.device("cpu")).ids.device
+            device(type='cpu')
+        """
+        return WindowBatch(self.place, self.ids.to(device), self.targets.to(device))
+
+    def split(self, size: int) -> "list[WindowBatch]":
+        """The batch in smaller ones.
+
+        Args:
+            size: Windows in each of them, at most.
+
+        Returns:
+            The parts, in order.
+
+        Example:
+            >>> batch, = TokenWindows.from_stream(torch.arange(12), length=4).batches(3)
+            >>> [(part.place.start, part.place.stop) for part in batch.split(2)]
+            [(0, 2), (2, 3)]
+        """
+        parts = zip(self.ids.split(size), self.targets.split(size), strict=True)
+        return [
+            WindowBatch(slice(start, start + len(ids)), ids, targets)
+            for start, (ids, targets) in zip(range(self.place.start, self.place.stop, size), parts, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -116,42 +171,26 @@ class TokenWindows:
         """
         return type(self)(tuple(self.windows[number] for number in numbers))
 
-    def batches(self, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
+    def batches(self, batch_size: int) -> "Iterator[WindowBatch]":
         """The windows in batches. Windows of different lengths never share a batch, so that none needs padding.
 
         Args:
             batch_size: Windows in a batch, at most.
 
         Yields:
-            Which windows these are, and their token ids of shape (batch, length).
+            The batches, in order.
 
         Example:
             >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
-            >>> [(rows.start, rows.stop, tuple(ids.shape)) for rows, ids in windows.batches(2)]
+            >>> [(batch.place.start, batch.place.stop, tuple(batch.ids.shape)) for batch in windows.batches(2)]
             [(0, 2, (2, 4)), (2, 3, (1, 4))]
         """
         start = 0
         for _, group in groupby(self.windows, key=len):
-            alike = list(group)
-            for offset in range(0, len(alike), batch_size):
-                ids = torch.stack(alike[offset : offset + batch_size])
-                yield slice(start + offset, start + offset + len(ids)), ids
-            start += len(alike)
-
-    def num_batches(self, batch_size: int) -> int:
-        """Into how many batches the windows fall.
-
-        Args:
-            batch_size: Windows in a batch, at most.
-
-        Returns:
-            The number.
-
-        Example:
-            >>> TokenWindows.from_stream(torch.arange(12), length=4).num_batches(2)
-            2
-        """
-        return sum(1 for _ in self.batches(batch_size))
+            ids = torch.stack(list(group))
+            place = slice(start, start + len(ids))
+            yield from WindowBatch(place, ids, next_tokens(ids)).split(batch_size)
+            start = place.stop
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Make sure that a model knows every token.

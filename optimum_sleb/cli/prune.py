@@ -32,7 +32,8 @@ _SEARCH_HELP = {
     "search": "exact shares work between candidates; racing gives up those surely behind; reference is as published",
     "racing_confidence": "Standard errors behind the leader at which a race gives a candidate up",
     "search_dtype": "Precision of the search; auto is the model's own, float32 on a CPU",
-    "batch_size": "Windows in one forward pass",
+    "batch_size": "Windows in one forward pass (default: as many as keep the device busy and fit its memory)",
+    "compile": "Whether torch.compile fuses blocks and loss; auto where the search is long enough for that to pay",
 }
 
 
@@ -93,8 +94,8 @@ def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
         default = defaults[name]
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=type(default),
+            type=int if default is None else type(default),
             choices=get_args(hints[name]) if get_origin(hints[name]) is Literal else None,
             default=default,
-            help=f"{text} (default: %(default)s).",
+            help=f"{text}." if default is None else f"{text} (default: %(default)s).",
         )

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel
 
+from ..blocks.kernels import PLAIN
 from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
+from ..losses import same_losses
+from .batch_size import choose_batch_size
+from .compilation import Compilation, compile_for_search
 from .exact import ExactLosses
 from .greedy import MeasureCandidates
 from .measurement import Measurement
-from .racing import Race
+from .racing import CHUNK, Race
 from .reference import ReferenceLosses
 
 
@@ -25,12 +28,14 @@ class SearchMethod:
         measure: Counts the passes.
         name: `"exact"`, `"racing"` or `"reference"`.
         reason: Why this one.
+        compilation: What was compiled for it.
     """
 
     step: MeasureCandidates
     measure: Measurement
     name: str
     reason: str
+    compilation: Compilation
 
 
 def choose_method(
@@ -59,17 +64,28 @@ def choose_method(
         method = choose_method(model, stack, windows, range(1, 29), config, progress.update)
         ```
     """
-    arguments = (model, stack, windows, config.batch_size, on_progress)
-    if config.search == "reference":
-        reference = ReferenceLosses(*arguments)
-        return SearchMethod(reference.step, reference, "reference", "asked for by the recipe")
-    difference = _difference_of_exact(model, stack, candidates)
-    measure = ExactLosses(*arguments) if difference is None else ReferenceLosses(*arguments)
-    reason = difference or "the exact search agrees with plain skipping on a short window"
+    difference = "asked for by the recipe" if config.search == "reference" else None
+    if difference is None:
+        difference = _difference_of_exact(model, stack, candidates)
+    if difference is not None:
+        # One window at a time is the published procedure.
+        reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress)
+        compilation = Compilation(PLAIN, "not compiled: the reference runs the model as it is")
+        return _method(reference, config, difference, compilation)
+    exact = ExactLosses(model, stack, windows, config.batch_size or 1, on_progress)
+    if config.batch_size is None:
+        exact.batch_size = choose_batch_size(exact, candidates[-1], CHUNK if config.search == "racing" else None)
+    compilation = compile_for_search(exact, config)
+    exact.kernels = compilation.kernels
+    return _method(exact, config, "the exact search agrees with plain skipping on a short window", compilation)
+
+
+def _method(measure: Measurement, config: SLEBConfig, reason: str, compilation: Compilation) -> SearchMethod:
     if config.search == "racing":
         race = Race(measure, config.racing_confidence, config.seed)
-        return SearchMethod(race.step, measure, "racing", reason)
-    return SearchMethod(measure.step, measure, "exact" if difference is None else "reference", reason)
+        return SearchMethod(race.step, measure, "racing", reason, compilation)
+    name = "exact" if isinstance(measure, ExactLosses) else "reference"
+    return SearchMethod(measure.step, measure, name, reason, compilation)
 
 
 def _difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
@@ -84,8 +100,7 @@ def _difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates
         fast = ExactLosses(model, stack, probe)(alive, tried)
     except Exception as error:  # a family's own code, run block by block
         return f"the blocks of this model do not run one by one ({' '.join(str(error).split())})"
-    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 1e-2
-    if torch.allclose(fast, plain, rtol=tolerance, atol=0, equal_nan=True):
+    if same_losses(fast, plain, model.dtype):
         return None
     worst = ((fast - plain).abs() / plain.abs()).max().item()
     return f"the exact search differs from plain skipping by {worst:.2g} (relative) on a short window of this model"

@@ -5,17 +5,24 @@ from there the rest of the stack, without that block, gives the candidate's loss
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..blocks.forward import vocab_size_of
+from ..blocks.kernels import PLAIN, Kernels
 from ..blocks.runner import BlockRunner
-from ..losses import window_losses
+from ..calibration.windows import WindowBatch
+from ..losses import positions_at_a_time, window_losses
 from .measurement import Measurement
 
 
+@dataclass
 class ExactLosses(Measurement):
     """Losses of the candidates, with the work before each candidate shared; see `Measurement`.
+
+    Attributes:
+        kernels: How blocks and loss are called.
 
     Example:
         ```python
@@ -24,23 +31,34 @@ class ExactLosses(Measurement):
         ```
     """
 
-    def _measure_batch(self, alive: Sequence[int], candidates: Sequence[int], ids: Tensor, losses: Tensor) -> int:
+    kernels: Kernels = PLAIN
+
+    def _measure_batch(
+        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
+    ) -> int:
         """Walk up the stack once, and try every candidate from its entrance; see `Measurement`."""
         row_of = {block: row for row, block in enumerate(candidates)}
-        with BlockRunner(self.model, self.stack) as runner:
-            stream = runner.enter(ids)
+        with BlockRunner(self.model, self.stack, self.kernels) as runner:
+            stream = runner.enter(batch.ids)
             for position, block in enumerate(alive):
                 if block in row_of:
                     tail = runner.run(stream, alive[position + 1 :])
-                    losses[row_of[block]] = self._losses(runner, tail.hidden, ids)
+                    losses[row_of[block]] = self._losses(runner, tail.hidden, batch)
                 if block == candidates[-1]:
                     break
                 stream = runner.run(stream, [block])
             return runner.block_passes
 
-    def _losses(self, runner: BlockRunner, hidden: Tensor, ids: Tensor) -> Tensor:
-        def logits_between(start: int, stop: int) -> Tensor:
-            # Before the batch there can be a dimension of the family's own (Gemma 3n keeps four predictions).
-            return runner.logits(hidden[..., start:stop, :], ids[:, start:stop])
+    def _dense_losses(self, batch: WindowBatch) -> Tensor:
+        """Walk up the whole stack; see `Measurement`."""
+        with BlockRunner(self.model, self.stack, self.kernels) as runner:
+            stream = runner.run(runner.enter(batch.ids), range(len(self.stack)))
+            return self._losses(runner, stream.hidden, batch)
 
-        return window_losses(logits_between, ids, vocab_size_of(self.model))
+    def _losses(self, runner: BlockRunner, hidden: Tensor, batch: WindowBatch) -> Tensor:
+        def nll_between(part: slice) -> Tensor:
+            # In front of the batch there can be a dimension of the family's own (Gemma 3n keeps four predictions).
+            return runner.nll(hidden[..., part, :], batch.ids[:, part], batch.targets[:, part])
+
+        positions = positions_at_a_time(batch.targets, vocab_size_of(self.model), self.kernels.max_logits)
+        return window_losses(nll_between, batch.targets, positions)

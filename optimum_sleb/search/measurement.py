@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..batching import run_in_batches
 from ..blocks.stack import DecoderStack
-from ..calibration.windows import TokenWindows
+from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import NonFiniteLossError
 from .journal import BatchRecord, Journal, measurement_key
 
@@ -27,8 +27,8 @@ class Measurement(ABC):
         batch_size: Windows in one forward pass. It is halved where memory runs out.
         on_progress: Called with the number of (candidate, window) pairs that were just measured.
         journal: Where what was measured is kept; batches that it knows are not measured again.
-        block_passes: Decoder blocks run so far, each on one batch of windows.
-        head_passes: Final norms and heads run so far, each on one batch of windows.
+        block_passes: Decoder blocks run so far, counted once for each window.
+        head_passes: Final norms and heads run so far, counted once for each window.
     """
 
     model: PreTrainedModel
@@ -57,26 +57,49 @@ class Measurement(ABC):
         windows = self.windows if windows is None else windows
         # Kept on the device until the step ends, so that the host never waits for it in between.
         losses = torch.empty(len(candidates), len(windows), device=self.model.device)
-
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
         recorded = self.journal.recorded(key) if self.journal else {}
+        for record in recorded.values():
+            losses[:, record.start : record.stop] = torch.tensor(record.losses, device=losses.device)
+            self._count(record)
 
-        def measure(place: slice, ids: Tensor) -> None:
-            batch = recorded.get((place.start, place.stop))
-            if batch is not None:
-                losses[:, place] = torch.tensor(batch.losses, device=losses.device)
-            else:
-                passes = self._measure_batch(alive, candidates, ids.to(self.model.device), losses[:, place])
-                batch = BatchRecord(key, place.start, place.stop, (), passes, len(candidates))
-                if self.journal:
-                    self.journal.note(batch, losses[:, place])
-            self.block_passes += batch.block_passes
-            self.head_passes += batch.head_passes
-            self.on_progress(len(candidates) * len(ids))
+        def measure(batch: WindowBatch) -> None:
+            if (batch.place.start, batch.place.stop) in recorded:
+                return
+            passes = self._measure_batch(alive, candidates, batch.to(self.model.device), losses[:, batch.place])
+            windows_run = len(batch)
+            record = BatchRecord(
+                key, batch.place.start, batch.place.stop, (), passes * windows_run, len(candidates) * windows_run
+            )
+            if self.journal:
+                self.journal.note(record, losses[:, batch.place])
+            self._count(record)
 
-        self.batch_size = run_in_batches(windows, self.batch_size, measure)
+        self.batch_size = run_in_batches(self._unknown(windows, recorded), measure) or self.batch_size
         if self.journal:
             self.journal.write()
+        return losses.cpu()
+
+    def dense(self) -> Tensor:
+        """The losses of the model as it is.
+
+        Returns:
+            The loss of each window, of shape (windows,), on the CPU.
+
+        Raises:
+            OutOfMemoryError: If not even one window at a time fits.
+
+        Example:
+            ```python
+            loss_before = measure.dense().sum()
+            ```
+        """
+        losses = torch.empty(len(self.windows), device=self.model.device)
+
+        def measure(batch: WindowBatch) -> None:
+            losses[batch.place] = self._dense_losses(batch.to(self.model.device))
+
+        self.batch_size = run_in_batches(self.windows.batches(self.batch_size), measure) or self.batch_size
         return losses.cpu()
 
     def step(self, alive: Sequence[int], candidates: Sequence[int]) -> "StepLosses":
@@ -96,18 +119,42 @@ class Measurement(ABC):
         """
         return StepLosses.of(dict(zip(candidates, self(alive, candidates), strict=True)))
 
+    def _unknown(self, windows: TokenWindows, recorded: dict[tuple[int, int], BatchRecord]) -> list[WindowBatch]:
+        """The batches of which something is still to be measured."""
+        known = {number for start, stop in recorded for number in range(start, stop)}
+        batches = windows.batches(self.batch_size)
+        return [batch for batch in batches if not known.issuperset(range(batch.place.start, batch.place.stop))]
+
+    def _count(self, record: BatchRecord) -> None:
+        self.block_passes += record.block_passes
+        self.head_passes += record.head_passes
+        self.on_progress(record.head_passes)  # there is a head for each candidate and window
+
     @abstractmethod
-    def _measure_batch(self, alive: Sequence[int], candidates: Sequence[int], ids: Tensor, losses: Tensor) -> int:
+    def _measure_batch(
+        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
+    ) -> int:
         """Measure every candidate's removal on one batch of windows.
 
         Args:
             alive: Indices of the blocks that are still there, ascending.
             candidates: Those of them whose removal is tried, ascending.
-            ids: Token ids of the windows, of shape (batch, length), on the model's device.
+            batch: The windows, on the model's device.
             losses: Where the losses go, of shape (candidates, batch).
 
         Returns:
             The number of decoder blocks that were run.
+        """
+
+    @abstractmethod
+    def _dense_losses(self, batch: WindowBatch) -> Tensor:
+        """Measure the model as it is on one batch of windows.
+
+        Args:
+            batch: The windows, on the model's device.
+
+        Returns:
+            The loss of each window, of shape (batch,).
         """
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from .measurement import Measurement, StepLosses
 
 # Windows between two looks at the standings; and before the first, because a spread needs some windows to be known.
-_CHUNK = 4
+CHUNK = 4
 _FIRST_LOOK = 8
 
 
@@ -77,7 +77,7 @@ class Race:
     def _next_look(self, seen: int, racing: int) -> int:
         if racing == 1:  # nobody is left to race against: the rest is for the loss curve
             return len(self.measure.windows)
-        chunk = max(_CHUNK, self.measure.batch_size)
+        chunk = max(CHUNK, self.measure.batch_size)
         return max(seen + chunk, _FIRST_LOOK)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..blocks.forward import losses_of, measuring
+from ..calibration.windows import WindowBatch
 from .cost import reference_block_passes
 from .measurement import Measurement
 
@@ -19,10 +20,17 @@ class ReferenceLosses(Measurement):
         ```
     """
 
-    def _measure_batch(self, alive: Sequence[int], candidates: Sequence[int], ids: Tensor, losses: Tensor) -> int:
+    def _measure_batch(
+        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
+    ) -> int:
         """Run the model without each candidate; see `Measurement`."""
         gone = set(range(len(self.stack))) - set(alive)
         for row, candidate in enumerate(candidates):
             with measuring(self.model), self.stack.without(gone | {candidate}):
-                losses[row] = losses_of(self.model, ids)
+                losses[row] = losses_of(self.model, batch.ids, batch.targets)
         return reference_block_passes(alive, candidates)
+
+    def _dense_losses(self, batch: WindowBatch) -> Tensor:
+        """Run the model as it is; see `Measurement`."""
+        with measuring(self.model):
+            return losses_of(self.model, batch.ids, batch.targets)

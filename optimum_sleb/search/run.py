@@ -10,7 +10,6 @@ from itertools import islice
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..batching import model_losses
 from ..blocks.gates import refusal
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
@@ -23,6 +22,7 @@ from .choice import SearchMethod, choose_method
 from .cost import exact_block_passes
 from .greedy import Step, greedy_search
 from .journal import Journal
+from .measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def run_search(
         return reason
 
     with precision, tqdm(total=total, desc="SLEB", unit="candidate window", disable=None) as bar:
-        loss_before = _finite_loss(model, windows, config)
         method = choose_method(model, stack, windows, candidates, config, bar.update)
+        loss_before = _finite_loss(method.measure)
         method.measure.journal = journal
         result = SearchResult((), (), _record(model, method, loss_before))
         search = greedy_search(
@@ -132,7 +132,7 @@ def run_search(
         started = time.perf_counter()
         for step in islice(search, limit):
             tried = sorted({*step.losses, *step.dropped, *step.non_finite})
-            exact_passes += exact_block_passes(alive, tried) * windows.num_batches(config.batch_size)
+            exact_passes += exact_block_passes(alive, tried) * len(windows)
             alive.remove(step.block)
             result = SearchResult(
                 (*result.steps, step),
@@ -151,8 +151,8 @@ def run_search(
     return result
 
 
-def _finite_loss(model: PreTrainedModel, windows: TokenWindows, config: SLEBConfig) -> float:
-    losses = model_losses(model, windows, config.batch_size)
+def _finite_loss(measure: Measurement) -> float:
+    losses = measure.dense()
     if not losses.isfinite().all():
         window = int((~losses.isfinite()).nonzero()[0])
         raise NonFiniteLossError(
@@ -195,4 +195,7 @@ def _record(
         block_passes=method.measure.block_passes,
         loss_before=loss_before,
         exact_block_passes=exact_passes,
+        batch_size=method.measure.batch_size,
+        compilation=method.compilation.summary,
+        compile_seconds=method.compilation.seconds,
     )

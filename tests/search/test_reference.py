@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from optimum_sleb.blocks.forward import losses_of
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.losses import next_tokens
 from optimum_sleb.search.greedy import greedy_search
 from optimum_sleb.search.reference import ReferenceLosses
 
@@ -59,6 +60,6 @@ def test_equals_the_published_loop(llama: PreTrainedModel) -> None:
 def test_loss_is_mean_cross_entropy_times_length(llama: PreTrainedModel) -> None:
     ids = random_ids(2, 10)
     with torch.no_grad():
-        losses = losses_of(llama, ids)
+        losses = losses_of(llama, ids, next_tokens(ids))
         expected = torch.stack([llama(row[None], labels=row[None]).loss * 10 for row in ids])
     torch.testing.assert_close(losses, expected)

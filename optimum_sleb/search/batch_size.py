@@ -1,0 +1,68 @@
+"""How many windows go through the blocks at a time: enough to keep the device busy, no more than its memory holds."""
+
+import torch
+
+from ..blocks.runner import BlockRunner
+from ..blocks.stack import probe_ids
+from ..calibration.windows import TokenWindows
+from .exact import ExactLosses
+
+# Elements of the hidden state from which on a device is busy: 4 windows of 2048 tokens of a model 4096 wide. More
+# takes memory and gains nothing; and the caches of a CPU are small.
+_CUDA_ELEMENTS = 2**25
+_CPU_ELEMENTS = 2**20
+# Of the memory that is free, so much stays free: other allocations come and go, and fragments cannot be used.
+_SPARE = 0.2
+
+
+def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
+    """Choose the batch size of a search.
+
+    Args:
+        measure: The search's way of measuring. It is not used itself.
+        last_candidate: The last of the blocks that are tried.
+        limit: No more than this, for another reason.
+
+    Returns:
+        Windows in a batch.
+
+    Raises:
+        OutOfMemoryError: If not even one window fits.
+
+    Example:
+        ```python
+        measure.batch_size = choose_batch_size(measure, last_candidate=28)  # 16
+        ```
+    """
+    longest = max(measure.windows.windows, key=len)
+    on_cuda = measure.model.device.type == "cuda"
+    with BlockRunner(measure.model, measure.stack) as runner:
+        width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
+    most = (_CUDA_ELEMENTS if on_cuda else _CPU_ELEMENTS) // (len(longest) * width)
+    most = max(1, min(most, len(measure.windows), limit or most))
+    if on_cuda and most > 1:
+        most = max(1, min(most, _free_memory(measure.model.device) // _memory_of(measure, last_candidate, longest)))
+    return _even(len(measure.windows), most)
+
+
+def _even(num_windows: int, most: int) -> int:
+    """A batch size that leaves no smaller batch over, where there is one close to the most that fits."""
+    return next((size for size in range(most, most // 2, -1) if num_windows % size == 0), most)
+
+
+def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> int:
+    """Bytes that one window takes at most, beyond the weights."""
+    device = measure.model.device
+    trial = ExactLosses(measure.model, measure.stack, TokenWindows((window,)))
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    trial(range(len(measure.stack)), [last_candidate])  # its walk passes all blocks
+    return max(1, torch.cuda.max_memory_allocated(device) - before)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that the search may take, with those that PyTorch holds ready."""
+    free, _ = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int((free + held) * (1 - _SPARE))
