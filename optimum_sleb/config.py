@@ -71,7 +71,7 @@ class SLEBConfig:
     early_barrier: int = 1
     latter_barrier: int = 1
     search: Literal["exact", "racing", "reference"] = "exact"
-    racing_confidence: float = 5.0
+    racing_confidence: float = 3.5
     search_dtype: Literal["auto", "float32", "model"] = "auto"
     batch_size: int | None = None
     compile: Literal["auto", "always", "never"] = "auto"

@@ -6,16 +6,19 @@ both and cancels. Whoever is left in the end has been compared with the winner o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .measurement import Measurement, StepLosses
 
-# Windows between two looks at the standings; and before the first, because a spread needs some windows to be known.
+# Windows between two looks at the standings.
 CHUNK = 4
+# Before the first look of a search more are measured: nothing is known yet of how far differences spread.
 _FIRST_LOOK = 8
+# Fewer degrees of freedom say too little of a spread.
+_LEAST_FREEDOM = _FIRST_LOOK - 1
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Race:
 
     Example:
         ```python
-        race = Race(ExactLosses(model, stack, windows), confidence=5.0, seed=0)
+        race = Race(ExactLosses(model, stack, windows), confidence=3.5, seed=0)
         race.step(alive=range(30), candidates=range(1, 29)).dropped  # {13: 8, 2: 8, 17: 12, ...}
         ```
     """
@@ -37,6 +40,8 @@ class Race:
     measure: Measurement
     confidence: float
     seed: int
+    # The losses of earlier steps, of shape (blocks, windows); NaN where nothing was measured.
+    _history: list[Tensor] = field(default_factory=list, init=False)
 
     def step(self, alive: Sequence[int], candidates: Sequence[int]) -> StepLosses:
         """Race the candidates of a step.
@@ -55,37 +60,54 @@ class Race:
         """
         windows = self.measure.windows
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(self.seed))
-        losses = torch.empty(len(candidates), len(windows))
-        row_of = {block: row for row, block in enumerate(candidates)}
+        num_blocks = len(self._history[0]) if self._history else alive[-1] + 1
+        losses = torch.full((num_blocks, len(windows)), torch.nan)
         racing = list(candidates)
         dropped: dict[int, int] = {}
         seen = 0
         while seen < len(windows):
             chunk = order[seen : self._next_look(seen, len(racing))].sort().values
-            rows = torch.tensor([row_of[block] for block in racing])
-            measured = self.measure(alive, racing, windows.select(chunk.tolist()))
-            losses[rows[:, None], chunk] = measured
+            losses[torch.tensor(racing)[:, None], chunk] = self.measure(alive, racing, windows.select(chunk.tolist()))
             seen += len(chunk)
-            standing = _standing(losses[rows][:, order[:seen]], self.confidence)
-            for block in [block for block, stays in zip(racing, standing.tolist(), strict=True) if not stays]:
-                if seen < len(windows):
-                    dropped[block] = seen
-                    racing.remove(block)
-                    self.measure.on_progress(len(windows) - seen)  # work that is spared counts as done
-        return StepLosses.of({block: losses[row_of[block]] for block in racing}, dropped)
+            for block in self._behind(racing, losses[:, order[:seen]]) if seen < len(windows) else ():
+                dropped[block] = seen
+                racing.remove(block)
+                self.measure.on_progress(len(windows) - seen)  # work that is spared counts as done
+        self._history.append(losses)
+        return StepLosses.of({block: losses[block] for block in racing}, dropped)
 
     def _next_look(self, seen: int, racing: int) -> int:
         if racing == 1:  # nobody is left to race against: the rest is for the loss curve
             return len(self.measure.windows)
         chunk = max(CHUNK, self.measure.batch_size)
-        return max(seen + chunk, _FIRST_LOOK)
+        return seen + chunk if seen or self._history else max(chunk, _FIRST_LOOK)
+
+    def _behind(self, racing: list[int], seen: Tensor) -> list[int]:
+        """Which candidates are surely behind, given the losses on the windows seen so far, (blocks, windows)."""
+        rows = torch.tensor(racing)
+        losses = seen[rows].double()
+        leader = int(losses.sum(dim=1).nan_to_num(torch.inf).argmin())
+        behind = (losses - losses[leader]).mean(dim=1)
+        # How far the difference of two candidates spreads over the windows changes little from step to step.
+        squares, freedom = _spread(losses[None] - losses[None, leader])
+        if self._history:
+            earlier = torch.stack(self._history)[:, rows].double()
+            before = _spread(earlier - earlier[:, leader, None])
+            squares, freedom = squares + before[0], freedom + before[1]
+        # The windows are drawn from a finite number, and it is their sum that counts: the error ends with the last.
+        num_seen, num_windows = seen.shape[1], len(self.measure.windows)
+        error = (squares / freedom / num_seen * (1 - num_seen / num_windows)).sqrt()
+        # Where a loss is NaN or infinite there is no difference to speak of: that candidate stays, and is told in the
+        # end.
+        gone = (behind > self.confidence * error) & behind.isfinite() & (freedom >= _LEAST_FREEDOM)
+        return [block for block, leaves in zip(racing, gone.tolist(), strict=True) if leaves]
 
 
-def _standing(losses: Tensor, confidence: float) -> Tensor:
-    """Which candidates stay, given their losses on the windows seen so far, of shape (candidates, windows)."""
-    sums = losses.double().sum(dim=1)
-    leader = sums.nan_to_num(torch.inf).argmin()
-    behind = (losses - losses[leader]).double()
-    standard_error = behind.std(dim=1) / behind.shape[1] ** 0.5
-    # Where a loss is NaN or infinite there is no difference to speak of: that candidate stays, and is told in the end.
-    return ~(behind.mean(dim=1) > confidence * standard_error)
+def _spread(differences: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared deviations and degrees of freedom of each candidate's differences, from (steps, candidates, windows)."""
+    known = differences.isfinite()
+    count = known.sum(dim=2)
+    differences = differences.where(known, 0)
+    mean = differences.sum(dim=2) / count.clamp(min=1)
+    squares = ((differences - mean[:, :, None]).where(known, 0) ** 2).sum(dim=2)
+    return squares.sum(dim=0), (count - 1).clamp(min=0).sum(dim=0)
