@@ -100,7 +100,12 @@ def matrix_rates(device: str, dtype: torch.dtype) -> dict[str, float]:
     one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     alone = min(timed(lambda: one @ other, device)[0] for _ in range(6))
     products = max(1, int(2 / alone))
-    row, _ = timed(lambda: [one @ other for _ in range(products)][-1], device)
+
+    def many() -> None:
+        for _ in range(products):
+            one @ other
+
+    row, _ = timed(many, device)
     return {"alone": 2 * size**3 / alone, "in a row": 2 * size**3 * products / row}
 
 
@@ -174,7 +179,7 @@ def time_jobs(model: PreTrainedModel, windows: TokenWindows, arguments: argparse
     stack = find_decoder_stack(model)
     candidates = range(1, len(stack) - 1)
     rows = []
-    print(f"{'method':<11}{'seed':>5}{'seconds':>9}{'ratio':>7}{'passes':>9}  removed; compilation")
+    print(f"{'method':<11}{'seed':>5}{'seconds':>9}{'ratio':>7}{'passes':>9}{'first step':>12}  removed; compilation")
     for name in arguments.methods:
         for seed in arguments.seeds if name == "racing" else [0]:
             config = SLEBConfig(
@@ -193,6 +198,7 @@ def time_jobs(model: PreTrainedModel, windows: TokenWindows, arguments: argparse
                 "method": name,
                 "seed": seed,
                 "seconds": seconds * scale,
+                "step_seconds": [step * scale for step in result.seconds],
                 "block_passes": result.record.block_passes * scale,
                 "removed": [step.block for step in result.steps],
                 "losses": [step.loss for step in result.steps],
@@ -203,7 +209,7 @@ def time_jobs(model: PreTrainedModel, windows: TokenWindows, arguments: argparse
             rows.append(row)
             print(
                 f"{name:<11}{seed:>5}{row['seconds']:>9.2f}{rows[0]['seconds'] / row['seconds']:>7.2f}"
-                f"{row['block_passes']:>9.0f}  {row['removed']}; {row['compilation']}"
+                f"{row['block_passes']:>9.0f}{row['step_seconds'][0]:>12.2f}  {row['removed']}; {row['compilation']}"
                 f" ({row['compile_seconds'] or 0:.1f} s){' scaled' if few else ''}",
                 flush=True,
             )

@@ -16,8 +16,8 @@ from .exact import ExactLosses
 # any machine.
 _SECONDS_SAVED_PER_HIDDEN_ELEMENT = 6e-11
 _SECONDS_SAVED_PER_LOGIT = 1e-11
-_SECONDS_TO_COMPILE_BLOCKS = 5.0
-_SECONDS_TO_COMPILE_LOSS = 2.5
+_SECONDS_TO_COMPILE_BLOCKS = 6.0
+_SECONDS_TO_COMPILE_LOSS = 2.0
 # A race measures about so much of what the exact search does.
 _SHARE_OF_A_RACE = 1 / 6
 
