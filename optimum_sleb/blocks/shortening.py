@@ -133,6 +133,26 @@ def config_changes(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, t
     }
 
 
+def only_number_changes(config: PreTrainedConfig, kept: Sequence[int]) -> bool:
+    """Whether a cut changes nothing in a config but the number of blocks. All such cuts are alike.
+
+    Args:
+        config: The config of the whole model.
+        kept: Indices of the kept blocks, ascending; not all of them.
+
+    Returns:
+        Whether it does.
+
+    Example:
+        >>> from transformers import LlamaConfig, Qwen3Config
+        >>> only_number_changes(LlamaConfig(num_hidden_layers=4), [0, 1, 3])
+        True
+        >>> only_number_changes(Qwen3Config(num_hidden_layers=4), [0, 1, 3])  # it has a list of kinds of attention
+        False
+    """
+    return len(config_changes(config, kept)) == 1
+
+
 def _slice(name: str, value: Any, cut: Cut) -> Any:
     """The value with every list per block sliced, or the value itself; sub-configs change in place."""
     if name.startswith("_") or name.endswith(_NOT_PER_BLOCK):

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ..blocks.gates import refusal
 from ..blocks.precision import computes_in_float32, computing_in_float32
+from ..blocks.shortening import only_number_changes
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
@@ -108,7 +109,10 @@ def run_search(
     refused: dict[int, str] = {}
 
     def refusal_of(removed: set[int], block: int) -> str | None:
-        reason = refusal(model, stack, {*removed, block})
+        gone = {*removed, block}
+        # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
+        alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
+        reason = refusal(model, stack, gone, run=not alike)
         if reason is not None:
             refused[block] = reason
         return reason
