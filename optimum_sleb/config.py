@@ -39,6 +39,9 @@ class SLEBConfig:
         seed: Seed of the shuffle of a named data set.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
+        compensate: Whether linear maps, folded into the blocks before the gaps, make up for what was removed: `"no"`,
+            as published; `"after"` the search; or `"during"` it, so that every block is chosen on the compensated
+            model.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
             published; both measure the same losses. `"racing"` gives up candidates that are surely behind.
         racing_confidence: In a race, standard errors by which a candidate must be behind the leader to be given up.
@@ -70,6 +73,7 @@ class SLEBConfig:
     seed: int = 0
     early_barrier: int = 1
     latter_barrier: int = 1
+    compensate: Literal["no", "after", "during"] = "no"
     search: Literal["exact", "racing", "reference"] = "exact"
     racing_confidence: float = 3.5
     search_dtype: Literal["auto", "float32", "model"] = "auto"

@@ -17,7 +17,7 @@ from .blocks.stack import find_decoder_stack
 from .calibration.sources import load_calibration
 from .checks import check_model
 from .config import SLEBConfig
-from .errors import ConfigError, ReportError, UnsupportedModelError
+from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModelError
 from .hub.folder import check_saved, read_back, write_folder
 from .hub.push import push_folder
 from .hub.records import write_records
@@ -36,7 +36,9 @@ from .provenance import (
 from .records import StepRecord
 from .removability import Removability
 from .report import PruningReport
-from .search.run import SearchResult, run_search
+from .search.compensating import compensate_known, name_blocks, put_weights
+from .search.result import SearchResult
+from .search.run import run_search
 from .version import __version__
 
 
@@ -197,7 +199,9 @@ class SLEBPruner:
         }
 
         def report_of(result: SearchResult) -> PruningReport:
-            return self._report_of(result.step_records(self.blocks), started, search=result.record, **details)
+            compensation = result.compensation_record(self.blocks)
+            steps = result.step_records(self.blocks)
+            return self._report_of(steps, started, search=result.record, compensation=compensation, **details)
 
         with Progress(progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume) as progress:
             result = run_search(
@@ -210,6 +214,7 @@ class SLEBPruner:
                 on_step=lambda result: progress.save(report_of(result)),
             )
         self._recipe = config
+        put_weights(self.model, result.weights)
         self._report = self._take_out(report_of(result))
         return self.model
 
@@ -237,7 +242,9 @@ class SLEBPruner:
         self._report = self._take_out(self._report_of(tuple(map(StepRecord, blocks)), started))
         return self.model
 
-    def apply(self, report: PruningReport, num_removed: int | None = None) -> PreTrainedModel:
+    def apply(
+        self, report: PruningReport, num_removed: int | None = None, *, calibration: Any = None
+    ) -> PreTrainedModel:
         """Take out the blocks that an earlier search found, or the first so many of them.
 
         The order of removal is nested, so one search serves every depth. The report of the search becomes the report
@@ -246,12 +253,15 @@ class SLEBPruner:
         Args:
             report: The report of a search on this model's dense parent.
             num_removed: How many blocks to remove; `None` removes all that the report tells of.
+            calibration: The calibration data of the search, where the recipe's data set does not name them. They are
+                used only where the search compensated its cuts, which is done again for the shallower model.
 
         Returns:
             The model, edited in place.
 
         Raises:
             ReportError: If the report is of another model, or does not go so far.
+            CalibrationError: If the calibration data cannot be used, or are not those of the search.
             UnsupportedModelError: If this architecture's blocks cannot be removed.
             VerificationError: If the shortened model does not compute the dense model with these blocks skipped.
 
@@ -265,6 +275,7 @@ class SLEBPruner:
         cut = report if num_removed is None else report.cut(num_removed)
         check_same_model(self.model, self.blocks, report.first_run)
         self._check_removal(cut.removed_blocks)
+        cut = self._compensate(cut, calibration)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
         self._recipe = cut.recipe
         self._report = replace(
@@ -374,6 +385,28 @@ class SLEBPruner:
             self._processing_class.save_pretrained(folder)
         read_back(folder, self.model)
         self._report = write_records(folder, report, self._recipe, load_from)
+
+    def _compensate(self, cut: PruningReport, calibration: Any) -> PruningReport:
+        """Compensate the removals of a report as its search did, and say so in the report."""
+        if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
+            return cut
+        if cut.previous is not None:
+            raise ReportError(
+                "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
+                "run; repeat its runs one after the other."
+            )
+        loaded = load_calibration(calibration, self.tokenizer, cut.recipe)
+        if loaded.windows.fingerprint != cut.calibration.fingerprint:
+            raise CalibrationError(
+                f"The calibration data ({loaded.source}) are not those of the search, which had "
+                f"{cut.calibration.source}; its compensation needs the same windows (calibration=)."
+            )
+        removed = {self.blocks.index(block) for block in cut.removed_blocks}
+        compensated = compensate_known(self.model, self._stack, loaded.windows, cut.recipe, removed)
+        put_weights(self.model, compensated.weights)
+        last = replace(cut.steps[-1], compensated_loss=compensated.loss)
+        record = name_blocks(compensated.record, self.blocks)
+        return replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
 
     def _check_removal(self, blocks: Sequence[int]) -> None:
         """Refuse a list of blocks that cannot all be removed."""

@@ -69,6 +69,8 @@ class StepRecord:
             and why.
         dropped_blocks: Candidates that a race gave up as surely worse, and after how many windows.
         non_finite_blocks: Candidates without which the loss is NaN or infinite, and in which window first.
+        compensated_loss: Calibration loss after this removal and the compensation of all cuts, where they were
+            compensated then.
     """
 
     block: int
@@ -77,11 +79,61 @@ class StepRecord:
     barred_blocks: dict[int, str] = field(default_factory=dict)
     dropped_blocks: dict[int, int] = field(default_factory=dict)
     non_finite_blocks: dict[int, int] = field(default_factory=dict)
+    compensated_loss: float | None = None
 
     @property
     def loss(self) -> float | None:
-        """Calibration loss of the model after this removal, or `None` where there was no search."""
+        """Calibration loss after this removal, before compensation; `None` where there was no search."""
         return self.candidate_losses.get(self.block)
+
+    @property
+    def final_loss(self) -> float | None:
+        """Calibration loss of the model that this removal gave, compensated or not; `None` without a search."""
+        return self.loss if self.compensated_loss is None else self.compensated_loss
+
+
+@dataclass(frozen=True)
+class CutRecord:
+    """How the gap behind a block was compensated. Blocks are named by their number in the original, dense model.
+
+    Attributes:
+        block: The block before the gap; `None` where the first blocks are gone, so that nothing stands before it.
+        gap: The blocks that are missing.
+        loss_before: Loss on the held-back windows, in nats, summed, before this cut was compensated.
+        loss_after: The same afterwards; not higher, for a map that does not lower it is not kept.
+        kept: The map that was kept; `None` where none was.
+        tried: Loss on the held-back windows with each map that was tried; those that gave no finite loss are left out.
+        module: Module into which the map was folded, inside the block.
+        reason: Why no map could be tried.
+    """
+
+    block: int | None
+    gap: tuple[int, ...]
+    loss_before: float
+    loss_after: float
+    kept: str | None = None
+    tried: dict[str, float] = field(default_factory=dict)
+    module: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class CompensationRecord:
+    """How the cuts of a model were compensated.
+
+    Attributes:
+        num_fit_windows: Calibration windows that the maps were fitted on.
+        num_held_back_windows: Calibration windows that they were verified on.
+        held_back_tokens: Tokens in the held-back windows, by which their losses become perplexities.
+        cuts: The cuts, from the bottom of the stack up.
+        seconds: What fitting and verifying took.
+    """
+
+    num_fit_windows: int
+    num_held_back_windows: int
+    held_back_tokens: int
+    cuts: tuple[CutRecord, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)

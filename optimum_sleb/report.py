@@ -9,7 +9,7 @@ from typing import Any, Self
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError
 from .plain import parse_dataclass
-from .records import CalibrationRecord, EvaluationRecord, SearchRecord, StepRecord
+from .records import CalibrationRecord, CompensationRecord, EvaluationRecord, SearchRecord, StepRecord
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -43,6 +43,7 @@ class PruningReport:
         size_on_disk: Bytes of the files of weights in the saved folder; `None` before it is saved.
         weights_sha256: SHA-256 of these files, by which a folder is known again.
         evaluations: What was measured on the finished model.
+        compensation: How the cuts of this run's model were compensated; `None` where they were not.
 
     Example:
         ```python
@@ -73,6 +74,7 @@ class PruningReport:
     size_on_disk: int | None = None
     weights_sha256: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
+    compensation: CompensationRecord | None = None
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -101,7 +103,7 @@ class PruningReport:
         """Perplexity on the calibration text when the run ended, if there was a search."""
         if not self.steps:
             return self.perplexity_before
-        return None if self.steps[-1].loss is None else self._perplexity(self.steps[-1].loss)
+        return None if self.steps[-1].final_loss is None else self._perplexity(self.steps[-1].final_loss)
 
     @property
     def closest_decision(self) -> tuple[int, float] | None:
@@ -154,7 +156,7 @@ class PruningReport:
         if self.previous is not None and num_removed <= earlier:
             return self.previous.cut(num_removed)
         steps = self.steps[: num_removed - earlier]
-        return replace(self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=())
+        return replace(self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=(), compensation=None)
 
     def summary(self) -> str:
         """A short table of what went and what it cost on the calibration text.

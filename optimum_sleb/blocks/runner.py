@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .forward import logits_of, measuring
+from ..losses import positions_at_a_time, window_losses
+from .forward import logits_of, measuring, vocab_size_of
 from .kernels import PLAIN, Kernels
 from .stack import DecoderStack
 from .standins import Place, StandIn, hidden_state_of
@@ -19,17 +20,43 @@ class _LastBlockReachedError(Exception):
     """Ends a forward whose only purpose was to learn what the blocks are called with."""
 
 
+# What a block is called with besides the hidden state.
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Stream:
     """What flows from block to block.
 
     Attributes:
         hidden: The hidden state, of shape (batch, length, width).
+        arguments: What the model calls each block with on this batch: masks, position embeddings, ...
         carried: What blocks hand to the next beside it (in a few architectures only), by where it is received.
     """
 
     hidden: Tensor
+    arguments: dict[int, Arguments]
     carried: dict[Place, Any] = field(default_factory=dict)
+
+    def arguments_of(self, index: int) -> Arguments:
+        """What a block is called with here, besides the hidden state.
+
+        Args:
+            index: Index of the block.
+
+        Returns:
+            Positional and keyword arguments.
+
+        Example:
+            ```python
+            args, kwargs = stream.arguments_of(3)
+            ```
+        """
+        args, kwargs = self.arguments[index]
+        if self.carried:
+            args = tuple(self.carried.get(place, value) for place, value in enumerate(args))
+            kwargs = {name: self.carried.get(name, value) for name, value in kwargs.items()}
+        return args, kwargs
 
 
 class BlockRunner:
@@ -40,7 +67,7 @@ class BlockRunner:
     - `enter` starts the model's own forward; the stand-ins note the masks, position embeddings and other arguments
       that the model makes for each block, and compute nothing.
     - `run` calls the blocks themselves with these arguments.
-    - `nll` and `logits` start the model's forward once more and have the stand-ins hand out the final hidden state,
+    - `losses` and `logits` start the model's forward once more and have the stand-ins hand out the final hidden state,
       so that norm, head, soft-capping and scaling are the model's own. They work position by position, hence on any
       slice.
 
@@ -54,7 +81,7 @@ class BlockRunner:
         with BlockRunner(model, stack) as runner:
             stream = runner.enter(ids)                    # the entrance of the first block
             stream = runner.run(stream, [0, 1, 2, 5])     # blocks 3 and 4 left out
-            nll = runner.nll(stream.hidden, ids, targets) # (batch,)
+            losses = runner.losses(stream.hidden, ids, targets)  # (batch,)
         ```
     """
 
@@ -63,7 +90,7 @@ class BlockRunner:
         self._stack = stack
         self._kernels = kernels
         self._blocks = list(stack.blocks)
-        self._arguments: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self._arguments: dict[int, Arguments] = {}
         self._entrance: Tensor | None = None
         self._handed_out: Tensor | None = None
         self._resources = ExitStack()
@@ -76,7 +103,7 @@ class BlockRunner:
 
     def __exit__(self, *exception: object) -> None:
         self._resources.close()
-        self._arguments.clear()
+        self._arguments = {}
         self._entrance = None
 
     @contextmanager
@@ -99,6 +126,11 @@ class BlockRunner:
             raise _LastBlockReachedError
         return hidden
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The decoder blocks themselves, whatever stands in their places."""
+        return self._blocks
+
     def enter(self, ids: Tensor) -> Stream:
         """Start on a new batch of windows.
 
@@ -113,14 +145,14 @@ class BlockRunner:
             stream = runner.enter(ids)
             ```
         """
-        self._arguments.clear()
+        self._arguments = {}
         with suppress(_LastBlockReachedError):
             logits_of(self._model, ids)
         assert self._entrance is not None  # the stack was found by running it, so its first block is called
-        return Stream(self._entrance)
+        return Stream(self._entrance, self._arguments)
 
     def run(self, stream: Stream, blocks: Iterable[int]) -> Stream:
-        """Run blocks on a stream of the batch that was entered last.
+        """Run blocks on a stream.
 
         Args:
             stream: The stream; it stays as it is.
@@ -136,35 +168,37 @@ class BlockRunner:
             ```
         """
         for index in blocks:
-            if index not in self._arguments:
+            if index not in stream.arguments:
                 continue
-            args, kwargs = self._arguments[index]
-            if stream.carried:
-                args = tuple(stream.carried.get(place, value) for place, value in enumerate(args))
-                kwargs = {name: stream.carried.get(name, value) for name, value in kwargs.items()}
-            output = self._kernels.block(self._blocks[index], stream.hidden, args, kwargs)
+            output = self._kernels.block(self._blocks[index], stream.hidden, *stream.arguments_of(index))
             carried = {place: output[slot] for slot, place in self._stack.forms[index].carried}
-            stream = Stream(hidden_state_of(output), carried)
+            stream = Stream(hidden_state_of(output), stream.arguments, carried)
             self.block_passes += 1
         return stream
 
-    def nll(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
-        """The loss that the model makes of a final hidden state.
+    def losses(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """The loss that the model makes of a final hidden state, window by window and in parts that fit the memory.
 
         Args:
-            hidden: Hidden state after the last block, of shape (batch, length, width), or a slice of positions of it.
-            ids: The token ids at the same positions, of shape (batch, length).
+            hidden: Hidden state after the last block, of shape (batch, length, width).
+            ids: Token ids of the windows, of shape (batch, length).
             targets: What they predict, of shape (batch, length).
 
         Returns:
-            Sums over positions, as `losses.nll_sums` makes them, of shape (batch,).
+            Losses as `losses.window_losses` defines them, of shape (batch,).
 
         Example:
             ```python
-            nll = runner.nll(hidden[:, :512], ids[:, :512], targets[:, :512])
+            losses = runner.losses(runner.run(runner.enter(ids), range(30)).hidden, ids, targets)
             ```
         """
-        return self._kernels.nll(self, hidden, ids, targets)
+
+        def nll_between(part: slice) -> Tensor:
+            # In front of the batch there can be a dimension of the family's own (Gemma 3n keeps four predictions).
+            return self._kernels.nll(self, hidden[..., part, :], ids[:, part], targets[:, part])
+
+        positions = positions_at_a_time(targets, vocab_size_of(self._model), self._kernels.max_logits)
+        return window_losses(nll_between, targets, positions)
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """The logits that the model makes of a final hidden state.

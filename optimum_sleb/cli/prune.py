@@ -29,6 +29,7 @@ _CALIBRATION_HELP = {
 _SEARCH_HELP = {
     "early_barrier": "Blocks at the start that are never removed",
     "latter_barrier": "Blocks at the end that are never removed",
+    "compensate": "Fold linear maps into the blocks before the gaps: no, after the search, or during it",
     "search": "exact shares work between candidates; racing gives up those surely behind; reference is as published",
     "racing_confidence": "Standard errors behind the leader at which a race gives a candidate up",
     "search_dtype": "Precision of the search; auto is the model's own, float32 on a CPU",

@@ -49,7 +49,7 @@ def draw_losses(report: PruningReport, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     first = len(report.removed_blocks) - len(report.steps)
-    curve = [report.perplexity_before, *(_perplexity(report, step.loss) for step in report.steps)]
+    curve = [report.perplexity_before, *(_perplexity(report, step.final_loss) for step in report.steps)]
     points = [(first + number, value) for number, value in enumerate(curve) if value is not None and is_finite(value)]
     lowest, highest = _limits([value for _, value in points])
     width = min(14, 180 / len(report.steps))  # in points, so that the dashes of neighbours do not touch

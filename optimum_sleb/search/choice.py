@@ -66,7 +66,7 @@ def choose_method(
     """
     difference = "asked for by the recipe" if config.search == "reference" else None
     if difference is None:
-        difference = _difference_of_exact(model, stack, candidates)
+        difference = difference_of_exact(model, stack, candidates)
     if difference is not None:
         # One window at a time is the published procedure.
         reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress)
@@ -88,8 +88,22 @@ def _method(measure: Measurement, config: SLEBConfig, reason: str, compilation: 
     return SearchMethod(measure.step, measure, name, reason, compilation)
 
 
-def _difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
-    """How the exact search differs from plain skipping on this model, if it does."""
+def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
+    """How running blocks one by one differs from plain skipping on this model, if it does.
+
+    Args:
+        model: The model.
+        stack: Its decoder blocks.
+        candidates: Blocks that may be removed, ascending.
+
+    Returns:
+        The difference, in words, or `None`.
+
+    Example:
+        ```python
+        difference_of_exact(model, stack, range(1, 29))  # None
+        ```
+    """
     # The last candidate too: it is measured after the others, so it would show a hidden state that a block had
     # changed in place, or something that one block leaves behind for another.
     tried = sorted({candidates[0], candidates[len(candidates) // 2], candidates[-1]})

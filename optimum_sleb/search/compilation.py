@@ -90,10 +90,13 @@ def _pays(measure: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
 def _trouble(measure: ExactLosses, kernels: Kernels) -> str | None:
     """What is wrong with compiled kernels, if anything: they must give the losses of the model as it is."""
     windows = measure.windows.select(range(measure.batch_size))
+    alive = range(len(measure.stack))
     plain = ExactLosses(measure.model, measure.stack, windows, measure.batch_size)
     try:
-        losses = ExactLosses(measure.model, measure.stack, windows, measure.batch_size, kernels=kernels).dense()
+        losses = ExactLosses(measure.model, measure.stack, windows, measure.batch_size, kernels=kernels).losses_with(
+            alive
+        )
     except Exception as error:  # a compiler's own errors, on code of a family or on a machine without a C compiler
         return f"the compiler fails ({' '.join(str(error).split())[:200]})"
-    same = same_losses(losses, plain.dense(), measure.model.dtype)
+    same = same_losses(losses, plain.losses_with(alive), measure.model.dtype)
     return None if same else "it would compute other losses"

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..blocks.forward import vocab_size_of
 from ..blocks.kernels import PLAIN, Kernels
 from ..blocks.runner import BlockRunner
 from ..calibration.windows import WindowBatch
-from ..losses import positions_at_a_time, window_losses
 from .measurement import Measurement
 
 
@@ -43,22 +41,14 @@ class ExactLosses(Measurement):
             for position, block in enumerate(alive):
                 if block in row_of:
                     tail = runner.run(stream, alive[position + 1 :])
-                    losses[row_of[block]] = self._losses(runner, tail.hidden, batch)
+                    losses[row_of[block]] = runner.losses(tail.hidden, batch.ids, batch.targets)
                 if block == candidates[-1]:
                     break
                 stream = runner.run(stream, [block])
             return runner.block_passes
 
-    def _dense_losses(self, batch: WindowBatch) -> Tensor:
+    def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         """Walk up the whole stack; see `Measurement`."""
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
-            stream = runner.run(runner.enter(batch.ids), range(len(self.stack)))
-            return self._losses(runner, stream.hidden, batch)
-
-    def _losses(self, runner: BlockRunner, hidden: Tensor, batch: WindowBatch) -> Tensor:
-        def nll_between(part: slice) -> Tensor:
-            # In front of the batch there can be a dimension of the family's own (Gemma 3n keeps four predictions).
-            return runner.nll(hidden[..., part, :], batch.ids[:, part], batch.targets[:, part])
-
-        positions = positions_at_a_time(batch.targets, vocab_size_of(self.model), self.kernels.max_logits)
-        return window_losses(nll_between, batch.targets, positions)
+            stream = runner.run(runner.enter(batch.ids), alive)
+            return runner.losses(stream.hidden, batch.ids, batch.targets)

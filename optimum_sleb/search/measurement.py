@@ -80,8 +80,11 @@ class Measurement(ABC):
             self.journal.write()
         return losses.cpu()
 
-    def dense(self) -> Tensor:
-        """The losses of the model as it is.
+    def losses_with(self, alive: Sequence[int]) -> Tensor:
+        """The losses of the model with some of its blocks, none of which is tried to be removed.
+
+        Args:
+            alive: Indices of the blocks that are there, ascending.
 
         Returns:
             The loss of each window, of shape (windows,), on the CPU.
@@ -91,13 +94,13 @@ class Measurement(ABC):
 
         Example:
             ```python
-            loss_before = measure.dense().sum()
+            loss_before = measure.losses_with(range(30)).sum()
             ```
         """
         losses = torch.empty(len(self.windows), device=self.model.device)
 
         def measure(batch: WindowBatch) -> None:
-            losses[batch.place] = self._dense_losses(batch.to(self.model.device))
+            losses[batch.place] = self._losses_of(alive, batch.to(self.model.device))
 
         self.batch_size = run_in_batches(self.windows.batches(self.batch_size), measure) or self.batch_size
         return losses.cpu()
@@ -147,10 +150,11 @@ class Measurement(ABC):
         """
 
     @abstractmethod
-    def _dense_losses(self, batch: WindowBatch) -> Tensor:
-        """Measure the model as it is on one batch of windows.
+    def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
+        """Measure the model with some of its blocks on one batch of windows.
 
         Args:
+            alive: Indices of the blocks that are there, ascending.
             batch: The windows, on the model's device.
 
         Returns:

@@ -30,7 +30,7 @@ class ReferenceLosses(Measurement):
                 losses[row] = losses_of(self.model, batch.ids, batch.targets)
         return reference_block_passes(alive, candidates)
 
-    def _dense_losses(self, batch: WindowBatch) -> Tensor:
-        """Run the model as it is; see `Measurement`."""
-        with measuring(self.model):
+    def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
+        """Run the model without the blocks that are gone; see `Measurement`."""
+        with measuring(self.model), self.stack.without(set(range(len(self.stack))) - set(alive)):
             return losses_of(self.model, batch.ids, batch.targets)

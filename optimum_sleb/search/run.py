@@ -3,8 +3,8 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from itertools import islice
 
 from tqdm.auto import tqdm
@@ -16,55 +16,17 @@ from ..blocks.shortening import only_number_changes
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
-from ..errors import ConfigError, NonFiniteLossError
-from ..records import SearchRecord, StepRecord
+from ..errors import NonFiniteLossError
+from ..records import SearchRecord
 from ..units import perplexity_of
+from .budget import budget_of
 from .choice import SearchMethod, choose_method
+from .compensating import compensate, open_compensator
 from .cost import exact_block_passes
-from .greedy import Step, greedy_search
+from .greedy import greedy_search
 from .journal import Journal
 from .measurement import Measurement
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        steps: The removals, in order; blocks are indices in the model as it came.
-        seconds: Duration of each step.
-        record: How the search measured.
-    """
-
-    steps: tuple[Step, ...]
-    seconds: tuple[float, ...]
-    record: SearchRecord
-
-    def step_records(self, names: Sequence[int]) -> tuple[StepRecord, ...]:
-        """The removals as the report tells them.
-
-        Args:
-            names: Numbers of the model's blocks in the dense model.
-
-        Returns:
-            A record for each removal.
-
-        Example:
-            ```python
-            result.step_records(pruner.blocks)
-            ```
-        """
-        return tuple(
-            StepRecord(
-                block=names[step.block],
-                candidate_losses={names[block]: loss for block, loss in step.losses.items()},
-                barred_blocks={names[block]: reason for block, reason in step.barred.items()},
-                dropped_blocks={names[block]: windows for block, windows in step.dropped.items()},
-                non_finite_blocks={names[block]: window for block, window in step.non_finite.items()},
-                seconds=seconds,
-            )
-            for step, seconds in zip(self.steps, self.seconds, strict=True)
-        )
+from .result import SearchResult
 
 
 def run_search(
@@ -95,6 +57,8 @@ def run_search(
         NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
         ConfigError: If no block can be removed within the recipe's perplexity budget.
         OutOfMemoryError: If not even one window at a time fits.
+        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks.
+        CalibrationError: If there are too few windows to compensate.
         JournalError: If the journal cannot be written.
 
     Example:
@@ -105,8 +69,60 @@ def run_search(
     """
     limit = config.num_blocks_to_remove_of(len(stack))
     total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
+    kept_in = model.dtype
     precision = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
     refused: dict[int, str] = {}
+    with ExitStack() as resources:
+        resources.enter_context(precision)
+        bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=None))
+        method = choose_method(model, stack, windows, candidates, config, bar.update)
+        loss_before = _finite_loss(method.measure)
+        compensator = None
+        if config.compensate != "no":
+            compensator = resources.enter_context(open_compensator(method.measure, candidates, kept_in))
+        method.measure.journal = journal
+        result = SearchResult((), (), _record(model, method, loss_before))
+        search = greedy_search(
+            method.step,
+            len(stack),
+            early_barrier=config.early_barrier,
+            latter_barrier=config.latter_barrier,
+            removable=candidates,
+            refusal=_refusal_rule(model, stack, refused),
+            accept=budget_of(config, windows, loss_before),
+        )
+        exact_passes = 0
+        alive = list(range(len(stack)))
+        started = time.perf_counter()
+        for step in islice(search, limit):
+            tried = sorted({*step.losses, *step.dropped, *step.non_finite})
+            exact_passes += exact_block_passes(alive, tried) * len(windows)
+            alive.remove(step.block)
+            removed = {*(earlier.block for earlier in result.steps), step.block}
+            compensated = None
+            if compensator is not None and config.compensate == "during":
+                compensated = compensate(compensator, method.measure, removed)
+            result = SearchResult(
+                (*result.steps, step),
+                (*result.seconds, time.perf_counter() - started),
+                _record(model, method, loss_before, exact_passes if method.name == "racing" else None),
+                (*result.compensated, compensated),
+            )
+            started = time.perf_counter()
+            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
+            on_step(result)
+        if compensator is not None and result.steps and config.compensate == "after":
+            last = compensate(compensator, method.measure, {step.block for step in result.steps})
+            result = replace(result, compensated=(*result.compensated[:-1], last))
+            on_step(result)
+    _warn_if_short(result, limit, refused)
+    return result
+
+
+def _refusal_rule(
+    model: PreTrainedModel, stack: DecoderStack, refused: dict[int, str]
+) -> Callable[[set[int], int], str | None]:
+    """Says why a block cannot go with those that are gone, and takes note of it."""
 
     def refusal_of(removed: set[int], block: int) -> str | None:
         gone = {*removed, block}
@@ -117,46 +133,20 @@ def run_search(
             refused[block] = reason
         return reason
 
-    with precision, tqdm(total=total, desc="SLEB", unit="candidate window", disable=None) as bar:
-        method = choose_method(model, stack, windows, candidates, config, bar.update)
-        loss_before = _finite_loss(method.measure)
-        method.measure.journal = journal
-        result = SearchResult((), (), _record(model, method, loss_before))
-        search = greedy_search(
-            method.step,
-            len(stack),
-            early_barrier=config.early_barrier,
-            latter_barrier=config.latter_barrier,
-            removable=candidates,
-            refusal=refusal_of,
-            accept=_budget(config, windows, loss_before),
-        )
-        exact_passes = 0
-        alive = list(range(len(stack)))
-        started = time.perf_counter()
-        for step in islice(search, limit):
-            tried = sorted({*step.losses, *step.dropped, *step.non_finite})
-            exact_passes += exact_block_passes(alive, tried) * len(windows)
-            alive.remove(step.block)
-            result = SearchResult(
-                (*result.steps, step),
-                (*result.seconds, time.perf_counter() - started),
-                _record(model, method, loss_before, exact_passes if method.name == "racing" else None),
-            )
-            started = time.perf_counter()
-            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
-            on_step(result)
+    return refusal_of
+
+
+def _warn_if_short(result: SearchResult, limit: int | None, refused: dict[int, str]) -> None:
     if limit is not None and len(result.steps) < limit:
         warnings.warn(
             f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
             f"({'; '.join(f'block {block}: {reason}' for block, reason in refused.items()) or 'none is left'}).",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return result
 
 
 def _finite_loss(measure: Measurement) -> float:
-    losses = measure.dense()
+    losses = measure.losses_with(range(len(measure.stack)))
     if not losses.isfinite().all():
         window = int((~losses.isfinite()).nonzero()[0])
         raise NonFiniteLossError(
@@ -164,28 +154,6 @@ def _finite_loss(measure: Measurement) -> float:
             "float16, load it with dtype='bfloat16' or 'float32'."
         )
     return losses.double().sum().item()
-
-
-def _budget(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> Callable[[float], bool]:
-    """Decides whether a removal is within the recipe's perplexity budget."""
-    budget = config.max_perplexity_increase
-    if budget is None:
-        return lambda loss: True
-    before = perplexity_of(loss_before, windows.num_tokens)
-    accepted = 0
-
-    def accept(loss: float) -> bool:
-        nonlocal accepted
-        increase = perplexity_of(loss, windows.num_tokens) / before - 1
-        if increase > budget and not accepted:
-            raise ConfigError(
-                f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
-                f"perplexity by {increase:.3g} of its value; allow more."
-            )
-        accepted += 1
-        return increase <= budget
-
-    return accept
 
 
 def _record(

@@ -1,0 +1,244 @@
+"""Compensating the cuts of a model: every map is verified on windows that it was not fitted on, and kept or not."""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..blocks.kernels import PLAIN, Kernels, call_block
+from ..blocks.runner import BlockRunner, Stream
+from ..blocks.stack import DecoderStack, probe_ids
+from ..blocks.standins import hidden_state_of
+from ..calibration.windows import TokenWindows, WindowBatch
+from ..errors import CalibrationError
+from ..records import CompensationRecord, CutRecord
+from .choice import choose_map
+from .moments import WEIGHTINGS, Moments
+from .sites import Site, find_site
+
+# Every third window is held back: also of a mixture of texts that stand one behind the other.
+_HELD_BACK = 3
+
+
+@dataclass
+class _Walk:
+    """What is carried up the stack, each at the entrance of the same block.
+
+    Attributes:
+        runner: Runs the blocks.
+        dense: The dense model's state on the fitting windows; it is ahead by a gap where maps are fitted.
+        short: The shortened model's state on them.
+        held_back: The shortened model's state on the windows to verify on.
+        probe: Its state on a few tokens.
+        loss: Its loss on the windows to verify on, with all maps so far.
+    """
+
+    runner: BlockRunner
+    dense: list[Stream]
+    short: list[Stream]
+    held_back: list[tuple[Stream, WindowBatch]]
+    probe: Stream
+    loss: float = 0.0
+
+
+class Compensator:
+    """Folds linear maps into the blocks before the gaps of a model, as long as it is open.
+
+    What blocks i+1 .. j-1 would have done is put into block i: a map T for the output m of its last linear layer, so
+    that m T plus the residual stream comes close to what the dense model hands to block j. Where the blocks before
+    were compensated already, T is fitted on what they give now. All cuts are fitted anew for each set of blocks, from
+    the bottom up, so what comes out depends on the set and the windows alone.
+
+    Args:
+        model: The model with all its blocks. Its weights are put back when the compensator is closed.
+        stack: Its decoder blocks.
+        windows: Calibration windows. Every third is held back, to verify on.
+        precision: The precision that the weights are kept in; a map is judged by what is left of it after rounding.
+        batch_size: Windows in one pass.
+        kernels: How blocks and loss are called.
+
+    Raises:
+        CalibrationError: If there are fewer than three windows.
+
+    Example:
+        ```python
+        with Compensator(model, stack, windows, torch.bfloat16) as compensator:
+            record = compensator.fit({4, 5})
+            weights = compensator.folded()
+        ```
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        stack: DecoderStack,
+        windows: TokenWindows,
+        precision: torch.dtype,
+        batch_size: int = 1,
+        kernels: Kernels = PLAIN,
+    ) -> None:
+        if len(windows) < _HELD_BACK:
+            raise CalibrationError(
+                f"Compensation fits on some windows and verifies on others, so it needs at least {_HELD_BACK}; the "
+                f"calibration data have {len(windows)}. Give more text or shorter windows, or use compensate='no'."
+            )
+        self._model, self._stack, self._kernels = model, stack, kernels
+        self._precision, self._batch_size = precision, batch_size
+        numbers = range(len(windows))
+        self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
+        self._verifying = windows.select([number for number in numbers if (number + 1) % _HELD_BACK == 0])
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+        self._originals: dict[nn.Parameter, Tensor] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the dense model's weights back.
+
+        Example:
+            ```python
+            compensator.restore()
+            ```
+        """
+        for parameter, value in self._originals.items():
+            parameter.data.copy_(value)
+        self._originals.clear()
+
+    def folded(self) -> dict[str, Tensor]:
+        """The weights that differ from the dense model's.
+
+        Returns:
+            Copies by name, in the precision that the weights are kept in.
+
+        Example:
+            ```python
+            compensator.folded().keys()  # {"model.layers.3.mlp.down_proj.weight"}
+            ```
+        """
+        return {self._names[id(one)]: one.detach().to(self._precision, copy=True) for one in self._originals}
+
+    @torch.no_grad()
+    def fit(self, removed: Collection[int]) -> CompensationRecord:
+        """Compensate the cuts of a set of removed blocks, and leave the model with the weights that this gives.
+
+        Args:
+            removed: Indices of the removed blocks.
+
+        Returns:
+            What was tried and kept; blocks are indices.
+
+        Example:
+            ```python
+            compensator.fit({3, 4, 5, 26}).cuts[0].kept  # "full map, 1/|target|, ridge 0.01"
+            ```
+        """
+        started = time.perf_counter()
+        self.restore()
+        with BlockRunner(self._model, self._stack, self._kernels) as runner:
+            cuts = tuple(self._cuts(runner, set(removed)))
+        return CompensationRecord(
+            num_fit_windows=len(self._fitting),
+            num_held_back_windows=len(self._verifying),
+            held_back_tokens=self._verifying.num_tokens,
+            cuts=cuts,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _cuts(self, runner: BlockRunner, removed: set[int]) -> Iterator[CutRecord]:
+        """Walk up the dense and the shortened model side by side, and stop at every gap."""
+        alive = [block for block in range(len(self._stack)) if block not in removed]
+        dense = [runner.enter(batch.ids) for batch in self._batches(self._fitting)]
+        held_back = [(runner.enter(batch.ids), batch) for batch in self._batches(self._verifying)]
+        walk = _Walk(runner, dense, list(dense), held_back, runner.enter(probe_ids(self._model)))
+        walk.loss = self._loss(walk, alive)
+        if alive[0] > 0:
+            walk.dense = [runner.run(stream, range(alive[0])) for stream in walk.dense]
+            reason = "no block stands before the gap"
+            yield CutRecord(None, tuple(range(alive[0])), walk.loss, walk.loss, reason=reason)
+        for position, block in enumerate(alive):
+            above = alive[position + 1 :]
+            gap = tuple(range(block + 1, above[0] if above else len(self._stack)))
+            walk.dense = [runner.run(stream, [block, *gap]) for stream in walk.dense]
+            if gap:
+                yield self._compensate(walk, block, gap, above)
+            walk.short = [runner.run(stream, [block]) for stream in walk.short]
+            walk.held_back = [(runner.run(stream, [block]), batch) for stream, batch in walk.held_back]
+            walk.probe = runner.run(walk.probe, [block])
+
+    def _compensate(self, walk: _Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
+        """Compensate one gap; afterwards the block before it has its new weights."""
+        before = walk.loss
+        site = find_site(walk.runner.blocks[block], walk.probe, block)
+        if site is None:
+            reason = "no module of the block writes straight to the residual stream"
+            return CutRecord(block, gap, before, before, reason=reason)
+        if any(self._uses[id(parameter)] > 1 for parameter in site.module.parameters(recurse=False)):
+            reason = f"the weights of {site.path} are used in several places"
+            return CutRecord(block, gap, before, before, reason=reason)
+
+        def loss_with(mapping: Tensor) -> float:
+            self._fold(site, mapping)
+            return self._loss(walk, [block, *above])
+
+        choice = choose_map(self._moments(walk, block, site), site.is_linear, before, loss_with)
+        self._fold(site, choice.mapping)
+        walk.loss = choice.loss
+        return CutRecord(block, gap, before, choice.loss, choice.name, choice.tried, module=site.path)
+
+    def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
+        """Moments of what the site gives in the shortened model, and of what it should give, by weighting."""
+        outputs: list[Tensor] = []
+        hook = site.module.register_forward_hook(lambda _module, _args, output: outputs.append(output))
+        try:
+            moments: dict[str, Moments] = {}
+            for short, dense in zip(walk.short, walk.dense, strict=True):
+                outputs.clear()
+                args, kwargs = short.arguments_of(block)
+                state = hidden_state_of(call_block(walk.runner.blocks[block], short.hidden, args, kwargs)).float()
+                written = outputs[-1].view_as(state).float() * site.scale
+                target = dense.hidden.float()
+                wanted = target - (state - written)
+                norms = target.norm(dim=-1)
+                first = torch.zeros_like(norms, dtype=torch.bool)
+                first[..., 0] = True
+                for name, weighting in WEIGHTINGS.items():
+                    if name not in moments:
+                        moments[name] = Moments.empty(state.shape[-1], state.device)
+                    weights = weighting(norms, first)
+                    moments[name].add(written.flatten(0, -2), wanted.flatten(0, -2), weights.flatten())
+            return moments
+        finally:
+            hook.remove()
+
+    def _fold(self, site: Site, mapping: Tensor | None) -> None:
+        """Give a site its weights with a map, or the dense model's without."""
+        parameters = dict(site.module.named_parameters(recurse=False))
+        for parameter in parameters.values():
+            if parameter in self._originals:
+                parameter.data.copy_(self._originals.pop(parameter))
+        if mapping is None:
+            return
+        for name, value in site.fold(mapping).items():
+            self._originals[parameters[name]] = parameters[name].detach().clone()
+            parameters[name].data.copy_(value.to(self._precision))
+
+    def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
+        """Loss on the windows to verify on, if these blocks are still to come."""
+        total = 0.0
+        for stream, batch in walk.held_back:
+            hidden = walk.runner.run(stream, blocks).hidden
+            total += walk.runner.losses(hidden, batch.ids, batch.targets).double().sum().item()
+        return total
+
+    def _batches(self, windows: TokenWindows) -> list[WindowBatch]:
+        return [batch.to(self._model.device) for batch in windows.batches(self._batch_size)]

@@ -1,0 +1,47 @@
+"""A search that removes blocks as long as a quality budget lasts."""
+
+from collections.abc import Callable
+
+from ..calibration.windows import TokenWindows
+from ..config import SLEBConfig
+from ..errors import ConfigError
+from ..units import perplexity_of
+
+
+def budget_of(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> Callable[[float], bool]:
+    """The rule by which a removal is within a recipe's perplexity budget.
+
+    Args:
+        config: The recipe.
+        windows: The calibration windows.
+        loss_before: Their loss before any removal, summed, in nats.
+
+    Returns:
+        A function of the loss after a removal, before it is compensated. It raises `ConfigError` where not even the
+        first removal is within the budget. Without a budget everything is.
+
+    Example:
+        >>> import torch
+        >>> windows = TokenWindows((torch.tensor([1, 2]),))
+        >>> accept = budget_of(SLEBConfig(max_perplexity_increase=0.1), windows, loss_before=2.0)
+        >>> accept(2.1), accept(2.4)
+        (True, False)
+    """
+    budget = config.max_perplexity_increase
+    if budget is None:
+        return lambda loss: True
+    before = perplexity_of(loss_before, windows.num_tokens)
+    accepted = 0
+
+    def accept(loss: float) -> bool:
+        nonlocal accepted
+        increase = perplexity_of(loss, windows.num_tokens) / before - 1
+        if increase > budget and not accepted:
+            raise ConfigError(
+                f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
+                f"perplexity by {increase:.3g} of its value; allow more."
+            )
+        accepted += 1
+        return increase <= budget
+
+    return accept

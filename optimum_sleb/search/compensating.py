@@ -1,0 +1,167 @@
+"""Compensation as a part of a search, or of the removals that an earlier search found."""
+
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..blocks.kernels import PLAIN
+from ..blocks.precision import computes_in_float32, computing_in_float32
+from ..blocks.stack import DecoderStack
+from ..calibration.windows import TokenWindows
+from ..compensation.compensator import Compensator
+from ..config import SLEBConfig
+from ..errors import UnsupportedModelError
+from ..records import CompensationRecord
+from .choice import choose_method, difference_of_exact
+from .exact import ExactLosses
+from .measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Compensated:
+    """A set of cuts, compensated.
+
+    Attributes:
+        record: What was tried and kept; blocks are indices.
+        loss: Calibration loss of the model without the removed blocks and with the folded weights.
+        weights: The weights that differ from the dense model's, by name.
+    """
+
+    record: CompensationRecord
+    loss: float
+    weights: dict[str, Tensor]
+
+
+def open_compensator(measure: Measurement, candidates: Sequence[int], precision: torch.dtype) -> Compensator:
+    """The compensator of a search.
+
+    Args:
+        measure: The search's way of measuring.
+        candidates: Blocks that may go, ascending.
+        precision: The precision that the model's weights are kept in.
+
+    Returns:
+        The compensator; it must be closed.
+
+    Raises:
+        UnsupportedModelError: If the blocks of this model do not run one by one.
+        CalibrationError: If there are too few windows.
+
+    Example:
+        ```python
+        with open_compensator(measure, range(1, 29), torch.bfloat16) as compensator:
+            compensate(compensator, measure, {4, 5}).record
+        ```
+    """
+    exact = isinstance(measure, ExactLosses)
+    difference = None if exact else difference_of_exact(measure.model, measure.stack, candidates)
+    if difference is not None:
+        raise UnsupportedModelError(
+            f"The cuts of {type(measure.model).__name__} cannot be compensated: {difference}; use compensate='no'."
+        )
+    kernels = measure.kernels if isinstance(measure, ExactLosses) else PLAIN
+    return Compensator(measure.model, measure.stack, measure.windows, precision, measure.batch_size, kernels)
+
+
+def compensate(compensator: Compensator, measure: Measurement, removed: Collection[int]) -> Compensated:
+    """Compensate a set of cuts, and leave the model so.
+
+    Args:
+        compensator: The compensator.
+        measure: The search's way of measuring.
+        removed: Indices of the removed blocks.
+
+    Returns:
+        What came out.
+
+    Example:
+        ```python
+        compensate(compensator, measure, {4, 5}).loss
+        ```
+    """
+    record = compensator.fit(removed)
+    alive = [block for block in range(len(measure.stack)) if block not in removed]
+    loss = measure.losses_with(alive).double().sum().item()
+    return Compensated(record, loss, compensator.folded())
+
+
+def compensate_known(
+    model: PreTrainedModel, stack: DecoderStack, windows: TokenWindows, config: SLEBConfig, removed: Collection[int]
+) -> Compensated:
+    """Compensate removals that are known, as the search that found them would have. The model is left as it was.
+
+    Args:
+        model: The model.
+        stack: Its decoder blocks.
+        windows: The calibration windows.
+        config: The recipe of the search.
+        removed: Indices of the removed blocks.
+
+    Returns:
+        What came out; its weights are for the caller to put into the model.
+
+    Raises:
+        UnsupportedModelError: If the blocks of this model do not run one by one.
+        CalibrationError: If there are too few windows.
+        OutOfMemoryError: If not even one window at a time fits.
+
+    Example:
+        ```python
+        compensated = compensate_known(model, stack, windows, report.recipe, {5, 4, 26})
+        ```
+    """
+    precision = model.dtype
+    candidates = range(config.early_barrier, len(stack) - config.latter_barrier)
+    computing = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
+    with computing:
+        measure = choose_method(model, stack, windows, candidates, config, lambda pairs: None).measure
+        with open_compensator(measure, candidates, precision) as compensator:
+            return compensate(compensator, measure, removed)
+
+
+@torch.no_grad()
+def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
+    """Put folded weights into a model, in place.
+
+    Args:
+        model: The model with all its blocks.
+        weights: The weights, by name.
+
+    Example:
+        ```python
+        put_weights(model, compensated.weights)
+        ```
+    """
+    for name, value in weights.items():
+        model.get_parameter(name).copy_(value)
+
+
+def name_blocks(record: CompensationRecord, names: Sequence[int]) -> CompensationRecord:
+    """A record in which blocks have their numbers in the dense model.
+
+    Args:
+        record: A record in which blocks are indices.
+        names: Numbers of the model's blocks in the dense model.
+
+    Returns:
+        The record.
+
+    Example:
+        >>> from optimum_sleb.records import CutRecord
+        >>> cut = CutRecord(block=1, gap=(2,), loss_before=3.0, loss_after=2.5)
+        >>> name_blocks(CompensationRecord(2, 1, 12, (cut,), 0.1), names=[0, 4, 7]).cuts[0].gap
+        (7,)
+    """
+    cuts = tuple(
+        replace(
+            cut,
+            block=None if cut.block is None else names[cut.block],
+            gap=tuple(names[index] for index in cut.gap),
+        )
+        for cut in record.cuts
+    )
+    return replace(record, cuts=cuts)
