@@ -83,6 +83,15 @@ def model_folder(tmp_path: Path, llama: PreTrainedModel, tokenizer: PreTrainedTo
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on several threads, and much slower where other work runs beside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace as the compiler does, but run the traced graphs as they are: generating code for each takes long."""

@@ -4,7 +4,6 @@ The suite tries the same examples every time. To try others, and more: `FUZZ_EXA
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,14 +28,7 @@ fuzz = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads, and much slower where other work runs beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @st.composite

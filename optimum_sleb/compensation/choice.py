@@ -1,4 +1,4 @@
-"""Which map is kept: several are fitted, each is verified on windows that it was not fitted on."""
+"""Which matrix is kept: several are fitted, each is verified on windows that it was not fitted on."""
 
 import math
 from collections.abc import Callable
@@ -6,85 +6,96 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .maps import diagonal_map, full_map, scalar_map
+from .maps import mapped, refitted, scaled, scaled_by_channel
 from .moments import Moments
 
 _RIDGE = 1e-2
-_OTHER_RIDGES = (1e-1, 1e-3)
+_OTHER_RIDGES = (1e-3, 1e-1)
 
 
 @dataclass
-class MapChoice:
-    """The best map so far.
+class MatrixChoice:
+    """The best matrix so far.
 
     Attributes:
-        loss: Loss on the held-back windows with it; at first, without any.
-        name: What it is called.
-        mapping: The map; `None` where none lowers the loss.
-        tried: Loss with each map that was tried.
+        loss: Loss on the held-back windows with it; at first, with the matrix that the module has.
+        name: What it is called; `None` for the matrix that the module has.
+        matrix: The matrix.
+        tried: Loss with each matrix that was tried.
     """
 
     loss: float
     name: str | None = None
-    mapping: Tensor | None = None
+    matrix: Tensor | None = None
     tried: dict[str, float] = field(default_factory=dict)
 
-    def verify(self, name: str, mapping: Tensor, loss_with: Callable[[Tensor], float]) -> None:
-        """Try a map, and keep it if it is better.
+    def verify(self, name: str, matrix: Tensor, loss_with: Callable[[Tensor], float]) -> None:
+        """Try a matrix, and keep it if it is better.
 
         Args:
             name: What it is called.
-            mapping: The map.
-            loss_with: Gives the loss on the held-back windows with a map.
+            matrix: The matrix.
+            loss_with: Gives the loss on the held-back windows with a matrix.
 
         Example:
             >>> import torch
-            >>> choice = MapChoice(loss=3.0)
-            >>> choice.verify("scalar", torch.ones(2), lambda mapping: 2.5)
+            >>> choice = MatrixChoice(loss=3.0)
+            >>> choice.verify("scalar", torch.eye(2), lambda matrix: 2.5)
             >>> choice.name, choice.loss
             ('scalar', 2.5)
         """
-        if not mapping.isfinite().all():
+        if not matrix.isfinite().all():
             return
-        loss = loss_with(mapping)
+        loss = loss_with(matrix)
         if not math.isfinite(loss):
             return
         self.tried[name] = loss
         if loss < self.loss:
-            self.loss, self.name, self.mapping = loss, name, mapping
+            self.loss, self.name, self.matrix = loss, name, matrix
 
 
-def choose_map(
-    moments: dict[str, Moments], is_linear: bool, loss_before: float, loss_with: Callable[[Tensor], float]
-) -> MapChoice:
-    """Fit maps and verify each: first the weightings of the tokens, then the ridges of the best, then simpler maps.
+def choose_matrix(
+    moments: dict[str, Moments],
+    matrix: Tensor,
+    is_linear: bool,
+    loss_before: float,
+    loss_with: Callable[[Tensor], float],
+) -> MatrixChoice:
+    """Fit matrices and verify each: first the weightings of the tokens, then kinds and ridges under the best of them.
 
     Args:
         moments: Moments of the fitting windows, by weighting.
-        is_linear: Whether the site takes a full map.
-        loss_before: Loss on the held-back windows without a map.
-        loss_with: Gives it with a map.
+        matrix: The matrix that the module has, of shape (features, width), float64.
+        is_linear: Whether the whole matrix may change, or its diagonal only.
+        loss_before: Loss on the held-back windows with the matrix that the module has.
+        loss_with: Gives it with another.
 
     Returns:
-        The best map, or none where none lowers the loss.
+        The best matrix, or none where none lowers the loss.
 
     Example:
         ```python
-        choose_map(moments, True, 5021.3, loss_with).name  # "full map, 1/|target|, ridge 0.01"
+        choose_matrix(moments, site.matrix(), True, 5021.3, loss_with).name  # "refit, 1/|target|, ridge 0.01"
         ```
     """
-    choice = MapChoice(loss_before)
-    # With fewer tokens than channels a full map is a guess.
-    full = is_linear and all(one.num_tokens >= len(one.xx) for one in moments.values())
-    kind, fit = ("full map", full_map) if full else ("diagonal", diagonal_map)
+    choice = MatrixChoice(loss_before)
+    num_features, width = matrix.shape
+    # With fewer tokens than unknowns in a row a fit is a guess.
+    num_tokens = min(one.num_tokens for one in moments.values())
+    full, all_of_it = is_linear and num_tokens >= width, is_linear and num_tokens >= num_features
+    kind, fit = ("map", mapped) if full else ("channels", scaled_by_channel)
+    losses: dict[str, float] = {}
     for weighting, one in moments.items():
-        choice.verify(f"{kind}, {weighting}, ridge {_RIDGE:g}", fit(one, _RIDGE), loss_with)
-    if not choice.tried:
-        return choice
-    best = min(choice.tried, key=choice.tried.__getitem__).split(", ")[1]
+        name = f"{kind}, {weighting}, ridge {_RIDGE:g}"
+        choice.verify(name, fit(one, matrix, _RIDGE), loss_with)
+        losses[weighting] = choice.tried.get(name, math.inf)
+    best = min(losses, key=losses.__getitem__)
     for ridge in _OTHER_RIDGES:
-        choice.verify(f"{kind}, {best}, ridge {ridge:g}", fit(moments[best], ridge), loss_with)
+        choice.verify(f"{kind}, {best}, ridge {ridge:g}", fit(moments[best], matrix, ridge), loss_with)
+    for ridge in (_RIDGE, *_OTHER_RIDGES) if all_of_it else ():
+        choice.verify(f"refit, {best}, ridge {ridge:g}", refitted(moments[best], matrix, ridge), loss_with)
     if full:
-        choice.verify(f"diagonal, {best}, ridge {_RIDGE:g}", diagonal_map(moments[best], _RIDGE), loss_with)
-    choice.verify(f"scalar, {best}", scalar_map(moments[best]), loss_with)
+        name = f"channels, {best}, ridge {_RIDGE:g}"
+        choice.verify(name, scaled_by_channel(moments[best], matrix, _RIDGE), loss_with)
+    choice.verify(f"scalar, {best}", scaled(moments[best], matrix), loss_with)
     return choice

@@ -1,4 +1,4 @@
-"""Compensating the cuts of a model: every map is verified on windows that it was not fitted on, and kept or not."""
+"""Compensating the cuts of a model: every fit is verified on windows that it was not fitted on, and kept or not."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ from ..blocks.standins import hidden_state_of
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
 from ..records import CompensationRecord, CutRecord
-from .choice import choose_map
+from .choice import choose_matrix
 from .moments import WEIGHTINGS, Moments
 from .sites import Site, find_site
 
@@ -31,11 +31,11 @@ class _Walk:
 
     Attributes:
         runner: Runs the blocks.
-        dense: The dense model's state on the fitting windows; it is ahead by a gap where maps are fitted.
+        dense: The dense model's state on the fitting windows; it is ahead by a gap where a cut is fitted.
         short: The shortened model's state on them.
         held_back: The shortened model's state on the windows to verify on.
         probe: Its state on a few tokens.
-        loss: Its loss on the windows to verify on, with all maps so far.
+        loss: Its loss on the windows to verify on, with all cuts so far compensated.
     """
 
     runner: BlockRunner
@@ -47,18 +47,18 @@ class _Walk:
 
 
 class Compensator:
-    """Folds linear maps into the blocks before the gaps of a model, as long as it is open.
+    """Gives the blocks before the gaps of a model other weights, as long as it is open.
 
-    What blocks i+1 .. j-1 would have done is put into block i: a map T for the output m of its last linear layer, so
-    that m T plus the residual stream comes close to what the dense model hands to block j. Where the blocks before
-    were compensated already, T is fitted on what they give now. All cuts are fitted anew for each set of blocks, from
+    What blocks i+1 .. j-1 would have done is put into block i: its last linear layer is fitted anew, so that its
+    output plus the residual stream comes close to what the dense model hands to block j. Where the blocks before were
+    compensated already, it is fitted on what they give now. All cuts are fitted anew for each set of blocks, from
     the bottom up, so what comes out depends on the set and the windows alone.
 
     Args:
         model: The model with all its blocks. Its weights are put back when the compensator is closed.
         stack: Its decoder blocks.
         windows: Calibration windows. Every third is held back, to verify on.
-        precision: The precision that the weights are kept in; a map is judged by what is left of it after rounding.
+        precision: The precision that the weights are kept in; a fit is judged by what is left of it after rounding.
         batch_size: Windows in one pass.
         kernels: How blocks and loss are called.
 
@@ -139,7 +139,7 @@ class Compensator:
 
         Example:
             ```python
-            compensator.fit({3, 4, 5, 26}).cuts[0].kept  # "full map, 1/|target|, ridge 0.01"
+            compensator.fit({3, 4, 5, 26}).cuts[0].kept  # "refit, 1/|target|, ridge 0.01"
             ```
         """
         started = time.perf_counter()
@@ -186,49 +186,51 @@ class Compensator:
             reason = f"the weights of {site.path} are used in several places"
             return CutRecord(block, gap, before, before, reason=reason)
 
-        def loss_with(mapping: Tensor) -> float:
-            self._fold(site, mapping)
+        def loss_with(matrix: Tensor) -> float:
+            self._fold(site, matrix)
             return self._loss(walk, [block, *above])
 
-        choice = choose_map(self._moments(walk, block, site), site.is_linear, before, loss_with)
-        self._fold(site, choice.mapping)
+        moments = self._moments(walk, block, site)
+        choice = choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
+        self._fold(site, choice.matrix)
         walk.loss = choice.loss
         return CutRecord(block, gap, before, choice.loss, choice.name, choice.tried, module=site.path)
 
     def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
-        """Moments of what the site gives in the shortened model, and of what it should give, by weighting."""
-        outputs: list[Tensor] = []
-        hook = site.module.register_forward_hook(lambda _module, _args, output: outputs.append(output))
+        """Moments of the site's features in the shortened model, and of what it should give, by weighting."""
+        calls: list[tuple[Tensor, Tensor]] = []
+        # A copy, for Falcon adds the attention's output to it in place.
+        hook = site.module.register_forward_hook(lambda _module, args, output: calls.append((args[0], output.clone())))
+        moments: dict[str, Moments] = {}
         try:
-            moments: dict[str, Moments] = {}
             for short, dense in zip(walk.short, walk.dense, strict=True):
-                outputs.clear()
-                args, kwargs = short.arguments_of(block)
-                state = hidden_state_of(call_block(walk.runner.blocks[block], short.hidden, args, kwargs)).float()
-                written = outputs[-1].view_as(state).float() * site.scale
+                calls.clear()
+                arguments = short.arguments_of(block)
+                state = hidden_state_of(call_block(walk.runner.blocks[block], short.hidden, *arguments)).float()
+                given, output = calls[-1]
                 target = dense.hidden.float()
-                wanted = target - (state - written)
+                wanted = output.view_as(state).float() + (target - state) / site.scale
+                features, wanted = site.features(given, output), wanted.flatten(0, -2)
                 norms = target.norm(dim=-1)
                 first = torch.zeros_like(norms, dtype=torch.bool)
                 first[..., 0] = True
                 for name, weighting in WEIGHTINGS.items():
                     if name not in moments:
-                        moments[name] = Moments.empty(state.shape[-1], state.device)
-                    weights = weighting(norms, first)
-                    moments[name].add(written.flatten(0, -2), wanted.flatten(0, -2), weights.flatten())
-            return moments
+                        moments[name] = Moments.empty(features.shape[1], wanted.shape[1], features.device)
+                    moments[name].add(features, wanted, weighting(norms, first).flatten())
         finally:
             hook.remove()
+        return moments
 
-    def _fold(self, site: Site, mapping: Tensor | None) -> None:
-        """Give a site its weights with a map, or the dense model's without."""
+    def _fold(self, site: Site, matrix: Tensor | None) -> None:
+        """Give a site another matrix, or the dense model's again."""
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
             if parameter in self._originals:
                 parameter.data.copy_(self._originals.pop(parameter))
-        if mapping is None:
+        if matrix is None:
             return
-        for name, value in site.fold(mapping).items():
+        for name, value in site.fold(matrix).items():
             self._originals[parameters[name]] = parameters[name].detach().clone()
             parameters[name].data.copy_(value.to(self._precision))
 

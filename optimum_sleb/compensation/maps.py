@@ -1,4 +1,4 @@
-"""Linear maps that bring what a block writes close to what the block behind the gap expects."""
+"""Matrices that bring what a block writes close to what the block behind the gap expects."""
 
 import torch
 from torch import Tensor
@@ -6,66 +6,94 @@ from torch import Tensor
 from .moments import Moments
 
 
-def full_map(moments: Moments, ridge: float) -> Tensor:
-    """The map T that minimises sum_t w_t |x_t T - z_t|^2 + ridge s |T - 1|^2, with s the mean diagonal of xx.
+def refitted(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
+    """The matrix M that minimises sum_t w_t |x_t M - z_t|^2 + ridge s |M - matrix|^2, with s the mean diagonal of xx.
 
-    The ridge pulls towards the identity, which is what no compensation is: what the tokens say nothing of stays.
+    The ridge pulls towards what the module has: what the tokens say nothing of stays.
 
     Args:
-        moments: The moments.
+        moments: Moments of the module's features x and of what its output should have been, z.
+        matrix: The matrix that the module has, of shape (features, width), float64.
         ridge: Strength of the ridge, as a share of the mean square of x.
 
     Returns:
-        T, of shape (width, width), float64; NaN where the moments do not determine it.
+        M, of shape (features, width), float64; NaN where the moments do not determine it.
 
     Example:
-        >>> moments = Moments.empty(2, torch.device("cpu"))
+        >>> moments = Moments.empty(2, 2, torch.device("cpu"))
         >>> moments.add(torch.eye(2), 3 * torch.eye(2), torch.ones(2))
-        >>> full_map(moments, ridge=1e-9).round()
+        >>> refitted(moments, torch.eye(2, dtype=torch.float64), ridge=1e-9).round()
         tensor([[3., 0.],
                 [0., 3.]], dtype=torch.float64)
     """
-    identity = torch.eye(len(moments.xx), dtype=torch.float64, device=moments.xx.device)
     strength = ridge * moments.xx.diagonal().mean()
-    solution, failed = torch.linalg.solve_ex(moments.xx + strength * identity, moments.xz + strength * identity)
+    identity = torch.eye(len(moments.xx), dtype=torch.float64, device=moments.xx.device)
+    solution, failed = torch.linalg.solve_ex(moments.xx + strength * identity, moments.xz + strength * matrix)
     return solution.masked_fill(failed > 0, torch.nan)
 
 
-def diagonal_map(moments: Moments, ridge: float) -> Tensor:
-    """The best factor for each channel; see `full_map`.
+def mapped(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
+    """The matrix, behind it the best linear map T of the residual stream's width; the ridge pulls T to the identity.
 
     Args:
-        moments: The moments.
-        ridge: Strength of the ridge, as a share of the mean square of x.
+        moments: The moments; see `refitted`.
+        matrix: The matrix that the module has.
+        ridge: Strength of the ridge, as a share of the mean square of the output.
 
     Returns:
-        The factors, of shape (width,), float64.
+        matrix @ T, of shape (features, width), float64.
 
     Example:
-        >>> moments = Moments.empty(2, torch.device("cpu"))
+        >>> moments = Moments.empty(2, 2, torch.device("cpu"))
         >>> moments.add(torch.eye(2), 3 * torch.eye(2), torch.ones(2))
-        >>> diagonal_map(moments, ridge=0.0)
-        tensor([3., 3.], dtype=torch.float64)
+        >>> mapped(moments, torch.eye(2, dtype=torch.float64), ridge=1e-9).round()
+        tensor([[3., 0.],
+                [0., 3.]], dtype=torch.float64)
     """
-    squares, products = moments.xx.diagonal(), moments.xz.diagonal()
+    identity = torch.eye(matrix.shape[1], dtype=torch.float64, device=matrix.device)
+    return matrix @ refitted(moments.behind(matrix), identity, ridge)
+
+
+def scaled_by_channel(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
+    """The matrix, its output times the best factor for each channel; the ridge pulls the factors to 1.
+
+    Args:
+        moments: The moments; see `refitted`.
+        matrix: The matrix that the module has.
+        ridge: Strength of the ridge, as a share of the mean square of the output.
+
+    Returns:
+        matrix @ diagonal, of shape (features, width), float64.
+
+    Example:
+        >>> moments = Moments.empty(2, 2, torch.device("cpu"))
+        >>> moments.add(torch.eye(2), 3 * torch.eye(2), torch.ones(2))
+        >>> scaled_by_channel(moments, torch.eye(2, dtype=torch.float64), ridge=0.0)
+        tensor([[3., 0.],
+                [0., 3.]], dtype=torch.float64)
+    """
+    output = moments.behind(matrix)
+    squares, products = output.xx.diagonal(), output.xz.diagonal()
     strength = ridge * squares.mean()
-    return (products + strength) / (squares + strength)
+    return matrix * ((products + strength) / (squares + strength))
 
 
-def scalar_map(moments: Moments) -> Tensor:
-    """The best factor for all channels together; see `full_map`.
+def scaled(moments: Moments, matrix: Tensor) -> Tensor:
+    """The matrix, its output times the best factor.
 
     Args:
-        moments: The moments.
+        moments: The moments; see `refitted`.
+        matrix: The matrix that the module has.
 
     Returns:
-        The factor, for each channel, of shape (width,), float64.
+        matrix times a number, of shape (features, width), float64.
 
     Example:
-        >>> moments = Moments.empty(2, torch.device("cpu"))
+        >>> moments = Moments.empty(2, 2, torch.device("cpu"))
         >>> moments.add(torch.eye(2), 3 * torch.eye(2), torch.ones(2))
-        >>> scalar_map(moments)
-        tensor([3., 3.], dtype=torch.float64)
+        >>> scaled(moments, torch.eye(2, dtype=torch.float64))
+        tensor([[3., 0.],
+                [0., 3.]], dtype=torch.float64)
     """
-    factor = moments.xz.trace() / moments.xx.trace()
-    return factor.expand(len(moments.xx)).clone()
+    output = moments.behind(matrix)
+    return matrix * (output.xz.trace() / output.xx.trace())

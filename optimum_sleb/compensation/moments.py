@@ -30,11 +30,11 @@ WEIGHTINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass
 class Moments:
-    """Second moments of a module's output x and of what it should have been, z, over tokens t with weights w.
+    """Second moments of a site's features x and of what its output should have been, z, over tokens with weights w.
 
     Attributes:
-        xx: sum of w x x^T, float64, of shape (width, width).
-        xz: sum of w x z^T, float64, of shape (width, width).
+        xx: sum of w x x^T, float64, of shape (features, features).
+        xz: sum of w x z^T, float64, of shape (features, width).
         num_tokens: Tokens that were counted.
     """
 
@@ -43,10 +43,11 @@ class Moments:
     num_tokens: int = 0
 
     @classmethod
-    def empty(cls, width: int, device: torch.device) -> "Moments":
+    def empty(cls, num_features: int, width: int, device: torch.device) -> "Moments":
         """Moments of no tokens.
 
         Args:
+            num_features: Number of features.
             width: Width of the residual stream.
             device: Where they are summed up.
 
@@ -54,22 +55,24 @@ class Moments:
             The moments.
 
         Example:
-            >>> Moments.empty(3, torch.device("cpu")).xx.shape
-            torch.Size([3, 3])
+            >>> Moments.empty(3, 2, torch.device("cpu")).xz.shape
+            torch.Size([3, 2])
         """
-        xx, xz = (torch.zeros(width, width, dtype=torch.float64, device=device) for _ in range(2))
+        xx, xz = (
+            torch.zeros(num_features, columns, dtype=torch.float64, device=device) for columns in (num_features, width)
+        )
         return cls(xx, xz)
 
     def add(self, x: Tensor, z: Tensor, weights: Tensor) -> None:
         """Count tokens.
 
         Args:
-            x: What the module gave, of shape (tokens, width), float32.
-            z: What it should have given, of shape (tokens, width), float32.
+            x: Features, of shape (tokens, features), float32.
+            z: What the output should have been, of shape (tokens, width), float32.
             weights: How much each token counts, of shape (tokens,), float32.
 
         Example:
-            >>> moments = Moments.empty(2, torch.device("cpu"))
+            >>> moments = Moments.empty(2, 2, torch.device("cpu"))
             >>> moments.add(torch.eye(2), torch.ones(2, 2), torch.ones(2))
             >>> moments.num_tokens
             2
@@ -79,3 +82,21 @@ class Moments:
         self.xx += (weighted.T @ x).double()
         self.xz += (weighted.T @ z).double()
         self.num_tokens += len(x)
+
+    def behind(self, matrix: Tensor) -> "Moments":
+        """The moments of x @ matrix, of which the tokens need not be seen again.
+
+        Args:
+            matrix: A matrix of shape (features, width), float64.
+
+        Returns:
+            Moments of features of the residual stream's own width.
+
+        Example:
+            >>> moments = Moments.empty(2, 2, torch.device("cpu"))
+            >>> moments.add(torch.eye(2), torch.ones(2, 2), torch.ones(2))
+            >>> moments.behind(torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)).xx
+            tensor([[1., 1.],
+                    [1., 2.]], dtype=torch.float64)
+        """
+        return Moments(matrix.T @ self.xx @ matrix, matrix.T @ self.xz, self.num_tokens)

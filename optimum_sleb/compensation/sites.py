@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -16,6 +17,9 @@ from ..blocks.standins import hidden_state_of
 @dataclass(frozen=True)
 class Site:
     """A module whose output is added to the residual stream as it is, or times a constant.
+
+    Its output is taken as features @ matrix: those of a linear layer are its input (and a one for the bias), those of
+    a norm are its output, of which only the diagonal of the matrix can be changed.
 
     Attributes:
         path: Name of the module inside its block.
@@ -31,34 +35,73 @@ class Site:
 
     @property
     def is_linear(self) -> bool:
-        """Whether a full map can be folded; a norm takes a diagonal."""
+        """Whether the whole matrix can be changed."""
         return isinstance(self.module, nn.Linear | Conv1D)
 
-    def fold(self, mapping: Tensor) -> dict[str, Tensor]:
-        """The parameters with which the module's output m becomes m @ mapping.
+    @property
+    def _bias(self) -> Tensor | None:
+        return dict(self.module.named_parameters(recurse=False)).get("bias")
+
+    def features(self, given: Tensor, output: Tensor) -> Tensor:
+        """The features of tokens that the module saw.
 
         Args:
-            mapping: A map of shape (width, width), or a diagonal of shape (width,), in float64.
+            given: The module's input, of shape (..., inputs).
+            output: The module's output, of shape (..., width).
+
+        Returns:
+            Features, of shape (tokens, features), float32.
+
+        Example:
+            ```python
+            site.features(torch.randn(2, 5, 1536), torch.randn(2, 5, 576)).shape  # (10, 1536)
+            ```
+        """
+        if not self.is_linear:
+            return output.flatten(0, -2).float()
+        given = given.flatten(0, -2).float()
+        return given if self._bias is None else F.pad(given, (0, 1), value=1.0)
+
+    def matrix(self) -> Tensor:
+        """The matrix as the module has it.
+
+        Returns:
+            The matrix, of shape (features, width), float64.
+
+        Example:
+            ```python
+            site.matrix().shape  # (1536, 576)
+            ```
+        """
+        weight = self.module.get_parameter("weight").detach().double()
+        if not self.is_linear:
+            return torch.eye(len(weight), dtype=torch.float64, device=weight.device)
+        weight = weight.T if isinstance(self.module, nn.Linear) else weight  # that of a Conv1D is (inputs, width)
+        return weight if self._bias is None else torch.cat([weight, self._bias.detach().double()[None]])
+
+    def fold(self, matrix: Tensor) -> dict[str, Tensor]:
+        """The parameters that give the module another matrix.
+
+        Args:
+            matrix: A matrix of shape (features, width), float64; a diagonal one for a norm.
 
         Returns:
             New values by parameter name, in float64.
 
         Example:
             ```python
-            site.fold(torch.ones(576))["weight"]  # as it was
+            site.fold(site.matrix())["weight"]  # as it is
             ```
         """
-        full = torch.diag(mapping) if mapping.dim() == 1 and self.is_linear else mapping
-        folded = {}
-        for name, parameter in self.module.named_parameters(recurse=False):
-            value = parameter.detach().to(torch.float64)
-            if not self.is_linear:
-                folded[name] = (value + self.offset) * mapping - self.offset if name == "weight" else value * mapping
-            elif name == "weight" and isinstance(self.module, nn.Linear):  # (out, in)
-                folded[name] = full.T @ value
-            else:  # the weight of a Conv1D is (in, out), a bias is (out,)
-                folded[name] = value @ full
-        return folded
+        parameters = dict(self.module.named_parameters(recurse=False))
+        if not self.is_linear:
+            factors = matrix.diagonal()
+            folded = {name: value.detach().double() * factors for name, value in parameters.items()}
+            folded["weight"] += self.offset * (factors - 1)  # (w + offset) f - offset
+            return folded
+        weight = matrix if self._bias is None else matrix[:-1]
+        folded = {"weight": weight.T if isinstance(self.module, nn.Linear) else weight}
+        return folded if self._bias is None else {**folded, "bias": matrix[-1]}
 
 
 @torch.no_grad()

@@ -1,0 +1,173 @@
+"""Compensation against the slow, obvious way; and that it never makes a model worse."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from optimum_sleb import CalibrationError
+from optimum_sleb.blocks.forward import logits_of, measuring
+from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.compensation import compensator as module
+from optimum_sleb.compensation.choice import MatrixChoice
+from optimum_sleb.compensation.compensator import Compensator
+from optimum_sleb.compensation.maps import refitted
+from optimum_sleb.search.exact import ExactLosses
+
+from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def open_compensator(model: PreTrainedModel, windows: TokenWindows, batch_size: int = 4) -> Compensator:
+    return Compensator(model, find_decoder_stack(model), windows, model.dtype, batch_size)
+
+
+def record_calls(
+    module: torch.nn.Module, model: PreTrainedModel, windows: TokenWindows
+) -> list[tuple[Tensor, Tensor]]:
+    """Input and output of a module while the model runs on windows, one by one."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    hook = module.register_forward_hook(lambda _module, args, output: calls.append((args[0][0], output[0])))
+    with measuring(model):
+        for window in windows.windows:
+            logits_of(model, window[None])
+    hook.remove()
+    return calls
+
+
+def refitted_by_hand(windows: TokenWindows, ridge: float) -> Tensor:
+    """Least squares for block 1 of a Llama without blocks 2 and 3, all tokens but the first alike."""
+    dense, short = tiny_model("llama"), tiny_model("llama")
+    targets = [given for given, _ in record_calls(dense.model.layers[4], dense, windows)]
+    with find_decoder_stack(short).without({2, 3}):
+        down = record_calls(short.model.layers[1].mlp.down_proj, short, windows)
+        states = [output for _, output in record_calls(short.model.layers[1], short, windows)]
+    features = torch.cat([given[1:] for given, _ in down]).double()
+    rest = torch.cat([(state - output)[1:] for state, (_, output) in zip(states, down, strict=True)])
+    wanted = torch.cat([target[1:] for target in targets]).double() - rest
+    weight = dense.model.layers[1].mlp.down_proj.weight.detach().double()
+    strength = ridge * (features**2).sum(dim=0).mean()
+    rows = torch.cat([features, torch.eye(features.shape[1], dtype=torch.float64) * strength**0.5])
+    return torch.linalg.lstsq(rows, torch.cat([wanted, weight.T * strength**0.5])).solution.T
+
+
+def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refit_only(moments, matrix, is_linear, loss_before, loss_with) -> MatrixChoice:
+        chosen = refitted(moments["all tokens but the first alike"], matrix, 0.1)
+        return MatrixChoice(loss_with(chosen), "refit", chosen)
+
+    monkeypatch.setattr(module, "choose_matrix", refit_only)
+    windows = TokenWindows(tuple(random_ids(9, 24)))
+    fitting = windows.select([0, 1, 3, 4, 6, 7])  # every third is held back
+    with open_compensator(tiny_model("llama"), windows) as compensator:
+        record = compensator.fit({2, 3})
+        folded = compensator.folded()["model.layers.1.mlp.down_proj.weight"]
+    assert (record.num_fit_windows, record.num_held_back_windows) == (6, 3)
+    torch.testing.assert_close(folded.double(), refitted_by_hand(fitting, 0.1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("removed", [{2}, {1, 2, 4}, {0, 3}, {NUM_BLOCKS - 1}], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_it_tells_is_that_of_the_model_on_the_held_back_windows(family: str, removed: set[int]) -> None:
+    model = tiny_model(family)
+    windows = TokenWindows(tuple(random_ids(12, 24)))
+    alive = [block for block in range(NUM_BLOCKS) if block not in removed]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    measure = ExactLosses(model, find_decoder_stack(model), windows.select([2, 5, 8, 11]))
+    plain = measure.losses_with(alive).sum().item()
+    with open_compensator(model, windows) as compensator:
+        record = compensator.fit(removed)
+        compensated = measure.losses_with(alive).sum().item()
+        folded = compensator.folded()
+        changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert record.cuts[0].loss_before == pytest.approx(plain, rel=1e-5)
+    assert record.cuts[-1].loss_after == pytest.approx(compensated, rel=1e-5)
+    assert changed == {name for name, value in folded.items() if not value.equal(before[name])}
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    for cut in record.cuts:
+        assert cut.loss_after == min([cut.loss_before, *cut.tried.values()])
+        assert (cut.kept is None) == (cut.loss_after == cut.loss_before)
+
+
+def test_what_comes_out_depends_on_the_set_alone() -> None:
+    windows = TokenWindows(tuple(random_ids(12, 24)))
+    with open_compensator(tiny_model("llama"), windows) as compensator:
+        for removed in ({2}, {2, 4}, {2, 3, 4}):  # a search comes by here
+            compensator.fit(removed)
+        along = compensator.folded()
+    with open_compensator(tiny_model("llama"), windows) as compensator:
+        compensator.fit({2, 3, 4})
+        straight = compensator.folded()
+    assert along.keys() == straight.keys()
+    assert all(along[name].equal(straight[name]) for name in along)
+
+
+def test_a_gap_at_the_bottom_is_told() -> None:
+    with open_compensator(tiny_model("llama"), TokenWindows(tuple(random_ids(6, 24)))) as compensator:
+        cut = compensator.fit({0, 1}).cuts[0]
+    assert (cut.block, cut.gap, cut.kept) == (None, (0, 1), None)
+    assert cut.reason == "no block stands before the gap"
+
+
+def test_too_few_windows() -> None:
+    with pytest.raises(CalibrationError, match="at least 3; the calibration data have 2"):
+        open_compensator(tiny_model("llama"), TokenWindows(tuple(random_ids(2, 24))))
+
+
+def test_judges_what_rounding_leaves() -> None:
+    model = tiny_model("llama", dtype=torch.bfloat16).float()
+    stack = find_decoder_stack(model)
+    windows = TokenWindows(tuple(random_ids(9, 24)))
+    with Compensator(model, stack, windows, torch.bfloat16) as compensator:
+        compensator.fit({2, 3})
+        for name, value in compensator.folded().items():
+            assert value.dtype == torch.bfloat16
+            assert model.get_parameter(name).equal(value.float())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    family=st.sampled_from(["llama", "opt", "gpt2", "gemma3"]),
+    removed=st.sets(st.integers(1, NUM_BLOCKS - 1), min_size=1, max_size=3),
+    num_windows=st.integers(3, 7),
+    length=st.sampled_from([2, 3, 24]),
+    sink=st.sampled_from([1.0, 1e4, 1e30]),
+    rank=st.sampled_from([None, 1, 0]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_never_worse_and_never_broken(
+    family: str, removed: set[int], num_windows: int, length: int, sink: float, rank: int | None, dtype: torch.dtype
+) -> None:
+    """Sinks, activations of low rank, and next to no calibration text."""
+    model = tiny_model(family)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7] *= sink
+        if rank is not None:
+            model.get_input_embeddings().weight[:, rank:] = 0
+    model = model.to(dtype)
+    ids = random_ids(num_windows, length)
+    ids[:, 0] = 7  # the sink stands in front
+    windows = TokenWindows(tuple(ids))
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    alive = [block for block in range(NUM_BLOCKS) if block not in removed]
+    held_back = windows.select(range(2, num_windows, 3))
+    measure = ExactLosses(model, find_decoder_stack(model), held_back)
+    plain = measure.losses_with(alive).double().sum().item()
+    with open_compensator(model, windows, batch_size=1) as compensator:
+        compensator.fit(removed)
+        compensated = measure.losses_with(alive).double().sum().item()
+        finite_before = _all_finite(shapes, model)
+        assert {name: value.shape for name, value in model.state_dict().items()} == shapes
+    assert finite_before
+    assert not compensated > plain * (1 + 1e-6)
+
+
+def _all_finite(names: Sequence[str], model: PreTrainedModel) -> bool:
+    state = model.state_dict()
+    return all(bool(state[name].isfinite().all()) for name in names)

@@ -1,0 +1,120 @@
+"""Where a matrix can be folded: checked by folding one and running the block."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, GraniteConfig, MixtralConfig, Olmo2Config
+
+from optimum_sleb.blocks.forward import measuring
+from optimum_sleb.blocks.runner import BlockRunner
+from optimum_sleb.blocks.stack import find_decoder_stack, probe_ids
+from optimum_sleb.blocks.standins import hidden_state_of
+from optimum_sleb.compensation.sites import Site, find_site
+
+from ..families import FAMILIES, randomise, tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
+SITES = {
+    "llama": "mlp.down_proj",
+    "mistral": "mlp.down_proj",
+    "qwen2": "mlp.down_proj",
+    "qwen3": "mlp.down_proj",
+    "opt": "fc2",
+    "gpt2": "mlp.c_proj",
+    "gpt_neox": "mlp.dense_4h_to_h",
+    "gemma2": "post_feedforward_layernorm",
+    "gemma3": "post_feedforward_layernorm",
+    "phi3": "mlp.down_proj",
+    "falcon": "mlp.dense_4h_to_h",
+    "bloom": "mlp.dense_4h_to_h",
+}
+
+
+def site_and_run(model, index: int = 2):
+    """The site of a block, and a function that runs the block on the probe."""
+    stack = find_decoder_stack(model)
+    with BlockRunner(model, stack) as runner:
+        stream = runner.run(runner.enter(probe_ids(model)), range(index))
+        block = runner.blocks[index]
+        args, kwargs = stream.arguments_of(index)
+
+    def run() -> torch.Tensor:
+        with measuring(model):
+            return hidden_state_of(block(stream.hidden, *args, **kwargs))
+
+    return find_site(block, stream, index), run
+
+
+def put(site: Site, matrix: torch.Tensor) -> None:
+    with torch.no_grad():
+        for name, value in site.fold(matrix).items():
+            site.module.get_parameter(name).copy_(value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_module_that_writes_to_the_residual_stream(family: str) -> None:
+    site, _ = site_and_run(tiny_model(family))
+    assert site.path == SITES[family]
+    assert site.scale == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folded_map_acts_on_what_the_module_writes(family: str) -> None:
+    site, run = site_and_run(tiny_model(family))
+    outputs: list[torch.Tensor] = []
+    # Falcon adds the attention's output to it in place.
+    site.module.register_forward_hook(lambda _module, _args, output: outputs.append(output.clone()))
+    before = run()
+    width = before.shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    mapping = torch.diag(torch.rand(width, generator=generator, dtype=torch.float64) + 0.5)
+    if site.is_linear:
+        mapping += torch.randn(width, width, generator=generator, dtype=torch.float64) * 0.1
+    put(site, site.matrix() @ mapping)
+    written = outputs[0].view_as(before)
+    torch.testing.assert_close(run(), before - written + written @ mapping.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_times_matrix_are_the_output(family: str) -> None:
+    site, run = site_and_run(tiny_model(family))
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+    site.module.register_forward_hook(lambda _module, args, output: calls.append((args[0], output.clone())))
+    run()
+    given, output = calls[0]
+    features = site.features(given, output)
+    torch.testing.assert_close(features.double() @ site.matrix(), output.flatten(0, -2).double(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_added_times_a_constant() -> None:
+    config = GraniteConfig(**SMALL, num_key_value_heads=2, residual_multiplier=0.25)
+    site, _ = site_and_run(randomise(AutoModelForCausalLM.from_config(config)))
+    assert site.path == "mlp.down_proj"
+    assert site.scale == pytest.approx(0.25, abs=1e-4)
+
+
+def test_a_norm_that_multiplies_by_its_weight() -> None:
+    config = Olmo2Config(**SMALL, pad_token_id=0)
+    site, _ = site_and_run(randomise(AutoModelForCausalLM.from_config(config)))
+    assert (site.path, site.offset, site.is_linear) == ("post_feedforward_layernorm", 0.0, False)
+    assert site_and_run(tiny_model("gemma2"))[0].offset == 1.0
+
+
+def test_experts_have_no_site() -> None:
+    config = MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4)
+    site, _ = site_and_run(randomise(AutoModelForCausalLM.from_config(config)))
+    assert site is None
+
+
+def test_half_precision_finds_the_same(device: str) -> None:
+    site, _ = site_and_run(tiny_model("llama", dtype=torch.bfloat16).to(device))
+    assert site.path == "mlp.down_proj"
+    assert isinstance(site.module, nn.Linear)
