@@ -12,6 +12,7 @@ from ..report import PruningReport
 from .base_card import Inherited, hub_name
 from .commands import commands_of
 from .comparison import calibration_evaluation, comparison_rows, windows_of
+from .cuts import cut_rows
 from .front_matter import front_matter
 from .strip import strip_of
 from .words import dataset_name, one_line, plain
@@ -59,6 +60,8 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         takes_images=takes_images(report.architecture),
         searched=report.search is not None,
         calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
+        cuts=cut_rows(report.compensation),
+        compensation=report.compensation,
         measured_on_calibration=calibration_evaluation(report) is not None,
         evaluated=bool(report.evaluations),
         commands=commands_of(report, name),
