@@ -9,6 +9,7 @@ from torch import Tensor
 from .maps import mapped, refitted, scaled, scaled_by_channel
 from .moments import Moments
 
+_FITS = {"refit": refitted, "map": mapped, "channels": scaled_by_channel}
 _RIDGE = 1e-2
 _OTHER_RIDGES = (1e-3, 1e-1)
 
@@ -61,7 +62,7 @@ def choose_matrix(
     loss_before: float,
     loss_with: Callable[[Tensor], float],
 ) -> MatrixChoice:
-    """Fit matrices and verify each: first the weightings of the tokens, then kinds and ridges under the best of them.
+    """Fit matrices and verify each: the richest kind by every weighting and ridge, then simpler kinds.
 
     Args:
         moments: Moments of the fitting windows, by weighting.
@@ -79,23 +80,29 @@ def choose_matrix(
         ```
     """
     choice = MatrixChoice(loss_before)
-    num_features, width = matrix.shape
-    # With fewer tokens than unknowns in a row a fit is a guess.
     num_tokens = min(one.num_tokens for one in moments.values())
-    full, all_of_it = is_linear and num_tokens >= width, is_linear and num_tokens >= num_features
-    kind, fit = ("map", mapped) if full else ("channels", scaled_by_channel)
-    losses: dict[str, float] = {}
-    for weighting, one in moments.items():
-        name = f"{kind}, {weighting}, ridge {_RIDGE:g}"
-        choice.verify(name, fit(one, matrix, _RIDGE), loss_with)
-        losses[weighting] = choice.tried.get(name, math.inf)
+    richest, *simpler = _kinds(num_tokens, len(matrix), matrix.shape[1], is_linear)
+
+    def verify(kind: str, weighting: str, ridge: float) -> float:
+        name = f"{kind}, {weighting}, ridge {ridge:g}"
+        choice.verify(name, _FITS[kind](moments[weighting], matrix, ridge), loss_with)
+        return choice.tried.get(name, math.inf)
+
+    losses = {weighting: verify(richest, weighting, _RIDGE) for weighting in moments}
     best = min(losses, key=losses.__getitem__)
     for ridge in _OTHER_RIDGES:
-        choice.verify(f"{kind}, {best}, ridge {ridge:g}", fit(moments[best], matrix, ridge), loss_with)
-    for ridge in (_RIDGE, *_OTHER_RIDGES) if all_of_it else ():
-        choice.verify(f"refit, {best}, ridge {ridge:g}", refitted(moments[best], matrix, ridge), loss_with)
-    if full:
-        name = f"channels, {best}, ridge {_RIDGE:g}"
-        choice.verify(name, scaled_by_channel(moments[best], matrix, _RIDGE), loss_with)
+        verify(richest, best, ridge)
+    for kind in simpler:
+        verify(kind, best, _RIDGE)
     choice.verify(f"scalar, {best}", scaled(moments[best], matrix), loss_with)
     return choice
+
+
+def _kinds(num_tokens: int, num_features: int, width: int, is_linear: bool) -> list[str]:
+    """The kinds of fits that can be made, the richest first. With fewer tokens than unknowns a fit is a guess."""
+    kinds = ["channels"]
+    if is_linear and num_tokens >= width:
+        kinds.insert(0, "map")
+    if is_linear and num_tokens >= num_features:
+        kinds.insert(0, "refit")
+    return kinds

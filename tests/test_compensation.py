@@ -1,0 +1,161 @@
+"""Compensation from the recipe to the card: in the search, for shallower cuts, over interruptions."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, MixtralConfig
+
+from optimum_sleb import CalibrationError, PruningReport, SLEBConfig, SLEBPruner
+from optimum_sleb.hub.card import render_card
+from optimum_sleb.search import run as search_run
+
+from .families import random_ids, randomise, tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IDS = random_ids(18, 24)
+NUM_BLOCKS = 8
+
+
+def pruner() -> SLEBPruner:
+    return SLEBPruner(tiny_model("llama", num_hidden_layers=NUM_BLOCKS))
+
+
+def recipe(num_blocks: int, compensate: str, **values: object) -> SLEBConfig:
+    return SLEBConfig(num_blocks_to_remove=num_blocks, compensate=compensate, **values)
+
+
+def same_weights(one: SLEBPruner, other: SLEBPruner) -> bool:
+    mine, theirs = one.model.state_dict(), other.model.state_dict()
+    return mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("compensate", ["after", "during"])
+@pytest.mark.parametrize("search", ["exact", "racing", "reference"])
+def test_report_model_and_folder_agree(compensate: str, search: str, tmp_path: Path) -> None:
+    plain, compensated = pruner(), pruner()
+    plain.prune(recipe(4, "no"), calibration=IDS)
+    compensated.prune(recipe(4, compensate, search=search), calibration=IDS)
+    report = compensated.report
+    assert report.compensation.cuts
+    if compensate == "after":
+        assert compensated.blocks == plain.blocks
+        assert compensated.report.perplexity_after < plain.report.perplexity_after
+    told = [step.compensated_loss is not None for step in report.steps]
+    assert told == ([True] * 4 if compensate == "during" else [False, False, False, True])
+    # No module, no parameter more than plain SLEB's.
+    shapes = {name: value.shape for name, value in compensated.model.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in plain.model.state_dict().items()}
+    # What the report says is what the folder holds.
+    compensated.save_pretrained(tmp_path / "pruned")
+    reloaded = SLEBPruner(AutoModelForCausalLM.from_pretrained(tmp_path / "pruned"))
+    with torch.no_grad():
+        loss = sum(reloaded.model(row[None], labels=row[None]).loss.item() * 24 for row in IDS)
+    assert loss == pytest.approx(report.steps[-1].compensated_loss, rel=1e-5)
+    assert PruningReport.load(tmp_path / "pruned") == compensated.report
+
+
+@pytest.mark.parametrize("compensate", ["after", "during"])
+def test_a_shallower_cut_equals_a_search_to_its_depth(compensate: str) -> None:
+    deep, straight, cut = pruner(), pruner(), pruner()
+    deep.prune(recipe(4, compensate), calibration=IDS)
+    straight.prune(recipe(2, compensate), calibration=IDS)
+    cut.apply(deep.report, 2, calibration=IDS)
+    assert same_weights(cut, straight)
+    assert cut.report.perplexity_after == straight.report.perplexity_after
+    assert cut.report.compensation.cuts == straight.report.compensation.cuts
+
+
+def test_a_shallower_cut_needs_the_same_data() -> None:
+    deep = pruner()
+    deep.prune(recipe(2, "during"), calibration=IDS)
+    with pytest.raises(CalibrationError, match="are not those of the search"):
+        pruner().apply(deep.report, 1, calibration=IDS[:12])
+
+
+def test_the_command_cuts_a_compensated_run_again(
+    tmp_path: Path, text_file: Path, model_folder: Path, tokenizer
+) -> None:
+    config = recipe(3, "during", dataset=str(text_file), window_length=16)
+    deep = SLEBPruner.from_pretrained(model_folder)
+    deep.prune(config)
+    cut, straight = SLEBPruner.from_pretrained(model_folder), SLEBPruner.from_pretrained(model_folder)
+    cut.apply(deep.report, 2)  # the recipe names the text
+    straight.prune(replace(config, num_blocks_to_remove=2))
+    assert same_weights(cut, straight)
+
+
+def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken, resumed = pruner(), pruner(), pruner()
+    whole.prune(recipe(3, "during"), calibration=IDS)
+
+    def give_up(self: object, report: PruningReport) -> None:
+        if len(report.steps) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optimum_sleb.progress.Progress.save", give_up)
+        with pytest.raises(KeyboardInterrupt):
+            broken.prune(recipe(3, "during"), calibration=IDS, progress_dir=tmp_path)
+    assert same_weights(broken, pruner())  # the dense weights came back
+    resumed.prune(recipe(3, "during"), calibration=IDS, progress_dir=tmp_path, resume=True)
+    assert same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_weights_come_back_after_an_error(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama", num_hidden_layers=NUM_BLOCKS, dtype=dtype)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def fail(compensator, measure, removed):
+        compensator.fit(removed)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(search_run, "compensate", fail)
+    with pytest.raises(ZeroDivisionError):
+        SLEBPruner(model).prune(recipe(2, "during"), calibration=IDS)
+    after = model.state_dict()
+    assert all(after[name].equal(before[name]) and after[name].dtype == dtype for name in before)
+
+
+def test_a_model_that_takes_no_fit_is_plain_sleb_and_says_so() -> None:
+    def mixtral() -> SLEBPruner:
+        config = MixtralConfig(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=5,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            num_local_experts=4,
+        )
+        return SLEBPruner(randomise(AutoModelForCausalLM.from_config(config)).eval())
+
+    plain, compensated = mixtral(), mixtral()
+    plain.prune(recipe(2, "no"), calibration=IDS)
+    compensated.prune(recipe(2, "during"), calibration=IDS)
+    assert same_weights(plain, compensated)
+    assert {cut.reason for cut in compensated.report.compensation.cuts} == {
+        "no module of the block writes straight to the residual stream"
+    }
+
+
+def test_the_card_tells_what_was_kept() -> None:
+    one = pruner()
+    one.prune(recipe(3, "during"), calibration=IDS)
+    card = render_card(one.report, "me/pruned").content
+    cut = next(cut for cut in one.report.compensation.cuts if cut.kept)
+    assert "fitted anew, on 12 calibration windows" in card
+    assert f"| {', '.join(map(str, cut.gap))} | block {cut.block}, mlp.down\\_proj |" in card
+    plain = pruner()
+    plain.prune(recipe(3, "no"), calibration=IDS)
+    assert "fitted anew" not in render_card(plain.report, "me/pruned").content
+
+
+def test_the_report_survives_json() -> None:
+    one = pruner()
+    one.prune(recipe(2, "after"), calibration=IDS)
+    assert PruningReport.from_dict(json.loads(json.dumps(one.report.to_dict()))) == one.report
