@@ -6,7 +6,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from .errors import UnsupportedModelError
-from .quantised import check_not_quantised
+from .quantised import check_quantisation
 
 
 def check_model(model: object) -> None:
@@ -41,7 +41,7 @@ def check_model(model: object) -> None:
     if model.config.is_encoder_decoder:
         raise UnsupportedModelError(f"{name} is an encoder-decoder model; only decoder-only models are supported.")
     _check_compiled(model)
-    check_not_quantised(model)
+    check_quantisation(model)
     _check_devices(model)
     _check_sharing(model)
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 
 from .blocks.forward import vocab_size_of
 from .blocks.gates import refusal, removable_blocks, take_out
-from .blocks.probes import check_causal_lm
+from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.stack import find_decoder_stack
 from .calibration.sources import load_calibration
 from .checks import check_model
@@ -67,6 +67,7 @@ class SLEBPruner:
     ) -> None:
         check_model(model)
         check_causal_lm(model)
+        check_saving_changes_nothing(model)
         self.model = model
         self.tokenizer: PreTrainedTokenizerBase | None = getattr(tokenizer, "tokenizer", tokenizer)
         self._processing_class = tokenizer

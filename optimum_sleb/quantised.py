@@ -1,50 +1,96 @@
 """Quantised models: which way of quantising a model has, and what to do instead of pruning it so."""
 
+import re
+from typing import Any
+
 from torch import nn
 from transformers import PreTrainedModel
 
+from .blocks.packed import is_packed
 from .errors import UnsupportedModelError
+
+# What can be pruned as it is: these are saved and loaded again by transformers.
+_SUPPORTED = ("bitsandbytes", "torchao")
 
 # What is quantised while it is loaded has its dense checkpoint at hand; what was saved quantised has not.
 _LATER = "load it without quantization_config, prune it, and quantise the result"
 _BEFORE = "prune the checkpoint that it was made from, and quantise the result"
 
+# Fields of quantisation configs that list modules which stay as they are.
+_SPARED = ("llm_int8_skip_modules", "modules_to_not_convert")
+
 # A few methods can be undone while a checkpoint is loaded.
 _UNDONE = {"gguf": "GgufConfig", "mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 
 
-def check_not_quantised(model: PreTrainedModel) -> None:
-    """Refuse a model whose weights are packed.
+def check_quantisation(model: PreTrainedModel) -> None:
+    """Refuse a model whose packed weights could not be saved again.
 
-    A shortened model is proved right by building it anew from its config and running it on the same weights, which
-    packed weights rarely allow (torchao's do, but transformers cannot save them a second time); and the lists of
-    modules that a quantiser spares name blocks by number.
+    Packed modules are taken over by the shortened model as they are, so it is proved right like any other; what
+    decides is whether transformers can save them. The lists of modules that a quantiser spares may name blocks by
+    number, which would be others afterwards.
 
     Args:
         model: The model.
 
     Raises:
-        UnsupportedModelError: If it is quantised; the message says what to do instead for this method.
+        UnsupportedModelError: If it cannot be saved shortened; the message says what to do instead for this method.
 
     Example:
         ```python
-        check_not_quantised(model)
+        check_quantisation(model)
         ```
     """
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None:
-        method = getattr(quantizer.quantization_config, "quant_method", "unknown")
-        method = str(getattr(method, "value", method)).lower()
-        if method in _UNDONE:
-            remedy = f"load it with quantization_config={_UNDONE[method]}(dequantize=True)"
-        else:
-            remedy = _BEFORE if getattr(quantizer, "pre_quantized", True) else _LATER
-        raise UnsupportedModelError(f"The model is quantised ({method}), which cannot be saved shortened; {remedy}.")
+        _check_method(quantizer, str(quantisation_of(model)))
+        return
     for path, weight in model.named_parameters():
         # Quantised in memory, behind the back of transformers; or sharded over processes.
-        if type(weight) is not nn.Parameter or not weight.is_floating_point():
+        if is_packed(weight):
             kind = type(weight).__name__ if type(weight) is not nn.Parameter else str(weight.dtype)
             raise UnsupportedModelError(
                 f"The weight {path} is no plain tensor of floating-point numbers ({kind}), so it cannot be saved "
                 "shortened; load the model unquantised on one device, prune it, and quantise or shard the result."
             )
+
+
+def quantisation_of(model: PreTrainedModel) -> str | None:
+    """How a model is quantised.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The method, such as `"bitsandbytes"`, or `None`.
+
+    Example:
+        ```python
+        quantisation_of(model)  # None
+        ```
+    """
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None:
+        return None
+    method = getattr(quantizer.quantization_config, "quant_method", "unknown")
+    return str(getattr(method, "value", method)).lower()
+
+
+def _check_method(quantizer: Any, method: str) -> None:
+    pre_quantized = getattr(quantizer, "pre_quantized", True)
+    # transformers saves what it has packed itself; loaded packed, a checkpoint cannot be saved again.
+    if method in _SUPPORTED and not pre_quantized:
+        config = quantizer.quantization_config
+        listed = [name for field in _SPARED for name in getattr(config, field, None) or ()]
+        spared = [name for name in listed if re.search(r"\.\d+(\.|$)", name)]
+        if not spared:
+            return
+        raise UnsupportedModelError(
+            f"The quantiser spares modules by the number of their block ({spared[0]}), which would be another block "
+            f"after pruning; {_LATER}."
+        )
+    if method in _UNDONE:
+        remedy = f"load it with quantization_config={_UNDONE[method]}(dequantize=True)"
+    else:
+        remedy = _BEFORE if pre_quantized else _LATER
+    raise UnsupportedModelError(f"The model is quantised ({method}), which cannot be saved shortened; {remedy}.")

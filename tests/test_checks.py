@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from accelerate import cpu_offload, cpu_offload_with_hook, disk_offload
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from optimum_sleb import SLEBPruner, UnsupportedModelError
 from optimum_sleb.checks import check_model
@@ -105,18 +105,18 @@ class Method(Enum):
 
 class TestQuantised:
     @pytest.mark.parametrize(
-        "method", ["bitsandbytes", "torchao", "gptq", Method.AWQ, "compressed-tensors", "new one"]
-    )
-    @pytest.mark.parametrize(
-        ("pre_quantized", "remedy"),
+        ("method", "pre_quantized"),
         [
-            (True, "prune the checkpoint that it was made from, and quantise the result"),
-            (False, "load it without quantization_config, prune it, and quantise the result"),
+            *((method, True) for method in ("bitsandbytes", "torchao", "gptq", Method.AWQ, "new one")),
+            *((method, False) for method in ("gptq", Method.AWQ, "compressed-tensors", "new one")),
         ],
     )
-    def test_by_transformers(
-        self, llama: PreTrainedModel, method: str | Method, pre_quantized: bool, remedy: str
-    ) -> None:
+    def test_by_transformers(self, llama: PreTrainedModel, method: str | Method, pre_quantized: bool) -> None:
+        remedy = (
+            "prune the checkpoint that it was made from, and quantise the result"
+            if pre_quantized
+            else "load it without quantization_config, prune it, and quantise the result"
+        )
         config = SimpleNamespace(quant_method=method)
         llama.hf_quantizer = SimpleNamespace(quantization_config=config, pre_quantized=pre_quantized)
         name = method.value if isinstance(method, Enum) else method
@@ -133,19 +133,11 @@ class TestQuantised:
         if hasattr(transformers, config):  # older releases of transformers lack some
             assert "dequantize" in inspect.signature(getattr(transformers, config)).parameters
 
-    @pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
-    def test_real_ones(self, method: str, model_folder: Path, tmp_path: Path) -> None:
-        pytest.importorskip(method)
-        if method == "torchao":
-            config = transformers.TorchAoConfig(pytest.importorskip("torchao.quantization").Int8WeightOnlyConfig())
-        else:
-            config = transformers.BitsAndBytesConfig(load_in_8bit=True)
-        arguments = {"quantization_config": config, "dtype": torch.bfloat16}
-        with pytest.raises(UnsupportedModelError, match=rf"\({method}\), .*; load it without quantization_config"):
-            SLEBPruner.from_pretrained(model_folder, **arguments)
-        AutoModelForCausalLM.from_pretrained(model_folder, **arguments).save_pretrained(tmp_path / "quantised")
-        with pytest.raises(UnsupportedModelError, match=rf"\({method}\), .*; prune the checkpoint that it was made"):
-            SLEBPruner.from_pretrained(tmp_path / "quantised")
+    def test_modules_spared_by_the_number_of_their_block(self, llama: PreTrainedModel) -> None:
+        config = SimpleNamespace(quant_method="bitsandbytes", llm_int8_skip_modules=["lm_head", "model.layers.5.mlp"])
+        llama.hf_quantizer = SimpleNamespace(quantization_config=config, pre_quantized=False)
+        with pytest.raises(UnsupportedModelError, match=r"number of their block \(model\.layers\.5\.mlp\)"):
+            SLEBPruner(llama)
 
     def test_to_whole_numbers(self, llama: PreTrainedModel) -> None:
         weight = torch.zeros(48, 32, dtype=torch.int8)

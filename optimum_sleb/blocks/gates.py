@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from ..errors import UnsupportedModelError, VerificationError
 from .folding import fold_of
 from .forward import logits_of, measuring
+from .packed import packed_modules
 from .probes import cache_trouble, same_logits
 from .rules import PERIODS, RULES, num_image_blocks
 from .shortening import text_config_of
@@ -45,13 +46,13 @@ def refusal(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int
         return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
     try:
-        template = build_shortened(model, kept, real_buffers=run)
+        template = build_shortened(model, stack, kept, real_buffers=run)
     except UnsupportedModelError as error:
         return str(error)
     state = kept_state(model, stack, kept, template)
     reason = _difference_in_weights(model, template, state)
     if reason is None and removed:
-        dense = build_shortened(model, range(len(stack)), real_buffers=False)
+        dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
         reason = _difference_in_constants(dense, template, stack, kept)
     if reason is None and run:
         reason = _difference_in_logits(model, stack, set(removed), template, state)
@@ -123,7 +124,7 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
     ids = probe_ids(model)
     with measuring(model), stack.without(set(removed)):
         expected = logits_of(model, ids)
-    template = build_shortened(model, kept)
+    template = build_shortened(model, stack, kept)
     _fill(template, model, kept_state(model, stack, kept, template))
     with measuring(template):
         logits_of(template, ids)  # some families change their attributes, or modules, when they run
@@ -139,7 +140,11 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
 
 def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
     """Make a template run: it shares the model's weights, and its buffers go to the model's device."""
-    template.load_state_dict(state, assign=True)
+    packed = tuple(
+        f"{name}." for name in packed_modules(template)
+    )  # they have their weights, as no state can tell them
+    plain = {name: tensor for name, tensor in state.items() if not name.startswith(packed)}
+    template.load_state_dict(plain, assign=True, strict=not packed)
     for module in template.modules():
         for name, buffer in module._buffers.items():
             module._buffers[name] = buffer if buffer is None else buffer.to(model.device)

@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 
 from ..errors import UnsupportedModelError
 from .folding import fold_of
+from .packed import adopt_packed_modules, packed_modules
 from .shortening import shorten_config
 from .stack import DecoderStack
 
@@ -20,23 +21,26 @@ from .stack import DecoderStack
 _RUN_STATE = {"training", "gradient_checkpointing", "is_gradient_checkpointing"}
 
 
-def build_shortened(model: PreTrainedModel, kept: Sequence[int], *, real_buffers: bool = True) -> PreTrainedModel:
+def build_shortened(
+    model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], *, real_buffers: bool = True
+) -> PreTrainedModel:
     """Build the shortened model anew from its edited config, without weights.
 
     Args:
         model: The model with all its blocks.
+        stack: Its decoder blocks.
         kept: Indices of the blocks that stay, ascending.
         real_buffers: Compute the buffers; without, everything is on the meta device, which is several times faster.
 
     Returns:
-        A model whose parameters are on the meta device.
+        A model whose parameters are on the meta device, but for packed ones, which are those of the model.
 
     Raises:
         UnsupportedModelError: If the edited config is not accepted.
 
     Example:
         ```python
-        template = build_shortened(model, kept=[0, 1, 3])
+        template = build_shortened(model, stack, kept=[0, 1, 3])
         ```
     """
     device = init_empty_weights(include_buffers=False) if real_buffers else torch.device("meta")
@@ -48,10 +52,13 @@ def build_shortened(model: PreTrainedModel, kept: Sequence[int], *, real_buffers
         config = type(config).from_dict(config.to_diff_dict())
         config._attn_implementation = attention
         with device, no_init_weights():
-            return type(model)._from_config(config, dtype=model.dtype)
+            template = type(model)._from_config(config, dtype=model.dtype)
     except Exception as error:  # whatever a family's own code raises about a layout that it does not allow
         reason = " ".join(str(error).split())
         raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
+    packed = {_new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
+    adopt_packed_modules(template, {name: module for name, module in packed.items() if name is not None})
+    return template
 
 
 def kept_state(
@@ -97,7 +104,7 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
 
     Example:
         ```python
-        cut_out(model, stack, kept, template=build_shortened(model, kept))
+        cut_out(model, stack, kept, template=build_shortened(model, stack, kept))
         ```
     """
     wanted = template.state_dict()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from ..blocks.packed import is_packed
 from ..blocks.runner import Stream
 from ..blocks.standins import hidden_state_of
 
@@ -157,7 +158,7 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
 
 def _is_foldable(module: nn.Module, width: int) -> bool:
     weights = dict(module.named_parameters(recurse=False))
-    if not set(weights) <= {"weight", "bias"} or "weight" not in weights:
+    if not set(weights) <= {"weight", "bias"} or "weight" not in weights or any(map(is_packed, weights.values())):
         return False
     if isinstance(module, nn.Linear):
         return module.out_features == width

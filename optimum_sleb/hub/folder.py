@@ -13,6 +13,7 @@ from ..blocks.forward import logits_of, measuring
 from ..blocks.probes import same_logits
 from ..blocks.stack import probe_ids
 from ..errors import OutputFolderError, PushError, VerificationError
+from ..quantised import quantisation_of
 from .records import RECORDS, WEIGHTS
 
 
@@ -100,6 +101,7 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
         output_loading_info=True,
         # The folder's own code is the code that the model in memory is running.
         trust_remote_code=model._auto_class is not None,
+        **({} if quantisation_of(model) is None else {"device_map": {"": model.device}}),
     )
     wrong = sorted({*loading["missing_keys"], *loading["unexpected_keys"], *map(str, loading["mismatched_keys"])})
     if wrong:
@@ -107,7 +109,8 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
             f"The saved model does not load: {len(wrong)} weights are missing, unexpected or of another shape (the "
             f"first is {wrong[0]}); nothing was written. Please report this architecture."
         )
-    again = again.to(model.device)
+    if again.device != model.device:
+        again = again.to(model.device)
     ids = probe_ids(model)
     with measuring(model), measuring(again):
         matches = same_logits(logits_of(again, ids), logits_of(model, ids))

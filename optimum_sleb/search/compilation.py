@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..blocks.forward import vocab_size_of
 from ..blocks.kernels import PLAIN, Kernels, compiled_kernels
+from ..blocks.packed import packed_modules
 from ..blocks.runner import BlockRunner
 from ..blocks.stack import probe_ids
 from ..config import SLEBConfig
@@ -54,6 +55,8 @@ def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
     """
     if config.compile == "never":
         return Compilation(PLAIN, "not compiled, as the recipe says")
+    if packed_modules(measure.model):
+        return Compilation(PLAIN, "not compiled: packed weights have kernels of their own")
     always = config.compile == "always"
     if not always and measure.model.device.type != "cuda":
         return Compilation(PLAIN, f"not compiled: it does not pay on {measure.model.device.type}")

@@ -14,7 +14,7 @@ def test_indices_are_renumbered(family: str) -> None:
     model = tiny_model(family)
     stack = find_decoder_stack(model)
     kept = [0, 2, 5]
-    template = build_shortened(model, kept)
+    template = build_shortened(model, find_decoder_stack(model), kept)
     cut_out(model, stack, kept, template)
     assert len(stack) == 3
     assert not list(differing_attributes(stack.blocks, template.get_submodule(stack.path)))
@@ -31,6 +31,6 @@ def test_indices_are_renumbered(family: str) -> None:
 def test_the_dense_config_is_untouched_until_the_cut() -> None:
     model = tiny_model("gemma3")
     before = copy.deepcopy(model.config.to_dict())
-    build_shortened(model, [0, 1, 4])
+    build_shortened(model, find_decoder_stack(model), [0, 1, 4])
     assert model.config.to_dict() == before
     assert AutoConfig.for_model(**before).layer_types == model.config.layer_types
