@@ -234,6 +234,8 @@ def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
     wanted = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
     # torch writes its types as `torch.bfloat16`; "auto" is what is done anyway.
     told = {name: str(value).removeprefix("torch.") for name, value in wanted.items() if value}
+    if (quantization := arguments.get("quantization_config")) is not None:
+        told["quantization_config"] = type(quantization).__name__
     return {name: value for name, value in told.items() if value != "auto"}
 
 

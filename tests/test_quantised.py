@@ -63,6 +63,7 @@ def test_shortened_is_skipped_is_reloaded(method: str, device: str, folder: Path
     with measuring(model):
         torch.testing.assert_close(logits_of(model, IDS), expected)
     pruner.save_pretrained(tmp_path / "pruned")
+    assert "was quantised while it was loaded, so no command" in (tmp_path / "pruned" / "README.md").read_text()
     reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", device_map=device)
     assert len(packed_modules(reloaded)) == len(packed) * 4 // 6
     with measuring(reloaded):

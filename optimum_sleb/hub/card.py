@@ -57,6 +57,7 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         has_plot=has_plot(report),
         load_arguments=_quoted(one_line(load_from)) + (", trust_remote_code=True" if remote_code else ""),
         remote_code=remote_code,
+        quantised="quantization_config" in report.loading,
         takes_images=takes_images(report.architecture),
         searched=report.search is not None,
         calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",

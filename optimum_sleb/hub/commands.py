@@ -23,7 +23,8 @@ def commands_of(report: PruningReport, output: str) -> list[str]:
         output: Name of the folder that the last command writes.
 
     Returns:
-        The commands; none where a run was calibrated on data in memory, which no command can name.
+        The commands; none where a run was calibrated on data in memory, or its model was quantised while it was
+        loaded, which no command can say.
 
     Example:
         ```python
@@ -44,6 +45,8 @@ def commands_of(report: PruningReport, output: str) -> list[str]:
 
 
 def _is_repeatable(run: PruningReport) -> bool:
+    if "quantization_config" in run.loading:
+        return False
     return run.recipe is None or run.recipe.dataset in NAMED_DATASETS or run.recipe.dataset.endswith(_FILES)
 
 
