@@ -51,3 +51,7 @@ class ReportError(SLEBError, ValueError):
 
 class PushError(SLEBError, OSError):
     """A folder cannot be pushed, or the Hub did not take it. It is as it was, so the push can be tried again."""
+
+
+class RankError(SLEBError, RuntimeError):
+    """One of several processes that search together failed, or there are none."""

@@ -46,6 +46,24 @@ class WindowBatch:
         """
         return WindowBatch(self.place, self.ids.to(device), self.targets.to(device))
 
+    def share(self, number: int, of: int) -> "WindowBatch":
+        """A share of the batch, as one of several processes takes it.
+
+        Args:
+            number: Which share, from 0.
+            of: Number of shares.
+
+        Returns:
+            Every so many-th window; possibly none.
+
+        Example:
+            >>> batch, = TokenWindows.from_stream(torch.arange(12), length=4).batches(3)
+            >>> len(batch.share(0, 2)), len(batch.share(1, 2))
+            (2, 1)
+        """
+        ids, targets = self.ids[number::of], self.targets[number::of]
+        return WindowBatch(slice(0, len(ids)), ids, targets)
+
     def split(self, size: int) -> "list[WindowBatch]":
         """The batch in smaller ones.
 

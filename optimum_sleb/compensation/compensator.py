@@ -16,6 +16,7 @@ from ..blocks.stack import DecoderStack, probe_ids
 from ..blocks.standins import hidden_state_of
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
+from ..ranks import Ranks
 from ..records import CompensationRecord, CutRecord
 from .choice import choose_matrix
 from .moments import WEIGHTINGS, Moments
@@ -61,6 +62,7 @@ class Compensator:
         precision: The precision that the weights are kept in; a fit is judged by what is left of it after rounding.
         batch_size: Windows in one pass.
         kernels: How blocks and loss are called.
+        ranks: The processes that prune together; the first fits, the others take over what it found.
 
     Raises:
         CalibrationError: If there are fewer than three windows.
@@ -81,6 +83,7 @@ class Compensator:
         precision: torch.dtype,
         batch_size: int = 1,
         kernels: Kernels = PLAIN,
+        ranks: Ranks | None = None,
     ) -> None:
         if len(windows) < _HELD_BACK:
             raise CalibrationError(
@@ -89,6 +92,7 @@ class Compensator:
             )
         self._model, self._stack, self._kernels = model, stack, kernels
         self._precision, self._batch_size = precision, batch_size
+        self._ranks = ranks or Ranks(together=False)
         numbers = range(len(windows))
         self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
         self._verifying = windows.select([number for number in numbers if (number + 1) % _HELD_BACK == 0])
@@ -142,10 +146,16 @@ class Compensator:
             compensator.fit({3, 4, 5, 26}).cuts[0].kept  # "refit, 1/|target|, ridge 0.01"
             ```
         """
-        started = time.perf_counter()
         self.restore()
+        record, folded = self._ranks.from_first(lambda: (self._fit(set(removed)), self.folded()))
+        for name, value in () if self._ranks.is_first else folded.items():
+            self._put(self._model.get_parameter(name), value)
+        return record
+
+    def _fit(self, removed: set[int]) -> CompensationRecord:
+        started = time.perf_counter()
         with BlockRunner(self._model, self._stack, self._kernels) as runner:
-            cuts = tuple(self._cuts(runner, set(removed)))
+            cuts = tuple(self._cuts(runner, removed))
         return CompensationRecord(
             num_fit_windows=len(self._fitting),
             num_held_back_windows=len(self._verifying),
@@ -231,8 +241,12 @@ class Compensator:
         if matrix is None:
             return
         for name, value in site.fold(matrix).items():
-            self._originals[parameters[name]] = parameters[name].detach().clone()
-            parameters[name].data.copy_(value.to(self._precision))
+            self._put(parameters[name], value.to(self._precision))
+
+    def _put(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Give a parameter another value, and remember the one that it had."""
+        self._originals[parameter] = parameter.detach().clone()
+        parameter.data.copy_(value)
 
     def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
         """Loss on the windows to verify on, if these blocks are still to come."""

@@ -39,10 +39,11 @@ def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | No
     with BlockRunner(measure.model, measure.stack) as runner:
         width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
     most = (_CUDA_ELEMENTS if on_cuda else _CPU_ELEMENTS) // (len(longest) * width)
-    most = max(1, min(most, len(measure.windows), limit or most))
+    num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process that has the most
+    most = max(1, min(most, num_windows, limit or most))
     if on_cuda and most > 1:
         most = max(1, min(most, _free_memory(measure.model.device) // _memory_of(measure, last_candidate, longest)))
-    return _even(len(measure.windows), most)
+    return measure.ranks.smallest(_even(num_windows, most))
 
 
 def _even(num_windows: int, most: int) -> int:

@@ -10,6 +10,7 @@ from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..losses import same_losses
+from ..ranks import Ranks
 from .batch_size import choose_batch_size
 from .compilation import Compilation, compile_for_search
 from .exact import ExactLosses
@@ -45,6 +46,7 @@ def choose_method(
     candidates: Sequence[int],
     config: SLEBConfig,
     on_progress: Callable[[int], object],
+    ranks: Ranks | None = None,
 ) -> SearchMethod:
     """Try the exact search on a short window against plain skipping, and take it if the losses agree.
 
@@ -55,6 +57,7 @@ def choose_method(
         candidates: Candidates of the first step, ascending.
         config: The recipe; it may ask for the reference, or for a race.
         on_progress: Called with the number of (candidate, window) pairs that were just measured.
+        ranks: The processes that measure together; `None` is this one alone.
 
     Returns:
         The method.
@@ -64,15 +67,16 @@ def choose_method(
         method = choose_method(model, stack, windows, range(1, 29), config, progress.update)
         ```
     """
+    ranks = ranks or Ranks(together=False)
     difference = "asked for by the recipe" if config.search == "reference" else None
     if difference is None:
         difference = difference_of_exact(model, stack, candidates)
     if difference is not None:
         # One window at a time is the published procedure.
-        reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress)
+        reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
         compilation = Compilation(PLAIN, "not compiled: the reference runs the model as it is")
         return _method(reference, config, difference, compilation)
-    exact = ExactLosses(model, stack, windows, config.batch_size or 1, on_progress)
+    exact = ExactLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
     if config.batch_size is None:
         exact.batch_size = choose_batch_size(exact, candidates[-1], CHUNK if config.search == "racing" else None)
     compilation = compile_for_search(exact, config)

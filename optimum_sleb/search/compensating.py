@@ -64,7 +64,9 @@ def open_compensator(measure: Measurement, candidates: Sequence[int], precision:
             f"The cuts of {type(measure.model).__name__} cannot be compensated: {difference}; use compensate='no'."
         )
     kernels = measure.kernels if isinstance(measure, ExactLosses) else PLAIN
-    return Compensator(measure.model, measure.stack, measure.windows, precision, measure.batch_size, kernels)
+    return Compensator(
+        measure.model, measure.stack, measure.windows, precision, measure.batch_size, kernels, measure.ranks
+    )
 
 
 def compensate(compensator: Compensator, measure: Measurement, removed: Collection[int]) -> Compensated:

@@ -13,6 +13,7 @@ from ..batching import run_in_batches
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import NonFiniteLossError
+from ..ranks import Ranks
 from .journal import BatchRecord, Journal, measurement_key
 
 
@@ -24,9 +25,10 @@ class Measurement(ABC):
         model: The model; it is left as it was.
         stack: Its decoder blocks.
         windows: The calibration windows.
-        batch_size: Windows in one forward pass. It is halved where memory runs out.
+        batch_size: Windows in one forward pass of one process. It is halved where memory runs out.
         on_progress: Called with the number of (candidate, window) pairs that were just measured.
         journal: Where what was measured is kept; batches that it knows are not measured again.
+        ranks: The processes that measure together.
         block_passes: Decoder blocks run so far, counted once for each window.
         head_passes: Final norms and heads run so far, counted once for each window.
     """
@@ -37,6 +39,7 @@ class Measurement(ABC):
     batch_size: int = 1
     on_progress: Callable[[int], object] = lambda pairs: None
     journal: Journal | None = None
+    ranks: Ranks = field(default_factory=lambda: Ranks(together=False))
     block_passes: int = field(default=0, init=False)
     head_passes: int = field(default=0, init=False)
 
@@ -58,7 +61,7 @@ class Measurement(ABC):
         # Kept on the device until the step ends, so that the host never waits for it in between.
         losses = torch.empty(len(candidates), len(windows), device=self.model.device)
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
-        recorded = self.journal.recorded(key) if self.journal else {}
+        recorded = self.ranks.from_first(lambda: self.journal.recorded(key) if self.journal else {})
         for record in recorded.values():
             losses[:, record.start : record.stop] = torch.tensor(record.losses, device=losses.device)
             self._count(record)
@@ -66,19 +69,36 @@ class Measurement(ABC):
         def measure(batch: WindowBatch) -> None:
             if (batch.place.start, batch.place.stop) in recorded:
                 return
-            passes = self._measure_batch(alive, candidates, batch.to(self.model.device), losses[:, batch.place])
-            windows_run = len(batch)
-            record = BatchRecord(
-                key, batch.place.start, batch.place.stop, (), passes * windows_run, len(candidates) * windows_run
-            )
+            passes, losses[:, batch.place] = self._measure_together(alive, candidates, batch)
+            runs = passes * len(batch), len(candidates) * len(batch)
+            record = BatchRecord(key, batch.place.start, batch.place.stop, (), *runs)
             if self.journal:
                 self.journal.note(record, losses[:, batch.place])
             self._count(record)
 
-        self.batch_size = run_in_batches(self._unknown(windows, recorded), measure) or self.batch_size
+        self._run(self._unknown(windows, recorded), measure)
         if self.journal:
             self.journal.write()
         return losses.cpu()
+
+    def _measure_together(
+        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch
+    ) -> tuple[int, Tensor]:
+        """Block passes for each window, and the losses of a batch, of which every process measures a share."""
+        losses = torch.zeros(len(candidates), len(batch), device=self.model.device)
+        passes = 0
+        with self.ranks.all_or_none():
+            share = batch.share(self.ranks.number, self.ranks.size)
+            if len(share):
+                mine = losses[:, self.ranks.number :: self.ranks.size]
+                passes = self._measure_batch(alive, candidates, share.to(self.model.device), mine)
+        return self.ranks.largest(passes), self.ranks.sum(losses)
+
+    def _run(self, batches: list[WindowBatch], measure: Callable[[WindowBatch], None]) -> None:
+        """Run batches, each a batch for every process; take over the size that fitted in the end."""
+        fitted = run_in_batches(batches, measure)
+        if fitted is not None:
+            self.batch_size = max(1, fitted // self.ranks.size)
 
     def losses_with(self, alive: Sequence[int]) -> Tensor:
         """The losses of the model with some of its blocks, none of which is tried to be removed.
@@ -100,9 +120,15 @@ class Measurement(ABC):
         losses = torch.empty(len(self.windows), device=self.model.device)
 
         def measure(batch: WindowBatch) -> None:
-            losses[batch.place] = self._losses_of(alive, batch.to(self.model.device))
+            together = torch.zeros(len(batch), device=self.model.device)
+            with self.ranks.all_or_none():
+                share = batch.share(self.ranks.number, self.ranks.size)
+                if len(share):
+                    mine = self._losses_of(alive, share.to(self.model.device))
+                    together[self.ranks.number :: self.ranks.size] = mine
+            losses[batch.place] = self.ranks.sum(together)
 
-        self.batch_size = run_in_batches(self.windows.batches(self.batch_size), measure) or self.batch_size
+        self._run(list(self.windows.batches(self.batch_size * self.ranks.size)), measure)
         return losses.cpu()
 
     def step(self, alive: Sequence[int], candidates: Sequence[int]) -> "StepLosses":
@@ -125,7 +151,7 @@ class Measurement(ABC):
     def _unknown(self, windows: TokenWindows, recorded: dict[tuple[int, int], BatchRecord]) -> list[WindowBatch]:
         """The batches of which something is still to be measured."""
         known = {number for start, stop in recorded for number in range(start, stop)}
-        batches = windows.batches(self.batch_size)
+        batches = windows.batches(self.batch_size * self.ranks.size)
         return [batch for batch in batches if not known.issuperset(range(batch.place.start, batch.place.stop))]
 
     def _count(self, record: BatchRecord) -> None:

@@ -79,7 +79,7 @@ class Race:
     def _next_look(self, seen: int, racing: int) -> int:
         if racing == 1:  # nobody is left to race against: the rest is for the loss curve
             return len(self.measure.windows)
-        chunk = max(CHUNK, self.measure.batch_size)
+        chunk = max(CHUNK, self.measure.batch_size * self.measure.ranks.size)
         return seen + chunk if seen or self._history else max(chunk, _FIRST_LOOK)
 
     def _behind(self, racing: list[int], seen: Tensor) -> list[int]:

@@ -17,6 +17,7 @@ from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import NonFiniteLossError
+from ..ranks import Ranks
 from ..records import SearchRecord
 from ..units import perplexity_of
 from .budget import budget_of
@@ -38,6 +39,7 @@ def run_search(
     *,
     journal: Journal | None = None,
     on_step: Callable[[SearchResult], object] = lambda result: None,
+    ranks: Ranks | None = None,
 ) -> SearchResult:
     """Search for the blocks that go. The model is left as it was.
 
@@ -49,6 +51,7 @@ def run_search(
         config: The recipe.
         journal: Where progress is kept; what it knows is not measured again.
         on_step: Called after every removal with the result so far.
+        ranks: The processes that search together, each on its share of the windows; `None` is this one alone.
 
     Returns:
         The removals and how they were measured.
@@ -60,6 +63,7 @@ def run_search(
         UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks.
         CalibrationError: If there are too few windows to compensate.
         JournalError: If the journal cannot be written.
+        RankError: If another of the processes failed.
 
     Example:
         ```python
@@ -74,8 +78,9 @@ def run_search(
     refused: dict[int, str] = {}
     with ExitStack() as resources:
         resources.enter_context(precision)
-        bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=None))
-        method = choose_method(model, stack, windows, candidates, config, bar.update)
+        hidden = None if ranks is None or ranks.is_first else True
+        bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
+        method = choose_method(model, stack, windows, candidates, config, bar.update, ranks)
         loss_before = _finite_loss(method.measure)
         compensator = None
         if config.compensate != "no":

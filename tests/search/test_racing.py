@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from optimum_sleb import NonFiniteLossError, SLEBConfig, SLEBPruner
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.racing import Race
 
@@ -26,6 +27,7 @@ class Recorded:
         # The first token of a window is its number.
         self.windows = TokenWindows(tuple(torch.tensor([number, 0]) for number in range(losses.shape[1])))
         self.batch_size = 1
+        self.ranks = Ranks(together=False)
         self.looked_at = 0
         self.progress = 0
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.ranks import Ranks
 from optimum_sleb.search.cost import exact_block_passes
 from optimum_sleb.search.racing import Race
 
@@ -25,6 +26,7 @@ class RecordedSearch:
     """Gives losses that were measured before, and counts the passes that measuring them would take."""
 
     batch_size = 4
+    ranks = Ranks(together=False)
 
     def __init__(self) -> None:
         self.windows = TokenWindows(tuple(torch.tensor([number, 0]) for number in range(128)))
