@@ -36,11 +36,11 @@ def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
             tensor.data = original
 
 
-def computes_in_float32(model: PreTrainedModel, wanted: Literal["auto", "float32", "model"]) -> bool:
+def computes_in_float32(device: torch.device, wanted: Literal["auto", "float32", "model"]) -> bool:
     """Whether a model is to compute in float32 while it is measured.
 
     Args:
-        model: The model.
+        device: The device that computes.
         wanted: The precision asked for; see `SLEBConfig.search_dtype`.
 
     Returns:
@@ -48,8 +48,8 @@ def computes_in_float32(model: PreTrainedModel, wanted: Literal["auto", "float32
 
     Example:
         ```python
-        with computing_in_float32(model) if computes_in_float32(model, "auto") else nullcontext():
+        with computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext():
             ...
         ```
     """
-    return wanted == "float32" or (wanted == "auto" and model.device.type == "cpu")
+    return wanted == "float32" or (wanted == "auto" and device.type == "cpu")

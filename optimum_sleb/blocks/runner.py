@@ -170,6 +170,8 @@ class BlockRunner:
         for index in blocks:
             if index not in stream.arguments:
                 continue
+            if self._stack.loader is not None:
+                self._stack.loader.bring(index)
             output = self._kernels.block(self._blocks[index], stream.hidden, *stream.arguments_of(index))
             carried = {place: output[slot] for slot, place in self._stack.forms[index].carried}
             stream = Stream(hidden_state_of(output), stream.arguments, carried)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from ..errors import UnsupportedModelError
 from .forward import logits_of, measuring, vocab_size_of
 from .shortening import num_blocks_of
 from .standins import OutputForm, Place, StandIn, arguments_of, split_call
+
+if TYPE_CHECKING:
+    from .offload import BlockLoader
 
 PROBE_LENGTH = 16
 
@@ -26,11 +29,13 @@ class DecoderStack:
         blocks: The module list itself; its length is the number of blocks.
         forms: What the forward of each block returns, by index. Blocks that plain text does not run (cross-attention
             to an image) are missing.
+        loader: Brings blocks to the device that computes, where they do not lie there.
     """
 
     path: str
     blocks: nn.ModuleList
     forms: dict[int, OutputForm]
+    loader: "BlockLoader | None" = None
 
     def __len__(self) -> int:
         return len(self.blocks)

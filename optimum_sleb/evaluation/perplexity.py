@@ -85,7 +85,7 @@ def perplexity(
     )
     windows = loaded.windows
     windows.check_vocabulary(vocab_size_of(model))
-    precision = computing_in_float32(model) if computes_in_float32(model, "auto") else nullcontext()
+    precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
     with precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
         losses = model_losses(model, windows, batch_size, bar.update)
     if not losses.isfinite().all():

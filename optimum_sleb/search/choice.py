@@ -11,10 +11,11 @@ from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..losses import same_losses
 from ..ranks import Ranks
-from .batch_size import choose_batch_size
+from .batch_size import choose_batch_size, fit_layerwise
 from .compilation import Compilation, compile_for_search
 from .exact import ExactLosses
 from .greedy import MeasureCandidates
+from .layerwise import LayerwiseLosses
 from .measurement import Measurement
 from .racing import CHUNK, Race
 from .reference import ReferenceLosses
@@ -68,6 +69,13 @@ def choose_method(
         ```
     """
     ranks = ranks or Ranks(together=False)
+    if stack.loader is not None:
+        layerwise = LayerwiseLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
+        if config.batch_size is None:
+            fit_layerwise(layerwise, candidates, CHUNK if config.search == "racing" else None)
+        compilation = compile_for_search(layerwise, config)
+        layerwise.kernels = compilation.kernels
+        return _method(layerwise, config, "blocks are brought to the device one at a time", compilation)
     difference = "asked for by the recipe" if config.search == "reference" else None
     if difference is None:
         difference = difference_of_exact(model, stack, candidates)

@@ -63,10 +63,8 @@ def open_compensator(measure: Measurement, candidates: Sequence[int], precision:
         raise UnsupportedModelError(
             f"The cuts of {type(measure.model).__name__} cannot be compensated: {difference}; use compensate='no'."
         )
-    kernels = measure.kernels if isinstance(measure, ExactLosses) else PLAIN
-    return Compensator(
-        measure.model, measure.stack, measure.windows, precision, measure.batch_size, kernels, measure.ranks
-    )
+    kernels, size = (measure.kernels, measure.forward_size) if isinstance(measure, ExactLosses) else (PLAIN, 1)
+    return Compensator(measure.model, measure.stack, measure.windows, precision, size, kernels, measure.ranks)
 
 
 def compensate(compensator: Compensator, measure: Measurement, removed: Collection[int]) -> Compensated:
@@ -118,7 +116,9 @@ def compensate_known(
     """
     precision = model.dtype
     candidates = range(config.early_barrier, len(stack) - config.latter_barrier)
-    computing = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
+    computing = (
+        computing_in_float32(model) if computes_in_float32(model.device, config.search_dtype) else nullcontext()
+    )
     with computing:
         measure = choose_method(model, stack, windows, candidates, config, lambda pairs: None).measure
         with open_compensator(measure, candidates, precision) as compensator:

@@ -65,7 +65,7 @@ def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
         return Compilation(PLAIN, "not compiled: the search is too short for it to pay")
     blocks, loss = blocks or always, loss or always
     started = time.perf_counter()
-    kernels = compiled_kernels(measure.batch_size, len(measure.windows.windows[0]), blocks=blocks, loss=loss)
+    kernels = compiled_kernels(measure.forward_size, len(measure.windows.windows[0]), blocks=blocks, loss=loss)
     trouble = _trouble(measure, kernels)
     seconds = time.perf_counter() - started
     if trouble is not None:
@@ -92,13 +92,13 @@ def _pays(measure: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
 
 def _trouble(measure: ExactLosses, kernels: Kernels) -> str | None:
     """What is wrong with compiled kernels, if anything: they must give the losses of the model as it is."""
-    windows = measure.windows.select(range(measure.batch_size))
+    size = measure.forward_size
+    windows = measure.windows.select(range(size))
     alive = range(len(measure.stack))
-    plain = ExactLosses(measure.model, measure.stack, windows, measure.batch_size)
+    plain = ExactLosses(measure.model, measure.stack, windows, size)
+    fused = ExactLosses(measure.model, measure.stack, windows, size, kernels=kernels)
     try:
-        losses = ExactLosses(measure.model, measure.stack, windows, measure.batch_size, kernels=kernels).losses_with(
-            alive
-        )
+        losses = fused.losses_with(alive)
     except Exception as error:  # a compiler's own errors, on code of a family or on a machine without a C compiler
         return f"the compiler fails ({' '.join(str(error).split())[:200]})"
     same = same_losses(losses, plain.losses_with(alive), measure.model.dtype)

@@ -31,6 +31,11 @@ class ExactLosses(Measurement):
 
     kernels: Kernels = PLAIN
 
+    @property
+    def forward_size(self) -> int:
+        """Windows that run through a block at a time."""
+        return self.batch_size
+
     def _measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:

@@ -7,21 +7,23 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from itertools import islice
 
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..blocks.gates import refusal
+from ..blocks.offload import back_on_host, offloaded
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
-from ..errors import NonFiniteLossError
+from ..errors import NonFiniteLossError, UnsupportedModelError
 from ..ranks import Ranks
 from ..records import SearchRecord
 from ..units import perplexity_of
 from .budget import budget_of
-from .choice import SearchMethod, choose_method
+from .choice import SearchMethod, choose_method, difference_of_exact
 from .compensating import compensate, open_compensator
 from .cost import exact_block_passes
 from .greedy import greedy_search
@@ -40,6 +42,7 @@ def run_search(
     journal: Journal | None = None,
     on_step: Callable[[SearchResult], object] = lambda result: None,
     ranks: Ranks | None = None,
+    compute_on: torch.device | None = None,
 ) -> SearchResult:
     """Search for the blocks that go. The model is left as it was.
 
@@ -52,6 +55,8 @@ def run_search(
         journal: Where progress is kept; what it knows is not measured again.
         on_step: Called after every removal with the result so far.
         ranks: The processes that search together, each on its share of the windows; `None` is this one alone.
+        compute_on: The device that computes, where the model lies in the memory of the host because it is too large
+            for it; blocks are brought there one at a time.
 
     Returns:
         The removals and how they were measured.
@@ -74,10 +79,14 @@ def run_search(
     limit = config.num_blocks_to_remove_of(len(stack))
     total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
     kept_in = model.dtype
-    precision = computing_in_float32(model) if computes_in_float32(model, config.search_dtype) else nullcontext()
+    in_float32 = computes_in_float32(compute_on or model.device, config.search_dtype)
+    precision = computing_in_float32(model) if in_float32 else nullcontext()
     refused: dict[int, str] = {}
     with ExitStack() as resources:
         resources.enter_context(precision)
+        if compute_on is not None:
+            _check_block_by_block(model, stack, candidates)
+            stack = resources.enter_context(offloaded(model, stack, compute_on))
         hidden = None if ranks is None or ranks.is_first else True
         bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
         method = choose_method(model, stack, windows, candidates, config, bar.update, ranks)
@@ -124,6 +133,15 @@ def run_search(
     return result
 
 
+def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
+    difference = difference_of_exact(model, stack, candidates)
+    if difference is not None:
+        raise UnsupportedModelError(
+            f"The blocks of {type(model).__name__} cannot be brought to the device one at a time: {difference}; use a "
+            "device that holds the whole model."
+        )
+
+
 def _refusal_rule(
     model: PreTrainedModel, stack: DecoderStack, refused: dict[int, str]
 ) -> Callable[[set[int], int], str | None]:
@@ -133,7 +151,8 @@ def _refusal_rule(
         gone = {*removed, block}
         # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
         alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
-        reason = refusal(model, stack, gone, run=not alike)
+        with back_on_host(model, stack):
+            reason = refusal(model, stack, gone, run=not alike)
         if reason is not None:
             refused[block] = reason
         return reason

@@ -22,8 +22,8 @@ def test_computes_in_float32_and_gives_every_bit_back() -> None:
 
 def test_when_it_applies() -> None:
     half, full = tiny_model(dtype=torch.bfloat16), tiny_model()
-    assert computes_in_float32(half, "auto")
-    assert computes_in_float32(half, "float32")
-    assert not computes_in_float32(half, "model")
+    assert computes_in_float32(half.device, "auto")
+    assert computes_in_float32(half.device, "float32")
+    assert not computes_in_float32(half.device, "model")
     with computing_in_float32(full):
         assert full.dtype == torch.float32

@@ -1,0 +1,95 @@
+"""Blocks that come to the device one at a time: the same numbers, and nothing left behind."""
+
+import pytest
+import torch
+
+from optimum_sleb import SLEBConfig
+from optimum_sleb.blocks.offload import offloaded
+from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.search.exact import ExactLosses
+from optimum_sleb.search.layerwise import LayerwiseLosses
+from optimum_sleb.search.run import run_search
+
+from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
+
+
+@pytest.mark.parametrize("windows_at_a_time", [1, 2])
+@pytest.mark.parametrize("alive", [range(NUM_BLOCKS), [0, 1, 3, 5]], ids=["all", "after two removals"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layer_by_layer_equals_exact(family: str, alive: list[int], windows_at_a_time: int, device: str) -> None:
+    model = tiny_model(family)
+    stack = find_decoder_stack(model)
+    windows = TokenWindows((*random_ids(4, 20), *random_ids(1, 11)))
+    candidates = [block for block in alive if block > 0]
+    exact = ExactLosses(model, stack, windows)
+    expected, dense = exact(alive, candidates), exact.losses_with(alive)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with offloaded(model, stack, torch.device(device)) as there:
+        measure = LayerwiseLosses(model, there, windows, batch_size=3, windows_at_a_time=windows_at_a_time)
+        torch.testing.assert_close(measure(alive, candidates), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(measure.losses_with(alive), dense, rtol=1e-5, atol=1e-5)
+    assert (measure.block_passes, measure.head_passes) == (exact.block_passes, exact.head_passes)
+    after = model.state_dict()
+    assert all(after[name].device.type == "cpu" and after[name].equal(before[name]) for name in before)
+
+
+def test_every_block_is_brought_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    windows = TokenWindows(tuple(random_ids(4, 20)))
+    brought: list[int] = []
+    with offloaded(model, stack, torch.device("cpu")) as there:
+        bring = there.loader.bring
+
+        def count(index: int) -> None:
+            if index != there.loader._here:
+                brought.append(index)
+            bring(index)
+
+        monkeypatch.setattr(there.loader, "bring", count)
+        LayerwiseLosses(model, there, windows, batch_size=4)(range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1))
+    assert brought == list(range(NUM_BLOCKS))
+
+
+def test_the_model_comes_back_after_an_error() -> None:
+    model = tiny_model("llama")
+    before = {name: value.data_ptr() for name, value in model.state_dict().items()}
+    with pytest.raises(ZeroDivisionError), offloaded(model, find_decoder_stack(model), torch.device("cpu")) as there:
+        there.loader.bring(2)
+        raise ZeroDivisionError
+    assert {name: value.data_ptr() for name, value in model.state_dict().items()} == before
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_at_most_two_blocks_are_on_the_device() -> None:
+    model = tiny_model("llama", hidden_size=256, intermediate_size=1024, head_dim=64, num_hidden_layers=12)
+    stack = find_decoder_stack(model)
+    block = sum(parameter.nbytes for parameter in stack.blocks[0].parameters())
+    with offloaded(model, stack, torch.device("cuda")) as there:
+        around = torch.cuda.memory_allocated()
+        for index in range(12):
+            there.loader.bring(index)
+            torch.cuda.synchronize()
+            assert torch.cuda.memory_allocated() - around <= 2.1 * block
+
+
+@pytest.mark.parametrize("search", ["exact", "racing"])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("compensate", ["no", "during"])
+def test_a_whole_search(family: str, search: str, compensate: str, device: str) -> None:
+    windows = TokenWindows(tuple(random_ids(9, 20)))
+    config = SLEBConfig(num_blocks_to_remove=2, search=search, compensate=compensate)
+    results = []
+    for compute_on in (None, torch.device(device)):
+        model = tiny_model(family)
+        stack = find_decoder_stack(model)
+        results.append(run_search(model, stack, windows, range(1, NUM_BLOCKS - 1), config, compute_on=compute_on))
+    here, offloaded_there = results
+    assert [step.block for step in offloaded_there.steps] == [step.block for step in here.steps]
+    for step, expected in zip(offloaded_there.steps, here.steps, strict=True):
+        assert step.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert offloaded_there.record.reason == "blocks are brought to the device one at a time"
+    for name, value in here.weights.items():
+        torch.testing.assert_close(offloaded_there.weights[name].cpu(), value, rtol=1e-3, atol=1e-4)
