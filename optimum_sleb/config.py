@@ -39,6 +39,8 @@ class SLEBConfig:
         bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one. `False`
             is the published protocol: BOS stands in the first window only.
         seed: Seed of the shuffle of a named data set.
+        loss: What is measured: `"next_token"` on every token, as published; or the `"labels"` that tokenised data
+            carry, such as those of a completion, so that blocks are chosen for a task.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
         compensate: Whether linear maps, folded into the blocks before the gaps, make up for what was removed: `"no"`,
@@ -73,6 +75,7 @@ class SLEBConfig:
     max_windows: int | None = 128
     bos_per_window: bool = True
     seed: int = 0
+    loss: Literal["next_token", "labels"] = "next_token"
     early_barrier: int = 1
     latter_barrier: int = 1
     compensate: Literal["no", "after", "during"] = "no"

@@ -71,6 +71,8 @@ class PruneCommand(BaseOptimumCLICommand):
             "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
         )
         add_loading_arguments(parser)
+        # No option: labels come with data in memory only.
+        parser.set_defaults(loss=SLEBConfig.loss)
 
     def run(self) -> None:
         """Run the command."""
