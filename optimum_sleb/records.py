@@ -16,7 +16,8 @@ class CalibrationRecord:
         num_tokens: Tokens in all windows.
         window_length: Tokens in a window, BOS included; `None` where windows differ in length.
         bos_per_window: Whether a BOS token was put in front of every window.
-        fingerprint: SHA-256 of the token ids.
+        fingerprint: SHA-256 of the token ids, and of the labels where they were measured on.
+        num_labels: Tokens that the loss was measured on, where labels said which; `None` where it was all of them.
     """
 
     source: str
@@ -25,6 +26,12 @@ class CalibrationRecord:
     window_length: int | None
     bos_per_window: bool
     fingerprint: str
+    num_labels: int | None = None
+
+    @property
+    def num_counted(self) -> int:
+        """Tokens by which a loss, summed over windows, becomes the logarithm of a perplexity."""
+        return self.num_tokens if self.num_labels is None else self.num_labels + self.num_windows
 
 
 @dataclass(frozen=True)

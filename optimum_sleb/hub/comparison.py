@@ -113,7 +113,8 @@ def windows_of(record: CalibrationRecord) -> str:
     """
     amount = f"{record.num_windows:,} window{'s' if record.num_windows != 1 else ''}"
     tokens = f" of {record.window_length:,} tokens" if record.window_length else f", {record.num_tokens:,} tokens"
-    return f"{amount}{tokens}{', each with a BOS token' if record.bos_per_window else ''}"
+    labels = "" if record.num_labels is None else f", of which {record.num_labels:,} carry labels"
+    return f"{amount}{tokens}{', each with a BOS token' if record.bos_per_window else ''}{labels}"
 
 
 def _dense_calibration_perplexity(report: PruningReport) -> float | None:
