@@ -22,9 +22,11 @@ __all__ = [
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
+    "Score",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
+    "evaluate",
     "perplexity",
 ]
 
@@ -33,6 +35,8 @@ _MODULES = {
     "PruningReport": ".report",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
+    "Score": ".evaluation.scores",
+    "evaluate": ".evaluation.evaluate",
     "perplexity": ".evaluation.perplexity",
 }
 
@@ -50,7 +54,9 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VerificationError,
     )
+    from .evaluation.evaluate import evaluate
     from .evaluation.perplexity import perplexity
+    from .evaluation.scores import Score
     from .pruner import SLEBPruner
     from .records import EvaluationRecord
     from .report import PruningReport

@@ -5,23 +5,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.forward import vocab_size_of
-from .blocks.gates import refusal, removable_blocks, take_out
+from .blocks.gates import removable_blocks, take_out
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.stack import find_decoder_stack
 from .calibration.sources import load_calibration
 from .checks import check_model
 from .config import SLEBConfig
-from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModelError
-from .hub.folder import check_saved, read_back, write_folder
-from .hub.push import push_folder
-from .hub.records import write_records
+from .hub.saving import Saving
 from .loading import load_model, load_processing_class, load_report
 from .placement import Offload, place
 from .progress import Progress
@@ -32,20 +28,20 @@ from .provenance import (
     mark_as_pruned,
     model_name,
     provenance_of,
-    rename,
     versions,
 )
 from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
+from .removal import check_removal, compensate_again
 from .report import PruningReport
-from .search.compensating import compensate_known, name_blocks, put_weights
+from .search.compensating import put_weights
 from .search.result import SearchResult
 from .search.run import run_search
 from .version import __version__
 
 
-class SLEBPruner:
+class SLEBPruner(Saving):
     """Makes a causal language model shallower by SLEB (Song et al., ICML 2024, arXiv 2402.09025).
 
     Blocks are named by their number in the original, dense model, also when a model is pruned again.
@@ -77,10 +73,10 @@ class SLEBPruner:
         self._stack = find_decoder_stack(model)
         self._provenance = provenance_of(model, len(self._stack))
         self._base_model = model_name(model)
-        self._report: PruningReport | None = None
-        self._recipe: SLEBConfig | None = None
+        self._report = None
+        self._recipe = None
         self._loading: dict[str, str] = {}
-        self._folder: Path | None = None  # where the model was saved last, as it is now
+        self._folder = None
 
     @classmethod
     def from_pretrained(
@@ -120,17 +116,6 @@ class SLEBPruner:
             pruner._report = earlier
             pruner._base_model = earlier.base_model
         return pruner
-
-    @property
-    def report(self) -> PruningReport:
-        """What happened in the last run.
-
-        Raises:
-            ReportError: If nothing has been pruned yet.
-        """
-        if self._report is None:
-            raise ReportError("Nothing has been pruned yet, so there is no report; call prune() or remove() first.")
-        return self._report
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -253,7 +238,7 @@ class SLEBPruner:
             ```
         """
         started = time.perf_counter()
-        self._check_removal(blocks)
+        check_removal(self.model, self._stack, self.blocks, blocks)
         self._report = self._take_out(self._report_of(tuple(map(StepRecord, blocks)), started))
         return self.model
 
@@ -289,8 +274,8 @@ class SLEBPruner:
         started = time.perf_counter()
         cut = report if num_removed is None else report.cut(num_removed)
         check_same_model(self.model, self.blocks, report.first_run)
-        self._check_removal(cut.removed_blocks)
-        cut = self._compensate(cut, calibration)
+        check_removal(self.model, self._stack, self.blocks, cut.removed_blocks)
+        cut = compensate_again(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
         self._recipe = cut.recipe
         self._report = replace(
@@ -303,140 +288,6 @@ class SLEBPruner:
             evaluations=(),
         )
         return self.model
-
-    def save_pretrained(
-        self, save_directory: str | Path, *, overwrite: bool = False, max_shard_size: str = "50GB"
-    ) -> Path:
-        """Write the pruned model as an ordinary folder that loads with plain transformers.
-
-        It holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
-        (`sleb_report.json`), its curve (`sleb_loss.png`) and a model card (`README.md`). It is written to a temporary
-        sibling, read back, compared with the model in memory, and only then takes its name.
-
-        Args:
-            save_directory: The folder.
-            overwrite: Replace a model that is there already.
-            max_shard_size: Largest size of a file of weights, such as `"5GB"`.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ReportError: If nothing has been pruned yet.
-            OutputFolderError: If the folder holds a model already, or cannot be written.
-            VerificationError: If what was written does not give the model's logits; then nothing is written.
-
-        Example:
-            ```python
-            pruner.save_pretrained("smollm2-sleb-20")
-            ```
-        """
-        directory = Path(save_directory)
-        write_folder(directory, lambda folder: self._write(folder, directory.name, max_shard_size), overwrite)
-        rename(self.model, str(directory))
-        self._folder = directory
-        return directory
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-        commit_message: str | None = None,
-    ) -> str:
-        """Upload the folder that was saved last, in one commit; without one, save a temporary folder and upload that.
-
-        The card then tells readers to load `repo_id`. Weights and records of an earlier push that the folder does not
-        have are deleted in the same commit: plain transformers would otherwise load the old weights.
-
-        Args:
-            repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
-            private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
-            token: A token of the Hub; `None` uses the one that was logged in with.
-            revision: The branch to push to, made if it does not exist; `None` is the main branch.
-            create_pr: Open a pull request instead of pushing to the branch.
-            commit_message: The message; `None` says what was pushed.
-
-        Returns:
-            The address of the commit, or of the pull request.
-
-        Raises:
-            ReportError: If nothing has been pruned yet.
-            OutputFolderError: If there is no room for the temporary folder.
-            PushError: If the Hub does not take it, or the model was changed since it was saved. The folder is as it
-                was, and the push can be tried again.
-
-        Example:
-            ```python
-            pruner.push_to_hub("me/smollm2-sleb-20", private=True)
-            ```
-        """
-        with TemporaryDirectory() as temporary:
-            folder = self._folder or Path(temporary, "model")
-            if self._folder is None:
-                write_folder(folder, lambda fresh: self._write(fresh, repo_id), overwrite=False)
-            else:
-                check_saved(folder, self.model)
-            address = push_folder(
-                folder,
-                repo_id,
-                private=private,
-                token=token,
-                revision=revision,
-                create_pr=create_pr,
-                commit_message=commit_message,
-            )
-        if revision is None and not create_pr:
-            rename(self.model, repo_id)
-        return address
-
-    def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
-        report = self.report
-        self.model.save_pretrained(folder, max_shard_size=max_shard_size)
-        if self._processing_class is not None:
-            self._processing_class.save_pretrained(folder)
-        read_back(folder, self.model)
-        self._report = write_records(folder, report, self._recipe, load_from)
-
-    def _compensate(self, cut: PruningReport, calibration: Any) -> PruningReport:
-        """Compensate the removals of a report as its search did, and say so in the report."""
-        if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
-            return cut
-        if cut.previous is not None:
-            raise ReportError(
-                "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
-                "run; repeat its runs one after the other."
-            )
-        loaded = load_calibration(calibration, self.tokenizer, cut.recipe)
-        if loaded.windows.fingerprint != cut.calibration.fingerprint:
-            raise CalibrationError(
-                f"The calibration data ({loaded.source}) are not those of the search, which had "
-                f"{cut.calibration.source}; its compensation needs the same windows (calibration=)."
-            )
-        removed = {self.blocks.index(block) for block in cut.removed_blocks}
-        compensated = compensate_known(self.model, self._stack, loaded.windows, cut.recipe, removed)
-        put_weights(self.model, compensated.weights)
-        last = replace(cut.steps[-1], compensated_loss=compensated.loss)
-        record = name_blocks(compensated.record, self.blocks)
-        return replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
-
-    def _check_removal(self, blocks: Sequence[int]) -> None:
-        """Refuse a list of blocks that cannot all be removed."""
-        for number, block in enumerate(blocks):
-            if block not in self.blocks or block in blocks[:number]:
-                raise ConfigError(
-                    f"Block {block} cannot be removed (again); the model has the blocks {list(self.blocks)}."
-                )
-        if not 0 < len(blocks) < len(self.blocks):
-            raise ConfigError(f"Between 1 and {len(self.blocks) - 1} blocks can be removed; got {len(blocks)}.")
-        reason = refusal(self.model, self._stack, {self.blocks.index(block) for block in blocks})
-        if reason is not None:
-            raise UnsupportedModelError(
-                f"Blocks {list(blocks)} of {type(self.model).__name__} cannot be removed: {reason}."
-            )
 
     def _take_out(self, report: PruningReport) -> PruningReport:
         """Take out the blocks of a report's steps."""

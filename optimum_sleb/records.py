@@ -16,7 +16,8 @@ class CalibrationRecord:
         num_tokens: Tokens in all windows.
         window_length: Tokens in a window, BOS included; `None` where windows differ in length.
         bos_per_window: Whether a BOS token was put in front of every window.
-        fingerprint: SHA-256 of the token ids.
+        fingerprint: SHA-256 of the token ids, and of the labels where they were measured on.
+        num_labels: Tokens that the loss was measured on, where labels said which; `None` where it was all of them.
     """
 
     source: str
@@ -25,6 +26,12 @@ class CalibrationRecord:
     window_length: int | None
     bos_per_window: bool
     fingerprint: str
+    num_labels: int | None = None
+
+    @property
+    def num_counted(self) -> int:
+        """Tokens by which a loss, summed over windows, becomes the logarithm of a perplexity."""
+        return self.num_tokens if self.num_labels is None else self.num_labels + self.num_windows
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,10 @@ class EvaluationRecord:
         protocol: How it was measured, for a reader.
         after: The number of the pruned model.
         before: The number of the dense model, by the same protocol; `None` where it was not measured.
+        after_stderr: Standard error of the pruned model's number over the examples.
+        before_stderr: That of the dense model's number.
+        difference_stderr: That of their difference, example by example where the examples are known.
+        num_examples: Number of examples, for a perplexity of windows.
 
     Raises:
         ReportError: If a number is NaN or infinite.
@@ -164,9 +175,14 @@ class EvaluationRecord:
     protocol: str
     after: float
     before: float | None = None
+    after_stderr: float | None = None
+    before_stderr: float | None = None
+    difference_stderr: float | None = None
+    num_examples: int | None = None
 
     def __post_init__(self) -> None:
-        for value in (self.after, self.before):
+        errors = (self.after_stderr, self.before_stderr, self.difference_stderr)
+        for value in (self.after, self.before, *errors):
             if value is not None and not math.isfinite(value):
                 raise ReportError(
                     f"The {self.metric} on {self.dataset} is {value}, which is no result; record finite numbers only."

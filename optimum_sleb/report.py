@@ -127,7 +127,7 @@ class PruningReport:
         return block, gap
 
     def _perplexity(self, loss: float) -> float | None:
-        return None if self.calibration is None else perplexity_of(loss, self.calibration.num_tokens)
+        return None if self.calibration is None else perplexity_of(loss, self.calibration.num_counted)
 
     def cut(self, num_removed: int) -> "PruningReport":
         """The report of a shallower cut of the same search: the order of removal is nested.

@@ -1,7 +1,8 @@
 """From any source of text or tokens to token windows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from transformers import PreTrainedTokenizerBase
 from ..config import SLEBConfig
 from ..errors import CalibrationError
 from ..records import CalibrationRecord
+from .mixture import parts_of, shares_of
+from .rows import Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
 from .texts import (
     NAMED_DATASETS,
     SEPARATOR,
     column_of,
+    local_evaluation_text,
     published_calibration_text,
     published_evaluation_text,
     read_text_file,
@@ -57,14 +61,18 @@ class LoadedWindows:
             window_length=lengths.pop() if len(lengths) == 1 else None,
             bos_per_window=self.bos_per_window,
             fingerprint=self.windows.fingerprint,
+            num_labels=self.windows.num_labels,
         )
 
 
 def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     """Make token windows of calibration data.
 
-    Texts are joined by a blank line, tokenised as one and cut into windows of `config.window_length`. Data that are
-    tokenised already keep their rows: each row is one window, whatever its length, without its padding.
+    Texts are joined by a blank line, tokenised as one and cut into windows of `config.window_length`. The parts of a
+    mixture give equal numbers of windows, as far as they go, one part behind the other. Data that are tokenised
+    already keep their rows: each row is one window, whatever its length, without its padding. Sequences that were
+    packed into one row (`position_ids` tell) are a window each. Such data may carry labels, on which
+    `config.loss="labels"` measures.
 
     Args:
         data: `None` for the recipe's own `dataset`; else a data set name or file, a list of strings, a
@@ -72,13 +80,14 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
             are or hold `input_ids`, a 2-D tensor or list of rows of token ids, or a 1-D tensor or list of token ids,
             which is cut into windows.
         tokenizer: The model's tokenizer; needed for text.
-        config: The recipe: its data set, window length, number of windows and BOS rule.
+        config: The recipe: its data set, loss, window length, number of windows and BOS rule.
 
     Returns:
         The windows and their origin.
 
     Raises:
-        CalibrationError: If the data are of an unknown kind, empty, or too short for one window.
+        CalibrationError: If the data are of an unknown kind, empty, or too short for one window, or lack the labels
+            that the recipe measures on.
 
     Example:
         ```python
@@ -88,10 +97,9 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     if isinstance(data, str | Path):
         config = replace(config, dataset=str(data))
     if data is None or isinstance(data, str | Path):
-        return _cut(_named_or_local_text(config), config.dataset, tokenizer, config)
+        return _named_or_local(tokenizer, config)
     if isinstance(data, DataLoader):
-        rows = TokenWindows.from_rows(_rows_of_batches(data), config.max_windows)
-        return LoadedWindows(rows, "a DataLoader", bos_per_window=False)
+        return _from_rows(rows_of_batches(data), "a DataLoader", config)
     if _is_dataset(data):
         return _from_dataset(data, tokenizer, config)
     if isinstance(data, Sequence) and data and isinstance(data[0], str):
@@ -107,6 +115,7 @@ def load_evaluation(
     max_windows: int | None = None,
     bos_per_window: bool = True,
     text_column: str = "text",
+    data_dir: Path | None = None,
 ) -> LoadedWindows:
     """Make the token windows on which perplexity is reported.
 
@@ -117,6 +126,7 @@ def load_evaluation(
         max_windows: Use the first so many windows; `None` uses all (of C4, the published 256).
         bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one.
         text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
+        data_dir: Folder that holds the named data sets as files; `None` takes them from the Hub.
 
     Returns:
         The windows and their origin.
@@ -130,8 +140,11 @@ def load_evaluation(
         ```
     """
     if dataset in NAMED_DATASETS:
-        text = published_evaluation_text(dataset)
         max_windows = max_windows or NAMED_DATASETS[dataset].evaluation_windows
+        if data_dir is None:
+            text = published_evaluation_text(dataset)
+        else:
+            text, dataset = local_evaluation_text(dataset, data_dir)
     else:
         text = read_text_file(_local_file(dataset), text_column)
     ids, bos_id = _tokenize(text, tokenizer, bos_per_window)
@@ -139,10 +152,21 @@ def load_evaluation(
     return LoadedWindows(windows, dataset, bos_per_window=bos_id is not None)
 
 
-def _named_or_local_text(config: SLEBConfig) -> str:
-    if config.dataset in NAMED_DATASETS:
-        return published_calibration_text(config.dataset, config.num_samples, config.seed)
-    return read_text_file(_local_file(config.dataset), config.text_column)
+def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+    parts = parts_of(config.dataset)
+    shares = shares_of(config.max_windows, len(parts))
+    loaded = [
+        _cut(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
+        for part, share in zip(parts, shares, strict=True)
+    ]
+    windows = TokenWindows(tuple(window for part in loaded for window in part.windows.windows))
+    return LoadedWindows(windows, config.dataset, loaded[0].bos_per_window)
+
+
+def _named_or_local_text(name: str, config: SLEBConfig) -> str:
+    if name in NAMED_DATASETS:
+        return published_calibration_text(name, config.num_samples, config.seed)
+    return read_text_file(_local_file(name), config.text_column)
 
 
 def _local_file(name: str) -> Path:
@@ -150,7 +174,7 @@ def _local_file(name: str) -> Path:
     if not path.is_file():
         raise CalibrationError(
             f"{name!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file; pass the path of a "
-            ".txt, .jsonl or .parquet file."
+            ".txt, .jsonl or .parquet file, or several joined by +."
         )
     return path
 
@@ -158,6 +182,8 @@ def _local_file(name: str) -> Path:
 def _cut(text: str, source: str, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     if tokenizer is None:
         raise CalibrationError(f"{source} is text, but there is no tokenizer; give one, or calibrate on token ids.")
+    if config.loss == "labels":
+        raise no_labels(source)
     ids, bos_id = _tokenize(text, tokenizer, config.bos_per_window)
     windows = TokenWindows.from_stream(ids, config.window_length, config.max_windows, bos_id)
     return LoadedWindows(windows, source, bos_per_window=bos_id is not None)
@@ -183,10 +209,14 @@ def _is_dataset(data: Any) -> bool:
 
 def _from_dataset(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     if "input_ids" in (data.column_names or ()):
-        rows = (_without_padding(row["input_ids"], row.get("attention_mask")) for row in data)
-        return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), "a tokenised Dataset", False)
+        return _from_rows(chain.from_iterable(map(rows_of_example, data)), "a tokenised Dataset", config)
     text = SEPARATOR.join(column_of(data, config.text_column, "the Dataset"))
     return _cut(text, "a Dataset", tokenizer, config)
+
+
+def _from_rows(rows: Iterable[Row], source: str, config: SLEBConfig) -> LoadedWindows:
+    windows = windows_of_rows(rows, config.loss, config.max_windows, source)
+    return LoadedWindows(windows, source, bos_per_window=False)
 
 
 def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
@@ -199,6 +229,8 @@ def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
     if any(tensor.dtype.is_floating_point or tensor.dtype.is_complex for tensor in tensors):
         raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} without token ids"))
     tensors = [tensor.long().cpu() for tensor in tensors]
+    if config.loss == "labels":
+        raise no_labels(source)
     if not has_rows and tensors[0].dim() == 1:
         windows = TokenWindows.from_stream(tensors[0], config.window_length, config.max_windows)
         return LoadedWindows(windows, source, bos_per_window=False)
@@ -206,29 +238,6 @@ def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
     if any(row.dim() != 1 for row in rows):
         raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} that is not rows of token ids"))
     return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), source, bos_per_window=False)
-
-
-def _rows_of_batches(loader: Iterable[Any]) -> Iterator[Tensor]:
-    for batch in loader:
-        mask = None
-        if isinstance(batch, Tensor):
-            ids = batch
-        elif hasattr(batch, "keys") and "input_ids" in batch:
-            ids, mask = batch["input_ids"], batch.get("attention_mask")
-        elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
-            ids = batch[0]
-        else:
-            raise CalibrationError(
-                f"The DataLoader gives batches of type {type(batch).__name__} without input_ids; give tensors of "
-                "token ids, or dictionaries that hold input_ids."
-            )
-        for number, row in enumerate(ids):
-            yield _without_padding(row, None if mask is None else mask[number])
-
-
-def _without_padding(ids: Any, mask: Any) -> Tensor:
-    row = torch.as_tensor(ids).long().cpu()
-    return row if mask is None else row[torch.as_tensor(mask).bool().cpu()]
 
 
 _UNKNOWN_KIND = (

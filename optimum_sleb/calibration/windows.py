@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError
-from ..losses import next_tokens
+from ..losses import IGNORED, next_tokens
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,12 @@ class TokenWindows:
 
     Attributes:
         windows: Token ids, one tensor of shape (length,) for each window; every length is at least 2.
+        targets: What each position of each window predicts, in the same shapes, `losses.IGNORED` where that is
+            nothing, and something in every window; `None` where every position predicts the token that follows.
     """
 
     windows: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...] | None = None
 
     @classmethod
     def from_stream(cls, ids: Tensor, length: int, max_windows: int | None = None, bos_id: int | None = None) -> Self:
@@ -166,12 +169,28 @@ class TokenWindows:
         return sum(len(window) for window in self.windows)
 
     @property
+    def num_labels(self) -> int | None:
+        """Positions that predict something; `None` where all but the last of each window do."""
+        return None if self.targets is None else sum(int((row != IGNORED).sum()) for row in self.targets)
+
+    @property
+    def num_counted(self) -> int:
+        """Tokens that the losses stand for: their sum, divided by it, is the logarithm of the perplexity.
+
+        A window of n predictions counts n + 1; see `losses.window_losses`.
+        """
+        labels = self.num_labels
+        return self.num_tokens if labels is None else labels + len(self)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over lengths and token ids, by which a run can tell whether it sees the same data again."""
+        """SHA-256 over lengths, token ids and labels, by which a run can tell whether it sees the same data again."""
         digest = hashlib.sha256()
         for window in self.windows:
             digest.update(len(window).to_bytes(8, "little"))
             digest.update(window.to(torch.int64).numpy().tobytes())
+        for row in self.targets or ():
+            digest.update(row.to(torch.int64).numpy().tobytes())
         return digest.hexdigest()
 
     def select(self, numbers: Sequence[int]) -> Self:
@@ -187,7 +206,8 @@ class TokenWindows:
             >>> TokenWindows.from_stream(torch.arange(12), length=4).select([2, 0]).windows[0].tolist()
             [8, 9, 10, 11]
         """
-        return type(self)(tuple(self.windows[number] for number in numbers))
+        targets = None if self.targets is None else tuple(self.targets[number] for number in numbers)
+        return type(self)(tuple(self.windows[number] for number in numbers), targets)
 
     def batches(self, batch_size: int) -> "Iterator[WindowBatch]":
         """The windows in batches. Windows of different lengths never share a batch, so that none needs padding.
@@ -207,7 +227,8 @@ class TokenWindows:
         for _, group in groupby(self.windows, key=len):
             ids = torch.stack(list(group))
             place = slice(start, start + len(ids))
-            yield from WindowBatch(place, ids, next_tokens(ids)).split(batch_size)
+            targets = next_tokens(ids) if self.targets is None else torch.stack(self.targets[place])
+            yield from WindowBatch(place, ids, targets).split(batch_size)
             start = place.stop
 
     def check_vocabulary(self, vocab_size: int) -> None:
@@ -222,10 +243,11 @@ class TokenWindows:
         Example:
             >>> TokenWindows.from_stream(torch.arange(4), length=4).check_vocabulary(4)
         """
-        for number, window in enumerate(self.windows):
+        labels = tuple(row[row != IGNORED] for row in self.targets or ())
+        for number, window in enumerate((*self.windows, *labels)):
             outside = window[(window < 0) | (window >= vocab_size)]
             if len(outside):
                 raise CalibrationError(
-                    f"Token id {outside[0].item()} in window {number} lies outside the model's vocabulary of "
-                    f"{vocab_size}; use the tokenizer that belongs to the model."
+                    f"Token id {outside[0].item()} in window {number % len(self)} lies outside the model's vocabulary "
+                    f"of {vocab_size}; use the tokenizer that belongs to the model."
                 )

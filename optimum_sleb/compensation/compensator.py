@@ -159,7 +159,7 @@ class Compensator:
         return CompensationRecord(
             num_fit_windows=len(self._fitting),
             num_held_back_windows=len(self._verifying),
-            held_back_tokens=self._verifying.num_tokens,
+            held_back_tokens=self._verifying.num_counted,
             cuts=cuts,
             seconds=time.perf_counter() - started,
         )

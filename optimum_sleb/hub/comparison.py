@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..records import CalibrationRecord, EvaluationRecord
 from ..report import PruningReport
-from .words import dataset_name, is_finite, number
+from .words import dataset_name, is_finite, with_error
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def windows_of(record: CalibrationRecord) -> str:
     """
     amount = f"{record.num_windows:,} window{'s' if record.num_windows != 1 else ''}"
     tokens = f" of {record.window_length:,} tokens" if record.window_length else f", {record.num_tokens:,} tokens"
-    return f"{amount}{tokens}{', each with a BOS token' if record.bos_per_window else ''}"
+    labels = "" if record.num_labels is None else f", of which {record.num_labels:,} carry labels"
+    return f"{amount}{tokens}{', each with a BOS token' if record.bos_per_window else ''}{labels}"
 
 
 def _dense_calibration_perplexity(report: PruningReport) -> float | None:
@@ -127,7 +128,8 @@ def _dense_calibration_perplexity(report: PruningReport) -> float | None:
 
 def _evaluation_row(evaluation: EvaluationRecord) -> Row:
     name = f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
-    return Row(name, number(evaluation.before), number(evaluation.after), evaluation.protocol)
+    before = with_error(evaluation.before, evaluation.before_stderr)
+    return Row(name, before, with_error(evaluation.after, evaluation.after_stderr), evaluation.protocol)
 
 
 def _megabytes(size: int | None) -> str:

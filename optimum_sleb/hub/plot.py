@@ -67,7 +67,7 @@ def draw_losses(report: PruningReport, path: Path) -> None:
 def _perplexity(report: PruningReport, loss: float | None) -> float | None:
     if loss is None or report.calibration is None:
         return None
-    return perplexity_of(loss, report.calibration.num_tokens)
+    return perplexity_of(loss, report.calibration.num_counted)
 
 
 def _limits(curve: list[float]) -> tuple[float, float]:

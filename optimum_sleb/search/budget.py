@@ -30,12 +30,12 @@ def budget_of(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> 
     budget = config.max_perplexity_increase
     if budget is None:
         return lambda loss: True
-    before = perplexity_of(loss_before, windows.num_tokens)
+    before = perplexity_of(loss_before, windows.num_counted)
     accepted = 0
 
     def accept(loss: float) -> bool:
         nonlocal accepted
-        increase = perplexity_of(loss, windows.num_tokens) / before - 1
+        increase = perplexity_of(loss, windows.num_counted) / before - 1
         if increase > budget and not accepted:
             raise ConfigError(
                 f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "

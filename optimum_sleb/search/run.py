@@ -125,7 +125,7 @@ def run_search(
                 (*result.compensated, compensated),
             )
             started = time.perf_counter()
-            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_tokens):.2f}")
+            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_counted):.2f}")
             on_step(result)
         if compensator is not None and result.steps and config.compensate == "after":
             last = compensate(compensator, method.measure, {step.block for step in result.steps})

@@ -1,0 +1,137 @@
+"""Saving and pushing: what `SLEBPruner` does with a model that was pruned."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+from ..config import SLEBConfig
+from ..errors import ReportError
+from ..provenance import rename
+from ..report import PruningReport
+from .folder import check_saved, read_back, write_folder
+from .push import push_folder
+from .records import write_records
+
+
+class Saving:
+    """The part of `SLEBPruner` that writes the pruned model to a folder and to the Hub.
+
+    Attributes:
+        model: The pruned model.
+        report: What happened to it; asking for it is an error before anything was pruned.
+    """
+
+    model: PreTrainedModel
+    _processing_class: PreTrainedTokenizerBase | ProcessorMixin | None
+    _report: PruningReport | None
+    _recipe: SLEBConfig | None
+    _folder: Path | None  # where the model was saved last, as it is now
+
+    @property
+    def report(self) -> PruningReport:
+        """What happened in the last run.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+        """
+        if self._report is None:
+            raise ReportError("Nothing has been pruned yet, so there is no report; call prune() or remove() first.")
+        return self._report
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, overwrite: bool = False, max_shard_size: str = "50GB"
+    ) -> Path:
+        """Write the pruned model as an ordinary folder that loads with plain transformers.
+
+        It holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
+        (`sleb_report.json`), its curve (`sleb_loss.png`) and a model card (`README.md`). It is written to a temporary
+        sibling, read back, compared with the model in memory, and only then takes its name.
+
+        Args:
+            save_directory: The folder.
+            overwrite: Replace a model that is there already.
+            max_shard_size: Largest size of a file of weights, such as `"5GB"`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+            OutputFolderError: If the folder holds a model already, or cannot be written.
+            VerificationError: If what was written does not give the model's logits; then nothing is written.
+
+        Example:
+            ```python
+            pruner.save_pretrained("smollm2-sleb-20")
+            ```
+        """
+        directory = Path(save_directory)
+        write_folder(directory, lambda folder: self._write(folder, directory.name, max_shard_size), overwrite)
+        rename(self.model, str(directory))
+        self._folder = directory
+        return directory
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> str:
+        """Upload the folder that was saved last, in one commit; without one, save a temporary folder and upload that.
+
+        The card then tells readers to load `repo_id`. Weights and records of an earlier push that the folder does not
+        have are deleted in the same commit: plain transformers would otherwise load the old weights.
+
+        Args:
+            repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
+            private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
+            token: A token of the Hub; `None` uses the one that was logged in with.
+            revision: The branch to push to, made if it does not exist; `None` is the main branch.
+            create_pr: Open a pull request instead of pushing to the branch.
+            commit_message: The message; `None` says what was pushed.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            ReportError: If nothing has been pruned yet.
+            OutputFolderError: If there is no room for the temporary folder.
+            PushError: If the Hub does not take it, or the model was changed since it was saved. The folder is as it
+                was, and the push can be tried again.
+
+        Example:
+            ```python
+            pruner.push_to_hub("me/smollm2-sleb-20", private=True)
+            ```
+        """
+        with TemporaryDirectory() as temporary:
+            folder = self._folder or Path(temporary, "model")
+            if self._folder is None:
+                write_folder(folder, lambda fresh: self._write(fresh, repo_id), overwrite=False)
+            else:
+                check_saved(folder, self.model)
+            address = push_folder(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+            )
+        if revision is None and not create_pr:
+            rename(self.model, repo_id)
+        return address
+
+    def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
+        report = self.report
+        self.model.save_pretrained(folder, max_shard_size=max_shard_size)
+        if self._processing_class is not None:
+            self._processing_class.save_pretrained(folder)
+        read_back(folder, self.model)
+        self._report = write_records(folder, report, self._recipe, load_from)

@@ -1,0 +1,93 @@
+"""What `SLEBPruner` asks before it takes out blocks that are named, not searched for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .blocks.gates import refusal
+from .blocks.stack import DecoderStack
+from .calibration.sources import load_calibration
+from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModelError
+from .report import PruningReport
+from .search.compensating import compensate_known, name_blocks, put_weights
+
+
+def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence[int], blocks: Sequence[int]) -> None:
+    """Refuse a list of blocks that cannot all be removed.
+
+    Args:
+        model: The model.
+        stack: Its decoder blocks.
+        numbers: Their numbers in the dense model.
+        blocks: The blocks to remove, by their number in the dense model.
+
+    Raises:
+        ConfigError: If a block is named twice, does not exist or is gone already, or none would be left.
+        UnsupportedModelError: If this architecture's blocks cannot be removed.
+
+    Example:
+        ```python
+        check_removal(model, stack, range(30), [14, 23, 11])
+        ```
+    """
+    for place, block in enumerate(blocks):
+        if block not in numbers or block in blocks[:place]:
+            raise ConfigError(f"Block {block} cannot be removed (again); the model has the blocks {list(numbers)}.")
+    if not 0 < len(blocks) < len(numbers):
+        raise ConfigError(f"Between 1 and {len(numbers) - 1} blocks can be removed; got {len(blocks)}.")
+    reason = refusal(model, stack, {numbers.index(block) for block in blocks})
+    if reason is not None:
+        raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
+
+
+def compensate_again(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    numbers: Sequence[int],
+    cut: PruningReport,
+    calibration: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> PruningReport:
+    """Compensate the removals of a report as its search did, in place, and say so in the report.
+
+    Args:
+        model: The dense model, from which the blocks are still to be taken.
+        stack: Its decoder blocks.
+        numbers: Their numbers in the dense model.
+        cut: The report.
+        calibration: The calibration data of the search, where the recipe's data set does not name them.
+        tokenizer: The model's tokenizer; needed for text.
+
+    Returns:
+        The report, with the compensation of this model; as it was where its search did not compensate.
+
+    Raises:
+        ReportError: If the report is of several runs.
+        CalibrationError: If the calibration data cannot be used, or are not those of the search.
+
+    Example:
+        ```python
+        cut = compensate_again(model, stack, range(30), report.cut(3), None, tokenizer)
+        ```
+    """
+    if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
+        return cut
+    if cut.previous is not None:
+        raise ReportError(
+            "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
+            "run; repeat its runs one after the other."
+        )
+    loaded = load_calibration(calibration, tokenizer, cut.recipe)
+    if loaded.windows.fingerprint != cut.calibration.fingerprint:
+        raise CalibrationError(
+            f"The calibration data ({loaded.source}) are not those of the search, which had "
+            f"{cut.calibration.source}; its compensation needs the same windows (calibration=)."
+        )
+    removed = {numbers.index(block) for block in cut.removed_blocks}
+    compensated = compensate_known(model, stack, loaded.windows, cut.recipe, removed)
+    put_weights(model, compensated.weights)
+    last = replace(cut.steps[-1], compensated_loss=compensated.loss)
+    record = name_blocks(compensated.record, tuple(numbers))
+    return replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
