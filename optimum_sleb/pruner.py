@@ -147,6 +147,7 @@ class SLEBPruner(Saving):
         resume: bool = False,
         device: str | torch.device | None = None,
         offload: Offload = "auto",
+        ranks: Ranks | None = None,
     ) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.
 
@@ -160,6 +161,8 @@ class SLEBPruner(Saving):
             device: The device that searches, such as `"cuda"`; `None` is the one on which the model lies.
             offload: For a model in host memory that another device searches: `"no"` moves it there, `"cpu"` leaves it
                 where it is and brings its blocks there one at a time, `"auto"` moves it if it fits.
+            ranks: Processes that search together, each with this model and a share of the calibration windows, and
+                all of which call this; the first keeps the progress. `None` is this process alone.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
@@ -173,6 +176,7 @@ class SLEBPruner(Saving):
             OutOfMemoryError: If not even one window at a time fits.
             JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
             VerificationError: If the shortened model is not what was measured.
+            RankError: If another of the processes failed.
 
         Example:
             ```python
@@ -180,42 +184,46 @@ class SLEBPruner(Saving):
             ```
         """
         started = time.perf_counter()
-        config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
-        loaded = load_calibration(calibration, self.tokenizer, config)
-        loaded.windows.check_vocabulary(vocab_size_of(self.model))
-        config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
-        placement = place(self.model, config, device, offload, Ranks(together=False))
-        wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
-        candidates, barred = removable_blocks(self.model, self._stack, wanted)
-        details = {
-            "recipe": config,
-            "calibration": loaded.record(),
-            "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
-        }
+        ranks = ranks or Ranks(together=False)
+        with ranks.all_or_none():
+            config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+            loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
+            loaded.windows.check_vocabulary(vocab_size_of(self.model))
+            config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
+            placement = place(self.model, config, device, offload, ranks)
+            wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
+            candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, self._stack, wanted))
+            details = {
+                "recipe": config,
+                "calibration": loaded.record(),
+                "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
+            }
 
-        def report_of(result: SearchResult) -> PruningReport:
-            compensation = result.compensation_record(self.blocks)
-            steps = result.step_records(self.blocks)
-            record = replace(result.record, offload=placement.reason)
-            return self._report_of(steps, started, search=record, compensation=compensation, **details)
+            def report_of(result: SearchResult) -> PruningReport:
+                compensation = result.compensation_record(self.blocks)
+                steps = result.step_records(self.blocks)
+                record = replace(result.record, offload=placement.reason)
+                return self._report_of(steps, started, search=record, compensation=compensation, **details)
 
-        searched = placement.compute_on or self.model.device
-        with Progress(
-            progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume, device=searched
-        ) as progress:
-            result = run_search(
-                self.model,
-                self._stack,
-                loaded.windows,
-                candidates,
-                config,
-                journal=progress.journal,
-                on_step=lambda result: progress.save(report_of(result)),
-                compute_on=placement.compute_on,
-            )
-        self._recipe = config
-        put_weights(self.model, result.weights)
-        self._report = self._take_out(report_of(result))
+            searched = placement.compute_on or self.model.device
+            folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+            with Progress(
+                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=searched
+            ) as progress:
+                result = run_search(
+                    self.model,
+                    self._stack,
+                    loaded.windows,
+                    candidates,
+                    config,
+                    journal=progress.journal,
+                    on_step=lambda result: progress.save(report_of(result)),
+                    ranks=ranks,
+                    compute_on=placement.compute_on,
+                )
+            self._recipe = config
+            put_weights(self.model, result.weights)
+            self._report = self._take_out(report_of(result))
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:

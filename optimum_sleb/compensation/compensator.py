@@ -147,7 +147,9 @@ class Compensator:
             ```
         """
         self.restore()
-        record, folded = self._ranks.from_first(lambda: (self._fit(set(removed)), self.folded()))
+        record = self._ranks.from_first(lambda: self._fit(set(removed)))
+        # Through the host: sent as they are, they would arrive on the first process's device.
+        folded = self._ranks.from_first(lambda: {name: value.cpu() for name, value in self.folded().items()})
         for name, value in () if self._ranks.is_first else folded.items():
             self._put(self._model.get_parameter(name), value)
         return record
