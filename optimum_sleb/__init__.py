@@ -22,10 +22,13 @@ __all__ = [
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
+    "Scenario",
     "Score",
+    "SpeedRecord",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
+    "benchmark",
     "evaluate",
     "perplexity",
 ]
@@ -35,7 +38,10 @@ _MODULES = {
     "PruningReport": ".report",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
+    "Scenario": ".evaluation.scenarios",
     "Score": ".evaluation.scores",
+    "SpeedRecord": ".records",
+    "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
     "perplexity": ".evaluation.perplexity",
 }
@@ -54,11 +60,13 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VerificationError,
     )
+    from .evaluation.benchmark import benchmark
     from .evaluation.evaluate import evaluate
     from .evaluation.perplexity import perplexity
+    from .evaluation.scenarios import Scenario
     from .evaluation.scores import Score
     from .pruner import SLEBPruner
-    from .records import EvaluationRecord
+    from .records import EvaluationRecord, SpeedRecord
     from .report import PruningReport
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError
 from .plain import parse_dataclass
-from .records import CalibrationRecord, CompensationRecord, EvaluationRecord, SearchRecord, StepRecord
+from .records import CalibrationRecord, CompensationRecord, EvaluationRecord, SearchRecord, SpeedRecord, StepRecord
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -44,6 +44,7 @@ class PruningReport:
         weights_sha256: SHA-256 of these files, by which a folder is known again.
         evaluations: What was measured on the finished model.
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
+        speeds: How fast the finished model is.
 
     Example:
         ```python
@@ -75,6 +76,7 @@ class PruningReport:
     weights_sha256: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
     compensation: CompensationRecord | None = None
+    speeds: tuple[SpeedRecord, ...] = ()
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -156,7 +158,9 @@ class PruningReport:
         if self.previous is not None and num_removed <= earlier:
             return self.previous.cut(num_removed)
         steps = self.steps[: num_removed - earlier]
-        return replace(self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=(), compensation=None)
+        return replace(
+            self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=(), compensation=None, speeds=()
+        )
 
     def summary(self) -> str:
         """A short table of what went and what it cost on the calibration text.

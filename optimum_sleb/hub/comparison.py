@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..records import CalibrationRecord, EvaluationRecord
+from ..records import CalibrationRecord, EvaluationRecord, SpeedRecord
 from ..report import PruningReport
-from .words import dataset_name, is_finite, with_error
+from .words import dataset_name, is_finite, number, with_error
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def comparison_rows(report: PruningReport) -> list[Row]:
         rows.append(Row("size on disk", "", _megabytes(report.size_on_disk), "files of weights in this repository"))
     calibration = calibration_evaluation(report)
     evaluations = (*report.evaluations, *([calibration] if calibration else []))
+    rows += [row for speed in report.speeds for row in _speed_rows(speed)]
     return rows + [_evaluation_row(evaluation) for evaluation in evaluations]
 
 
@@ -130,6 +131,16 @@ def _evaluation_row(evaluation: EvaluationRecord) -> Row:
     name = f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
     before = with_error(evaluation.before, evaluation.before_stderr)
     return Row(name, before, with_error(evaluation.after, evaluation.after_stderr), evaluation.protocol)
+
+
+def _speed_rows(speed: SpeedRecord) -> list[Row]:
+    name = "prompt latency" if speed.scenario == "prompt" else f"{speed.scenario} throughput"
+    faster = "" if speed.speedup is None else f", {speed.speedup:.2f} times as fast"
+    rows = [Row(f"{name}, {speed.unit}", number(speed.before), number(speed.after), speed.protocol + faster)]
+    if speed.after_peak_bytes is not None:
+        before, after = _megabytes(speed.before_peak_bytes), _megabytes(speed.after_peak_bytes)
+        rows.append(Row(f"memory at most, {speed.scenario}", before, after, speed.protocol))
+    return rows
 
 
 def _megabytes(size: int | None) -> str:
