@@ -19,6 +19,7 @@ __all__ = [
     "PruningReport",
     "PushError",
     "ReportError",
+    "SLEBCallback",
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
@@ -31,12 +32,14 @@ __all__ = [
 _MODULES = {
     "EvaluationRecord": ".records",
     "PruningReport": ".report",
+    "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
     "perplexity": ".evaluation.perplexity",
 }
 
 if TYPE_CHECKING:
+    from .callback import SLEBCallback
     from .config import SLEBConfig
     from .errors import (
         CalibrationError,
