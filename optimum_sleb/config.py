@@ -28,12 +28,14 @@ class SLEBConfig:
         num_blocks_to_remove: Number of decoder blocks to remove.
         max_perplexity_increase: Quality budget. Blocks are removed until the next removal would raise the perplexity
             on the calibration text by more than this share over the model as it came: 0.1 allows 10 %.
-        dataset: Calibration text: `"wikitext2"`, `"c4"`, or the path of a local `.txt`, `.jsonl` or `.parquet` file.
-            Data in memory goes to `SLEBPruner.prune(..., calibration=...)` instead.
+        dataset: Calibration text: `"wikitext2"`, `"c4"`, the path of a local `.txt`, `.jsonl` or `.parquet` file, or
+            a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Data in memory goes to
+            `SLEBPruner.prune(..., calibration=...)` instead.
         text_column: The field or column that holds the text in a `.jsonl` or `.parquet` file, or in a `Dataset`.
         num_samples: Number of documents drawn from a named data set. Local data are used whole.
         window_length: Length of a token window, in tokens.
-        max_windows: At most so many windows are used, the first ones; `None` uses all.
+        max_windows: At most so many windows are used, the first ones, of each part of a mixture its share; `None`
+            uses all.
         bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one. `False`
             is the published protocol: BOS stands in the first window only.
         seed: Seed of the shuffle of a named data set.

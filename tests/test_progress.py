@@ -74,7 +74,7 @@ def test_a_finished_search_is_only_read(tmp_path: Path) -> None:
 
 
 def test_the_report_of_the_steps_so_far_can_be_used(tmp_path: Path) -> None:
-    config = SLEBConfig(num_blocks_to_remove=3)
+    config = SLEBConfig(num_blocks_to_remove=3, batch_size=1)
     finished = run(config)
     with pytest.raises(StoppedError):
         run(config, tmp_path, stop_after=finished.calls - 20)  # in the third step, which takes 24
@@ -109,7 +109,7 @@ def test_a_model_that_is_replaced_keeps_its_report_until_then(tmp_path: Path) ->
     ("config", "message"),
     [
         (SLEBConfig(num_blocks_to_remove=2), "recipe.num_blocks_to_remove is 3 there and 2 here"),
-        (SLEBConfig(num_blocks_to_remove=3, batch_size=2), "recipe.batch_size is 1 there and 2 here"),
+        (SLEBConfig(num_blocks_to_remove=3, batch_size=2), "recipe.batch_size is None there and 2 here"),
     ],
 )
 def test_another_recipe_is_refused(config: SLEBConfig, message: str, tmp_path: Path) -> None:

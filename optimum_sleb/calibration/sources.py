@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from ..config import SLEBConfig
 from ..errors import CalibrationError
 from ..records import CalibrationRecord
+from .mixture import parts_of, shares_of
 from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
 from .texts import (
     NAMED_DATASETS,
@@ -66,9 +67,10 @@ class LoadedWindows:
 def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     """Make token windows of calibration data.
 
-    Texts are joined by a blank line, tokenised as one and cut into windows of `config.window_length`. Data that are
-    tokenised already keep their rows: each row is one window, whatever its length, without its padding. Sequences that
-    were packed into one row (`position_ids` tell) are a window each. Such data may carry labels, on which
+    Texts are joined by a blank line, tokenised as one and cut into windows of `config.window_length`. The parts of a
+    mixture give equal numbers of windows, as far as they go, one part behind the other. Data that are tokenised
+    already keep their rows: each row is one window, whatever its length, without its padding. Sequences that were
+    packed into one row (`position_ids` tell) are a window each. Such data may carry labels, on which
     `config.loss="labels"` measures.
 
     Args:
@@ -94,7 +96,7 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     if isinstance(data, str | Path):
         config = replace(config, dataset=str(data))
     if data is None or isinstance(data, str | Path):
-        return _cut(_named_or_local_text(config), config.dataset, tokenizer, config)
+        return _named_or_local(tokenizer, config)
     if isinstance(data, DataLoader):
         data = Batches(data, "a DataLoader")
     if isinstance(data, Batches):
@@ -146,10 +148,21 @@ def load_evaluation(
     return LoadedWindows(windows, dataset, bos_per_window=bos_id is not None)
 
 
-def _named_or_local_text(config: SLEBConfig) -> str:
-    if config.dataset in NAMED_DATASETS:
-        return published_calibration_text(config.dataset, config.num_samples, config.seed)
-    return read_text_file(_local_file(config.dataset), config.text_column)
+def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+    parts = parts_of(config.dataset)
+    shares = shares_of(config.max_windows, len(parts))
+    loaded = [
+        _cut(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
+        for part, share in zip(parts, shares, strict=True)
+    ]
+    windows = TokenWindows(tuple(window for part in loaded for window in part.windows.windows))
+    return LoadedWindows(windows, config.dataset, loaded[0].bos_per_window)
+
+
+def _named_or_local_text(name: str, config: SLEBConfig) -> str:
+    if name in NAMED_DATASETS:
+        return published_calibration_text(name, config.num_samples, config.seed)
+    return read_text_file(_local_file(name), config.text_column)
 
 
 def _local_file(name: str) -> Path:
@@ -157,7 +170,7 @@ def _local_file(name: str) -> Path:
     if not path.is_file():
         raise CalibrationError(
             f"{name!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file; pass the path of a "
-            ".txt, .jsonl or .parquet file."
+            ".txt, .jsonl or .parquet file, or several joined by +."
         )
     return path
 

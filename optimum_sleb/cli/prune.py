@@ -19,7 +19,7 @@ from .common import (
 
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
-    "dataset": "wikitext2, c4, or a local .txt, .jsonl or .parquet file",
+    "dataset": "wikitext2, c4, a local .txt, .jsonl or .parquet file, or a mixture of these, joined by +",
     "text_column": "Field with the text of a document in a local file",
     "num_samples": "Documents drawn from wikitext2 or c4",
     "window_length": "Tokens in a window",

@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..auto import takes_images
+from ..calibration.mixture import parts_of
 from ..calibration.texts import NAMED_DATASETS
 from ..provenance import TAGS
 from ..records import EvaluationRecord
@@ -57,9 +58,9 @@ def _calibration_datasets(report: PruningReport | None) -> list[str]:
     if report is None:
         return []
     names = _calibration_datasets(report.previous)
-    source = report.calibration.source if report.calibration else None
-    if source in NAMED_DATASETS and (name := NAMED_DATASETS[source].load_arguments[0]) not in names:
-        names.append(name)
+    for part in parts_of(report.calibration.source) if report.calibration else ():
+        if part in NAMED_DATASETS and (name := NAMED_DATASETS[part].load_arguments[0]) not in names:
+            names.append(name)
     return names
 
 

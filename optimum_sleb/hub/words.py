@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+from ..calibration.mixture import parts_of
 from ..calibration.texts import NAMED_DATASETS
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$#])")
@@ -54,7 +55,7 @@ def dataset_name(source: str) -> str:
         >>> dataset_name("/home/me/texts/novel.txt"), dataset_name("c4")
         ('novel.txt', 'c4')
     """
-    return source if source in NAMED_DATASETS else Path(source).name
+    return "+".join(part if part in NAMED_DATASETS else Path(part).name for part in parts_of(source))
 
 
 def is_finite(value: float | None) -> bool:

@@ -102,6 +102,8 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8")
             if not exists:
                 self._append([header])
+        except JournalError:  # an OSError too
+            raise
         except OSError as error:
             raise JournalError(f"The journal cannot be kept in {folder} ({error}); choose another folder.") from error
 

@@ -194,7 +194,9 @@ class TestPlugin:
         done = run("sleb", "remove", "--model", model_folder, "--blocks", 2, "--output", output, "--device", "cpu")
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith(f"saved to {output}\n")
-        assert done.stderr == "", "progress bars belong to terminals"
+        # transformers imports torchao where it is installed, and torchao says what its own build lacks here.
+        said = [line for line in done.stderr.splitlines() if "torchao" not in line and "_pytree.py" not in line]
+        assert said == [], "progress bars belong to terminals"
 
     def test_help_is_fast_and_lists_the_commands(self) -> None:
         run("--help")  # warm the byte code

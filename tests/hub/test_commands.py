@@ -30,6 +30,7 @@ def parse(command: str):
         SLEBConfig(num_blocks_to_remove=3),
         SLEBConfig(sparsity=0.3),
         SLEBConfig(num_blocks_to_remove=3, dataset="c4", seed=7, num_samples=5, window_length=128, max_windows=4),
+        SLEBConfig(num_blocks_to_remove=3, dataset="wikitext2+mine.txt", compensate="during"),
         SLEBConfig(num_blocks_to_remove=3, dataset="my text.jsonl", text_column="body of it", bos_per_window=False),
         SLEBConfig(sparsity=0.3, early_barrier=0, latter_barrier=2, search="reference", search_dtype="float32"),
     ],
