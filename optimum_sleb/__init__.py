@@ -23,9 +23,11 @@ __all__ = [
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
+    "Score",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
+    "evaluate",
     "perplexity",
 ]
 
@@ -35,6 +37,8 @@ _MODULES = {
     "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
+    "Score": ".evaluation.scores",
+    "evaluate": ".evaluation.evaluate",
     "perplexity": ".evaluation.perplexity",
 }
 
@@ -53,7 +57,9 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VerificationError,
     )
+    from .evaluation.evaluate import evaluate
     from .evaluation.perplexity import perplexity
+    from .evaluation.scores import Score
     from .pruner import SLEBPruner
     from .records import EvaluationRecord
     from .report import PruningReport

@@ -153,6 +153,10 @@ class EvaluationRecord:
         protocol: How it was measured, for a reader.
         after: The number of the pruned model.
         before: The number of the dense model, by the same protocol; `None` where it was not measured.
+        after_stderr: Standard error of the pruned model's number over the examples.
+        before_stderr: That of the dense model's number.
+        difference_stderr: That of their difference, example by example where the examples are known.
+        num_examples: Number of examples, for a perplexity of windows.
 
     Raises:
         ReportError: If a number is NaN or infinite.
@@ -167,9 +171,14 @@ class EvaluationRecord:
     protocol: str
     after: float
     before: float | None = None
+    after_stderr: float | None = None
+    before_stderr: float | None = None
+    difference_stderr: float | None = None
+    num_examples: int | None = None
 
     def __post_init__(self) -> None:
-        for value in (self.after, self.before):
+        errors = (self.after_stderr, self.before_stderr, self.difference_stderr)
+        for value in (self.after, self.before, *errors):
             if value is not None and not math.isfinite(value):
                 raise ReportError(
                     f"The {self.metric} on {self.dataset} is {value}, which is no result; record finite numbers only."

@@ -20,6 +20,7 @@ from .texts import (
     NAMED_DATASETS,
     SEPARATOR,
     column_of,
+    local_evaluation_text,
     published_calibration_text,
     published_evaluation_text,
     read_text_file,
@@ -116,6 +117,7 @@ def load_evaluation(
     max_windows: int | None = None,
     bos_per_window: bool = True,
     text_column: str = "text",
+    data_dir: Path | None = None,
 ) -> LoadedWindows:
     """Make the token windows on which perplexity is reported.
 
@@ -126,6 +128,7 @@ def load_evaluation(
         max_windows: Use the first so many windows; `None` uses all (of C4, the published 256).
         bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one.
         text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
+        data_dir: Folder that holds the named data sets as files; `None` takes them from the Hub.
 
     Returns:
         The windows and their origin.
@@ -139,8 +142,11 @@ def load_evaluation(
         ```
     """
     if dataset in NAMED_DATASETS:
-        text = published_evaluation_text(dataset)
         max_windows = max_windows or NAMED_DATASETS[dataset].evaluation_windows
+        if data_dir is None:
+            text = published_evaluation_text(dataset)
+        else:
+            text, dataset = local_evaluation_text(dataset, data_dir)
     else:
         text = read_text_file(_local_file(dataset), text_column)
     ids, bos_id = _tokenize(text, tokenizer, bos_per_window)

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import CalibrationError
 
 SEPARATOR = "\n\n"
+# The shard whose first documents the paper evaluates on, as it is called on the Hub.
+_C4_SHARD = "c4-validation.00000-of-00008.json.gz"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ NAMED_DATASETS = {
     "wikitext2": NamedDataset(("Salesforce/wikitext", "wikitext-2-raw-v1"), None, SEPARATOR, "test", None, None),
     "c4": NamedDataset(
         ("allenai/c4",),
-        {"train": "en/c4-train.00000-of-01024.json.gz", "validation": "en/c4-validation.00000-of-00008.json.gz"},
+        {"train": "en/c4-train.00000-of-01024.json.gz", "validation": f"en/{_C4_SHARD}"},
         " ",
         "validation",
         1100,
@@ -89,13 +92,70 @@ def published_evaluation_text(name: str) -> str:
     return dataset.separator.join(rows[: dataset.evaluation_documents]["text"])
 
 
-def read_text_file(path: Path, text_column: str) -> str:
+def local_evaluation_file(name: str, data_dir: Path) -> Path:
+    """The file that a data set of the paper is read from, where the Hub cannot be reached.
+
+    Args:
+        name: `"wikitext2"` or `"c4"`.
+        data_dir: The data folder.
+
+    Returns:
+        `wikitext-2-raw/wiki.test.raw`; of C4 the shard that the paper uses, else the first sample in the folder `c4`.
+
+    Raises:
+        CalibrationError: If there is none.
+
+    Example:
+        ```python
+        local_evaluation_file("wikitext2", Path("data"))
+        ```
+    """
+    wanted = {"wikitext2": ["wikitext-2-raw/wiki.test.raw"], "c4": [f"c4/{_C4_SHARD}", "c4/*.jsonl"]}[name]
+    for pattern in wanted:
+        for file in sorted(data_dir.glob(pattern)):
+            return file
+    raise CalibrationError(
+        f"The data set {name!r} has no file in {data_dir}: it is read from {' or '.join(wanted)} there."
+    )
+
+
+def local_evaluation_text(name: str, data_dir: Path) -> tuple[str, str]:
+    """The text on which the paper reports perplexity, from local files.
+
+    Args:
+        name: `"wikitext2"` or `"c4"`.
+        data_dir: The data folder; see `local_evaluation_file`.
+
+    Returns:
+        The text, made of the file as the published one is made of the rows on the Hub; and its source: the name
+        where it is the published text, the path where it is another sample of the data set.
+
+    Raises:
+        CalibrationError: If there is no such file, or it cannot be read.
+
+    Example:
+        ```python
+        text, source = local_evaluation_text("wikitext2", Path("data"))
+        ```
+    """
+    file, dataset = local_evaluation_file(name, data_dir), NAMED_DATASETS[name]
+    if name == "wikitext2":
+        # A row on the Hub is a line with its break; of a blank line nothing is left.
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+        return dataset.separator.join(f"{line}\n" if line.strip() else "" for line in lines), name
+    texts = read_text_file(file, "text", dataset.separator, dataset.evaluation_documents)
+    return texts, name if file.name == _C4_SHARD else str(file)
+
+
+def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None) -> str:
     """The text of a local file.
 
     Args:
-        path: A `.jsonl` or `.parquet` file, whose documents are joined by a blank line, or a plain text file, which
-            is taken as it is. JSON lines may be compressed.
+        path: A `.jsonl` or `.parquet` file, whose documents are joined, or a plain text file, which is taken as it
+            is. JSON lines may be compressed.
         text_column: The field or column that holds the text of a document.
+        separator: What stands between two documents.
+        max_documents: Use the first so many documents; `None` uses all.
 
     Returns:
         The text.
@@ -120,7 +180,7 @@ def read_text_file(path: Path, text_column: str) -> str:
 
     try:
         rows = datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True)
-        return SEPARATOR.join(column_of(rows, text_column, str(path)))
+        return separator.join(islice(column_of(rows, text_column, str(path)), max_documents))
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         if isinstance(error, CalibrationError):
             raise

@@ -19,6 +19,6 @@ class SLEBCommand(BaseOptimumCLICommand):
         CommandInfo("check", "Say which blocks of a model can be removed, before any search.", CheckCommand),
         CommandInfo("prune", "Search for the blocks that matter least and remove them.", PruneCommand),
         CommandInfo("remove", "Remove known blocks, or a shallower cut of an earlier search.", RemoveCommand),
-        CommandInfo("evaluate", "Measure the perplexity of a model, dense or pruned.", EvaluateCommand),
+        CommandInfo("evaluate", "Measure perplexity and accuracy of a model, dense or pruned.", EvaluateCommand),
         CommandInfo("push", "Upload a pruned model's folder to the Hub, in one commit.", PushCommand),
     )

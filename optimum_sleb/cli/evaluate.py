@@ -4,14 +4,18 @@ import json
 from argparse import ArgumentParser
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optimum.commands.base import BaseOptimumCLICommand
 
 from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
 
+if TYPE_CHECKING:
+    from ..evaluation.scores import Score
+
 
 class EvaluateCommand(BaseOptimumCLICommand):
-    """Perplexity of a model, and of the dense model beside it."""
+    """Perplexity and zero-shot accuracy of a model, and of the dense model beside it."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
@@ -26,8 +30,12 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "--tasks",
             nargs="+",
             default=["wikitext2"],
-            help="Texts to measure perplexity on: wikitext2, c4, or local files (default: wikitext2).",
+            help="Texts to measure perplexity on (wikitext2, c4, local files), tasks of lm-evaluation-harness, or "
+            "paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge (default: wikitext2).",
         )
+        parser.add_argument("--limit", type=int, help="Examples of each task of the harness, at most (default: all).")
+        parser.add_argument("--data-dir", help="Folder that holds the data as files (default: they are on the Hub).")
+        parser.add_argument("--progress", metavar="DIR", help="Keep every finished task there, and go on from there.")
         parser.add_argument("--text-column", default="text", help="Field with the text of a document in a local file.")
         parser.add_argument("--window-length", type=int, default=2048, help="Tokens in a window (default: 2048).")
         parser.add_argument("--max-windows", type=int, help="Windows used at most (default: all; of c4, 256).")
@@ -36,9 +44,13 @@ class EvaluateCommand(BaseOptimumCLICommand):
             action="store_true",
             help="As published: a BOS token in front of the text only, not of every window.",
         )
-        parser.add_argument("--batch-size", type=int, default=1, help="Windows in one forward pass (default: 1).")
         parser.add_argument(
-            "--record",
+            "--batch-size",
+            type=int,
+            help="Windows, or requests of a task, in one forward pass (default: 1, and 64 on a GPU, 8 on a CPU).",
+        )
+        parser.add_argument(
+            "--update-card",
             action="store_true",
             help="Write the results into report and card of --model, a folder that prune or remove wrote.",
         )
@@ -48,38 +60,44 @@ class EvaluateCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command."""
         with clear_endings("evaluate"):
-            from ..evaluation.perplexity import perplexity
-            from ..hub.evaluations import perplexity_record, record_evaluations
+            from ..evaluation.evaluate import check_tasks
+            from ..evaluation.protocol import headline
+            from ..evaluation.scores import without_examples
+            from ..evaluation.table import score_table
+            from ..hub.evaluations import record_evaluations, record_scores
             from ..hub.records import check_records
-            from ..loading import load_model, load_tokenizer
 
             args = self.args
-            if args.record:
-                check_records(Path(args.model))  # before anything is measured
-            arguments = loading_arguments(args)
-            results = {}
-            for name in dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])]):
-                model, tokenizer = load_model(name, **arguments), load_tokenizer(name, **arguments)
-                results[name] = [
-                    perplexity(
-                        model,
-                        tokenizer,
-                        task,
-                        window_length=args.window_length,
-                        max_windows=args.max_windows,
-                        bos_per_window=not args.published_bos,
-                        text_column=args.text_column,
-                        batch_size=args.batch_size,
-                    )
-                    for task in args.tasks
-                ]
-            if args.record:
-                dense = results[args.baseline] if args.baseline else [None] * len(args.tasks)
-                pairs = zip(results[args.model], dense, strict=True)
-                record_evaluations(args.model, [perplexity_record(*pair) for pair in pairs])
-        if args.json:
-            print(json.dumps({name: [asdict(result) for result in row] for name, row in results.items()}))
-            return
-        for number, task in enumerate(args.tasks):
-            for name, row in results.items():
-                print(f"{task}: perplexity {row[number].perplexity:.2f} ({name}, {row[number].num_windows} windows)")
+            check_tasks(args.tasks, args.data_dir)  # this and the folder, before anything is measured
+            if args.update_card:
+                check_records(Path(args.model))
+            names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
+            results = {name: self._evaluate(name) for name in names}
+            pruned, dense = results[args.model], results.get(args.baseline)
+            if args.update_card:
+                record_evaluations(args.model, record_scores(pruned, dense))
+            if args.json:
+                plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
+                print(json.dumps(plain, allow_nan=False))
+            else:
+                print(score_table(headline(pruned), headline(dense) if dense else None))
+
+    def _evaluate(self, name: str) -> "tuple[Score, ...]":
+        from ..evaluation.evaluate import evaluate
+        from ..loading import load_model, load_tokenizer
+
+        args, arguments = self.args, loading_arguments(self.args)
+        tokenizer = load_tokenizer(name, **arguments)
+        return evaluate(
+            load_model(name, **arguments),
+            tokenizer,
+            args.tasks,
+            limit=args.limit,
+            data_dir=args.data_dir,
+            window_length=args.window_length,
+            max_windows=args.max_windows,
+            bos_per_window=not args.published_bos,
+            text_column=args.text_column,
+            batch_size=args.batch_size,
+            progress_dir=args.progress,
+        )

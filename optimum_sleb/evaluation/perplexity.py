@@ -1,7 +1,8 @@
 """Perplexity by the paper's protocol."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +13,7 @@ from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.sources import load_evaluation
 from ..errors import NonFiniteLossError
 from ..units import perplexity_of
+from .scores import Score, standard_error
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Perplexity:
         num_windows: Number of windows.
         window_length: Tokens in a window, BOS included.
         bos_per_window: Whether a BOS token was put in front of every window.
+        losses: Mean cross-entropy of each window, in nats.
     """
 
     dataset: str
@@ -31,6 +34,35 @@ class Perplexity:
     num_windows: int
     window_length: int
     bos_per_window: bool
+    losses: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def protocol(self) -> str:
+        """How it was measured, in words."""
+        bos = ", each with a BOS token" if self.bos_per_window else ""
+        return f"{self.num_windows:,} windows of {self.window_length:,} tokens{bos}"
+
+    def score(self) -> Score:
+        """The perplexity as a score among others.
+
+        Returns:
+            The score; its standard error is that of the mean loss over windows, times the perplexity.
+
+        Example:
+            >>> Perplexity("c4", 8.0, 2, 2048, False, losses=(2.0, 2.5)).score().stderr
+            2.0
+        """
+        examples = tuple(self.perplexity * loss for loss in self.losses)
+        return Score(
+            task=self.dataset,
+            metric="perplexity",
+            value=self.perplexity,
+            protocol=self.protocol,
+            higher_is_better=False,
+            num_examples=self.num_windows,
+            stderr=standard_error(examples),
+            examples=examples,
+        )
 
 
 def perplexity(
@@ -43,6 +75,7 @@ def perplexity(
     bos_per_window: bool = True,
     text_column: str = "text",
     batch_size: int = 1,
+    data_dir: str | Path | None = None,
 ) -> Perplexity:
     """Measure a model's perplexity on a text it was not pruned with.
 
@@ -61,6 +94,8 @@ def perplexity(
             is the published protocol; some models (Gemma) are far off without BOS.
         text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
         batch_size: Windows in one forward pass.
+        data_dir: Folder that holds the named data sets as files, for machines that cannot reach the Hub; see
+            `calibration.texts.local_evaluation_text`.
 
     Returns:
         The perplexity and its protocol.
@@ -82,6 +117,7 @@ def perplexity(
         max_windows=max_windows,
         bos_per_window=bos_per_window,
         text_column=text_column,
+        data_dir=None if data_dir is None else Path(data_dir),
     )
     windows = loaded.windows
     windows.check_vocabulary(vocab_size_of(model))
@@ -100,4 +136,5 @@ def perplexity(
         num_windows=len(windows),
         window_length=window_length,
         bos_per_window=loaded.bos_per_window,
+        losses=tuple((losses.double() / window_length).tolist()),
     )

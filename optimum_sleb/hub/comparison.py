@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..records import CalibrationRecord, EvaluationRecord
 from ..report import PruningReport
-from .words import dataset_name, is_finite, number
+from .words import dataset_name, is_finite, with_error
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def _dense_calibration_perplexity(report: PruningReport) -> float | None:
 
 def _evaluation_row(evaluation: EvaluationRecord) -> Row:
     name = f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
-    return Row(name, number(evaluation.before), number(evaluation.after), evaluation.protocol)
+    before = with_error(evaluation.before, evaluation.before_stderr)
+    return Row(name, before, with_error(evaluation.after, evaluation.after_stderr), evaluation.protocol)
 
 
 def _megabytes(size: int | None) -> str:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..errors import ConfigError
 from ..evaluation.perplexity import Perplexity
+from ..evaluation.protocol import headline
+from ..evaluation.scores import Score, record_of
 from ..records import EvaluationRecord
 from ..report import REPORT_FILE_NAME, PruningReport
 from .base_card import inherited_from
@@ -34,18 +35,30 @@ def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> Ev
         record = perplexity_record(perplexity(model, tokenizer, "wikitext2"))
         ```
     """
-    if dense is not None and replace(dense, perplexity=pruned.perplexity) != pruned:
-        raise ConfigError(
-            f"The two perplexities were measured in different ways ({pruned} and {dense}); measure both alike."
-        )
-    bos = ", each with a BOS token" if pruned.bos_per_window else ""
-    return EvaluationRecord(
-        metric="perplexity",
-        dataset=pruned.dataset,
-        protocol=f"{pruned.num_windows:,} windows of {pruned.window_length:,} tokens{bos}",
-        after=pruned.perplexity,
-        before=None if dense is None else dense.perplexity,
-    )
+    return record_of(pruned.score(), None if dense is None else dense.score())
+
+
+def record_scores(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> list[EvaluationRecord]:
+    """The scores of the pruned and of the dense model as measurements for the report: those that the paper reports.
+
+    Args:
+        pruned: The pruned model's scores.
+        dense: The dense model's, measured in the same way.
+
+    Returns:
+        A measurement for each score of the pruned model.
+
+    Raises:
+        ConfigError: If two were measured in different ways, so that they do not compare.
+        ReportError: If a number is not finite.
+
+    Example:
+        ```python
+        record_evaluations("smollm2-sleb-20", record_scores(evaluate(pruned, ...), evaluate(dense, ...)))
+        ```
+    """
+    others = {(score.task, score.metric): score for score in headline(dense or ())}
+    return [record_of(score, others.get((score.task, score.metric))) for score in headline(pruned)]
 
 
 def record_evaluations(directory: str | Path, evaluations: Sequence[EvaluationRecord]) -> PruningReport:

@@ -90,3 +90,23 @@ def number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return ""
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def with_error(value: float | None, stderr: float | None) -> str:
+    """A measured number for a table, with its standard error where there is one.
+
+    Args:
+        value: The number.
+        stderr: Its standard error.
+
+    Returns:
+        The number as `number` writes it, and its error to as many digits.
+
+    Example:
+        >>> with_error(0.68123, 0.0123), with_error(33.7, None)
+        ('0.6812 ± 0.0123', '33.70')
+    """
+    text = number(value)
+    if not text or stderr is None:
+        return text
+    return f"{text} ± {stderr:.{len(text.partition('.')[2])}f}"

@@ -63,8 +63,9 @@ def test_prune_evaluate_remove(sleb, model_folder: Path, text_file: Path, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     # On the calibration text the perplexities are those of the search.
-    for perplexity in (report.perplexity_before, report.perplexity_after):
-        assert f"perplexity {perplexity:.2f}" in done.stdout
+    row = done.stdout.splitlines()[1].split()
+    assert row[:2] == [str(text_file), "perplexity"]
+    assert [row[2], row[5]] == [f"{report.perplexity_before:.2f}", f"{report.perplexity_after:.2f}"]
 
     done = sleb("remove", "--report", pruned / "sleb_report.json", "--num-blocks", 1, "--output", shallower, "--json")
     assert done.returncode == 0, done.stderr
@@ -119,15 +120,14 @@ def test_push_of_something_else(sleb, model_folder: Path) -> None:
 def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruned = tmp_path / "pruned"
     sleb("remove", "--model", model_folder, "--blocks", 2, "--output", pruned)
-    tasks = ["--tasks", text_file, "--window-length", 20, "--record"]
+    tasks = ["--tasks", text_file, "--window-length", 20, "--update-card"]
     done = sleb("evaluate", "--model", pruned, "--baseline", model_folder, *tasks, "--json")
     assert done.returncode == 0, done.stderr
-    measured = {name: row[0]["perplexity"] for name, row in json.loads(done.stdout).items()}
+    measured = {name: row[0]["value"] for name, row in json.loads(done.stdout).items()}
     (record,) = PruningReport.load(pruned).evaluations
     assert (record.before, record.after) == (measured[str(model_folder)], measured[str(pruned)])
-    assert (
-        f"| {record.before:.2f} | {record.after:.2f} | 20 windows of 20 tokens |" in (pruned / "README.md").read_text()
-    )
+    cells = [f"{record.before:.2f} ± {record.before_stderr:.2f}", f"{record.after:.2f} ± {record.after_stderr:.2f}"]
+    assert f"| {' | '.join(cells)} | 20 windows of 20 tokens |" in (pruned / "README.md").read_text()
     done = sleb("evaluate", "--model", model_folder, *tasks)
     assert done.returncode == 2
     assert "holds no sleb_report.json" in done.stderr
@@ -136,7 +136,7 @@ def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: 
 def test_json_is_all_that_a_machine_reads(sleb, model_folder: Path, text_file: Path) -> None:
     done = sleb("evaluate", "--model", model_folder, "--tasks", text_file, "--window-length", 20, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[str(model_folder)][0]["num_windows"] == 20
+    assert json.loads(done.stdout)[str(model_folder)][0]["num_examples"] == 20
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_two_perplexities_are_one_measurement() -> None:
     protocol = "8 windows of 128 tokens, each with a BOS token"
-    assert perplexity_record(PRUNED, DENSE) == EvaluationRecord("perplexity", "wikitext2", protocol, 33.25, 21.5)
+    expected = EvaluationRecord("perplexity", "wikitext2", protocol, 33.25, 21.5, num_examples=8)
+    assert perplexity_record(PRUNED, DENSE) == expected
     assert perplexity_record(PRUNED).before is None
 
 
@@ -51,9 +52,9 @@ def test_the_card_is_what_a_fresh_evaluation_gives(folder: Path, text_file: Path
     pruned = SLEBPruner.from_pretrained(folder)
     result = perplexity(pruned.model, pruned.tokenizer, str(text_file), window_length=20)
     record_evaluations(folder, [perplexity_record(result)])
-    assert f"| perplexity, text.txt |  | {result.perplexity:.2f} | 20 windows of 20 tokens |" in (
-        folder / "README.md"
-    ).read_text().replace("text\\.txt", "text.txt")
+    number = f"{result.perplexity:.2f} ± {result.score().stderr:.2f}"
+    text = (folder / "README.md").read_text().replace("text\\.txt", "text.txt")
+    assert f"| perplexity, text.txt |  | {number} | 20 windows of 20 tokens |" in text
 
 
 def test_a_folder_of_another_kind(model_folder: Path) -> None:

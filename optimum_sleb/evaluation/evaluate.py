@@ -1,0 +1,147 @@
+"""Everything that one model is evaluated on."""
+
+from collections.abc import Iterable
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
+from ..errors import CalibrationError, ConfigError
+from ..progress import model_fingerprint
+from ..provenance import versions
+from .finished import Finished, contents_of
+from .local_tasks import local_files
+from .perplexity import perplexity
+from .protocol import expand, is_text
+from .scores import Score
+from .zero_shot import check_task, zero_shot
+
+
+def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tuple[str, ...]:
+    """Make sure that all tasks can be run, before a model is loaded for them.
+
+    Args:
+        tasks: Names of data sets, files and tasks; see `evaluate`.
+        data_dir: Folder with their data; `None` takes them from the Hub.
+
+    Returns:
+        The tasks that are meant, each once.
+
+    Raises:
+        ConfigError: If there is none, one is not known, or lm-evaluation-harness is needed and not installed.
+        CalibrationError: If a file, or in the folder the data of a task, are missing.
+
+    Example:
+        >>> check_tasks(["wikitext2", "wikitext2"])
+        ('wikitext2',)
+    """
+    names = expand(tasks)
+    if not names:
+        raise ConfigError("There is nothing to evaluate; name at least one task, such as wikitext2 or paper.")
+    folder = None if data_dir is None else Path(data_dir)
+    for name in names:
+        if not is_text(name):
+            check_task(name, folder)
+        elif name in NAMED_DATASETS:
+            if folder is not None:
+                local_evaluation_file(name, folder)
+        elif not Path(name).is_file():
+            raise CalibrationError(f"There is no file {name!r}; name a file, or one of {', '.join(NAMED_DATASETS)}.")
+    return names
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Iterable[str] = ("paper",),
+    *,
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    window_length: int = 2048,
+    max_windows: int | None = None,
+    bos_per_window: bool = True,
+    text_column: str = "text",
+    batch_size: int | None = None,
+    progress_dir: str | Path | None = None,
+) -> tuple[Score, ...]:
+    """Measure what a model is worth, dense or pruned, by the paper's protocols.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        tasks: Texts to measure perplexity on (`"wikitext2"`, `"c4"`, paths of local files), tasks of
+            lm-evaluation-harness by name, and `"paper"` for all that the paper evaluates: both texts, PIQA,
+            WinoGrande, HellaSwag, ARC-easy and ARC-challenge.
+        limit: Of each task of the harness, use the first so many examples only.
+        data_dir: Folder that holds the data as files, for machines that cannot reach the Hub; see
+            `calibration.texts.local_evaluation_text` and `local_tasks`.
+        window_length: Of texts, tokens in a window.
+        max_windows: Of texts, use the first so many windows only.
+        bos_per_window: Of texts, start every window with a BOS token; see `perplexity`.
+        text_column: Of texts, the field that holds the text in a local `.jsonl` or `.parquet` file.
+        batch_size: Windows or requests in one forward pass; `None` takes 1 window, 64 requests on a GPU, 8 on a CPU.
+        progress_dir: Folder in which every finished task is kept; with the same arguments, the next call goes on.
+
+    Returns:
+        The scores, in the order of the tasks; a task of the harness has one for each metric.
+
+    Raises:
+        ConfigError: If a task is not known, or lm-evaluation-harness is needed and not installed.
+        CalibrationError: If data cannot be loaded.
+        NonFiniteLossError: If the loss of a window is NaN or infinite.
+        OutputFolderError: If the folder of the progress cannot be written.
+
+    Example:
+        ```python
+        for score in evaluate(model, tokenizer, ["wikitext2", "piqa"]):
+            print(score.task, score.metric, score.value, score.stderr)
+        ```
+    """
+    names = check_tasks(tasks, data_dir)
+    folder = None if data_dir is None else Path(data_dir)
+    texts: dict[str, Any] = {
+        "window_length": window_length,
+        "max_windows": max_windows,
+        "bos_per_window": bos_per_window,
+        "text_column": text_column,
+    }
+
+    def measure(name: str) -> tuple[Score, ...]:
+        if not is_text(name):
+            return zero_shot(model, tokenizer, name, limit=limit, data_dir=folder, batch_size=batch_size)
+        result = perplexity(model, tokenizer, name, batch_size=batch_size or 1, data_dir=folder, **texts)
+        return (result.score(),)
+
+    finished = Finished(progress_dir)
+    of_model = {} if progress_dir is None else _conditions(model, tokenizer)
+    scores: list[Score] = []
+    for name in names:
+        of_task = texts if is_text(name) else {"limit": limit}
+        conditions = {"task": name, "batch_size": batch_size, "data": _data(name, folder), **of_task, **of_model}
+        scores += finished.get_or_measure(name, conditions, tuple[Score, ...], partial(measure, name))
+    return tuple(scores)
+
+
+def _conditions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """All about a model that decides its scores."""
+    harness = {"lm_eval": version("lm_eval")} if find_spec("lm_eval") else {}
+    return {
+        "model": model_fingerprint(model),
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+        "tokenizer": [type(tokenizer).__name__, len(tokenizer)],
+        "versions": versions() | harness,
+    }
+
+
+def _data(name: str, folder: Path | None) -> list[str]:
+    """Fingerprints of the local files that a task is read from."""
+    if not is_text(name):
+        return [] if folder is None else contents_of(local_files(name, folder))
+    if name not in NAMED_DATASETS:
+        return contents_of([Path(name)])
+    return [] if folder is None else contents_of([local_evaluation_file(name, folder)])

@@ -1,0 +1,176 @@
+"""Tasks of lm-evaluation-harness, run by the harness itself on a model in memory."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..blocks.forward import measuring
+from ..blocks.precision import computes_in_float32, computing_in_float32
+from ..errors import CalibrationError, ConfigError
+from .local_tasks import local_files, local_note, local_task
+from .scores import Score, standard_error
+
+
+def check_task(task: str, data_dir: Path | None = None) -> None:
+    """Make sure that a task can be run, before a model is loaded for it.
+
+    Args:
+        task: Name of a task of lm-evaluation-harness.
+        data_dir: Folder with its data; `None` takes them from the Hub.
+
+    Raises:
+        ConfigError: If lm-evaluation-harness is not installed, or does not know the task.
+        CalibrationError: If the folder has no data for it.
+
+    Example:
+        ```python
+        check_task("piqa")
+        ```
+    """
+    if find_spec("lm_eval") is None:
+        raise ConfigError(
+            f"The task {task!r} is run by lm-evaluation-harness, which is not installed; install it with "
+            "`pip install optimum-sleb[eval]`."
+        )
+    if task not in _task_manager().all_tasks:
+        raise ConfigError(
+            f"{task!r} is no known text (wikitext2, c4), no file, and no task of lm-evaluation-harness; "
+            "`lm_eval ls tasks` lists its tasks."
+        )
+    if data_dir is not None:
+        local_files(task, data_dir)
+
+
+def zero_shot(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str,
+    *,
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    batch_size: int | None = None,
+) -> tuple[Score, ...]:
+    """Run a task of lm-evaluation-harness as its own command line would, with as many shots as the task says.
+
+    A model in half precision on a CPU computes in float32.
+
+    Args:
+        model: A causal language model, dense or pruned.
+        tokenizer: Its tokenizer.
+        task: Name of the task, or of a group of tasks.
+        limit: Use the first so many examples only.
+        data_dir: Folder that holds the task's data as files (see `local_tasks`); `None` takes them from the Hub.
+        batch_size: Requests in one forward pass; `None` takes 64 on a GPU, 8 on a CPU.
+
+    Returns:
+        A score for each metric of the task, and of each of its tasks for a group.
+
+    Raises:
+        ConfigError: If lm-evaluation-harness is not installed, or does not know the task.
+        CalibrationError: If the data cannot be loaded.
+
+    Example:
+        ```python
+        for score in zero_shot(model, tokenizer, "piqa", limit=100):
+            print(f"{score.metric} {score.value:.3f} +- {score.stderr:.3f}")
+        ```
+    """
+    folder = None if data_dir is None else Path(data_dir)
+    check_task(task, folder)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    size = batch_size or (64 if model.device.type == "cuda" else 8)
+    wanted = task if folder is None else local_task(task, folder)
+    precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
+    with _quiet(), measuring(model), precision:
+        # The harness sets a padding token where there is none.
+        lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
+        try:
+            results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=_task_manager())
+        except (OSError, ValueError) as error:
+            first = (str(error).splitlines() or ["no details"])[0]
+            raise CalibrationError(
+                f"The task {task!r} cannot be run ({type(error).__name__}: {first}); where the Hub cannot be "
+                "reached, take its data from local files (data_dir, --data-dir)."
+            ) from error
+    note = "" if folder is None else local_note(task, folder)
+    return tuple(_scores(task, results, note))
+
+
+def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]:
+    """The harness's results, metric by metric."""
+    entries = results["results"]
+    # A group has results of its own, or is a mere name for several tasks.
+    for name in [task] if _metrics(entries.get(task, {})) else list(entries):
+        samples = results["samples"].get(name, [])
+        for metric, key in _metrics(entries[name]).items():
+            value = float(entries[name][key])
+            stderr = entries[name].get(key.replace(",", "_stderr,"))
+            examples = tuple(
+                float(sample[metric]) for sample in samples if isinstance(sample.get(metric), int | float)
+            )
+            # What a metric makes of its examples need not be their mean.
+            mean = sum(examples) / len(examples) if examples else None
+            if mean is None or abs(mean - value) > 1e-9:
+                examples = ()
+            yield Score(
+                task=name,
+                metric=metric,
+                value=value,
+                protocol=_protocol(results, name, note),
+                higher_is_better=results["higher_is_better"].get(name, {}).get(metric) is not False,
+                num_examples=_num_examples(results, name, len(samples)),
+                stderr=float(stderr) if isinstance(stderr, int | float) else standard_error(examples),
+                examples=examples,
+            )
+
+
+def _metrics(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Metrics of a task and the harness's keys for them: `"acc,none"`."""
+    return {
+        key.split(",")[0]: key
+        for key, value in entry.items()
+        if "," in key and "_stderr," not in key and isinstance(value, int | float)
+    }
+
+
+def _num_examples(results: Mapping[str, Any], name: str, num_samples: int) -> int:
+    counted = results.get("n-samples", {}).get(name, {})
+    return num_samples or int(counted.get("effective", 0))
+
+
+def _protocol(results: Mapping[str, Any], name: str, note: str) -> str:
+    from importlib.metadata import version
+
+    counts = results.get("n-samples", {}).get(name, {})
+    effective, original = counts.get("effective"), counts.get("original")
+    amount = f"{effective:,}" if effective == original else f"first {effective:,} of {original:,}"
+    words = [f"{amount} examples" if effective else "", f"{results['n-shot'].get(name, 0)} shots"]
+    return ", ".join(word for word in [*words, f"lm-evaluation-harness {version('lm_eval')}", note] if word)
+
+
+@cache
+def _task_manager() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The harness warns of what is meant here: that its model was made by us."""
+    log = logging.getLogger("lm_eval")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
