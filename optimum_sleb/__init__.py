@@ -13,6 +13,7 @@ __all__ = [
     "CalibrationError",
     "ConfigError",
     "EvaluationRecord",
+    "HealingRecord",
     "ModelNotFoundError",
     "NonFiniteLossError",
     "OutputFolderError",
@@ -28,18 +29,23 @@ __all__ = [
     "VerificationError",
     "__version__",
     "evaluate",
+    "healing_record",
     "perplexity",
+    "save_healed",
 ]
 
 _MODULES = {
     "EvaluationRecord": ".records",
+    "HealingRecord": ".records",
     "PruningReport": ".report",
     "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
     "Score": ".evaluation.scores",
     "evaluate": ".evaluation.evaluate",
+    "healing_record": ".hub.healing",
     "perplexity": ".evaluation.perplexity",
+    "save_healed": ".hub.healing",
 }
 
 if TYPE_CHECKING:
@@ -60,8 +66,9 @@ if TYPE_CHECKING:
     from .evaluation.evaluate import evaluate
     from .evaluation.perplexity import perplexity
     from .evaluation.scores import Score
+    from .hub.healing import healing_record, save_healed
     from .pruner import SLEBPruner
-    from .records import EvaluationRecord
+    from .records import EvaluationRecord, HealingRecord
     from .report import PruningReport
 
 

@@ -311,6 +311,7 @@ class SLEBPruner(Saving):
             weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
             loading=taken.loading,
             evaluations=(),
+            healing=(),
         )
         return self.model
 
