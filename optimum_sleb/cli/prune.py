@@ -71,6 +71,13 @@ class PruneCommand(BaseOptimumCLICommand):
             "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
         )
         add_loading_arguments(parser)
+        parser.add_argument(
+            "--offload",
+            choices=("auto", "cpu", "no"),
+            default="auto",
+            help="Keep the blocks in host memory, and bring them to --device one at a time: cpu always, no never, "
+            "auto where the model does not fit (default: auto).",
+        )
         # No option: labels come with data in memory only.
         parser.set_defaults(loss=SLEBConfig.loss)
 
@@ -81,12 +88,16 @@ class PruneCommand(BaseOptimumCLICommand):
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             # Imported late: torch and transformers take seconds, and a bad argument should be told at once.
             from ..hub.folder import check_output_folder
+            from ..placement import where_to_load
             from ..pruner import SLEBPruner
 
             check_output_folder(Path(args.output), args.overwrite)
             with stopping_clearly("prune", args.output):
-                pruner = SLEBPruner.from_pretrained(args.model, **loading_arguments(args))
-                pruner.prune(config, progress_dir=args.output, resume=args.resume)
+                arguments = loading_arguments(args)
+                device = arguments["device_map"]
+                arguments["device_map"] = where_to_load(args.model, config, args.offload, **arguments)
+                pruner = SLEBPruner.from_pretrained(args.model, **arguments)
+                pruner.prune(config, progress_dir=args.output, resume=args.resume, device=device, offload=args.offload)
                 save_and_print(pruner, args)
 
 

@@ -7,6 +7,7 @@ import torch
 from ..blocks.runner import BlockRunner
 from ..blocks.stack import probe_ids
 from ..calibration.windows import TokenWindows
+from ..memory import usable_memory
 from .exact import ExactLosses
 from .layerwise import LayerwiseLosses
 
@@ -14,8 +15,6 @@ from .layerwise import LayerwiseLosses
 # takes memory and gains nothing; and the caches of a CPU are small.
 _CUDA_ELEMENTS = 2**25
 _CPU_ELEMENTS = 2**20
-# Of the memory that is free, so much stays free: other allocations come and go, and fragments cannot be used.
-_SPARE = 0.2
 
 
 def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
@@ -45,7 +44,7 @@ def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | No
     num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process that has the most
     most = max(1, min(most, num_windows, limit or most))
     if on_cuda and most > 1:
-        most = max(1, min(most, _free_memory(measure.model.device) // _memory_of(measure, last_candidate, longest)))
+        most = max(1, min(most, usable_memory(measure.model.device) // _memory_of(measure, last_candidate, longest)))
     return measure.ranks.smallest(_even(num_windows, most))
 
 
@@ -73,9 +72,10 @@ def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: in
     if device.type == "cuda":
         with BlockRunner(measure.model, measure.stack) as runner:
             hidden = runner.enter(longest[None]).hidden
-        # A state for each candidate and one for the walk; beside them, what running a few windows takes.
+        # A state for each candidate and one for the walk; beside them, what running a few windows takes, in which two
+        # blocks are already: those that the trial brought.
         working = at_a_time * _memory_of(measure, candidates[-1], longest)
-        room = (_free_memory(device) - working) // ((len(candidates) + 1) * hidden.nbytes)
+        room = (usable_memory(device) - working) // ((len(candidates) + 1) * hidden.nbytes)
         fits = max(1, min(fits, room))
     batch_size = measure.ranks.smallest(_even(num_windows, min(fits, num_windows)))
     measure.batch_size, measure.windows_at_a_time = batch_size, min(at_a_time, batch_size)
@@ -95,10 +95,3 @@ def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) 
     before = torch.cuda.memory_allocated(device)
     trial(range(len(measure.stack)), [last_candidate])  # its walk passes all blocks
     return max(1, torch.cuda.max_memory_allocated(device) - before)
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that the search may take, with those that PyTorch holds ready."""
-    free, _ = torch.cuda.mem_get_info(device)
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int((free + held) * (1 - _SPARE))

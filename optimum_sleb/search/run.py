@@ -18,7 +18,7 @@ from ..blocks.shortening import only_number_changes
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
-from ..errors import NonFiniteLossError, UnsupportedModelError
+from ..errors import ConfigError, NonFiniteLossError, UnsupportedModelError
 from ..ranks import Ranks
 from ..records import SearchRecord
 from ..units import perplexity_of
@@ -63,9 +63,11 @@ def run_search(
 
     Raises:
         NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
-        ConfigError: If no block can be removed within the recipe's perplexity budget.
+        ConfigError: If no block can be removed within the recipe's perplexity budget, or it asks for the reference
+            block by block.
         OutOfMemoryError: If not even one window at a time fits.
-        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks.
+        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, or its blocks
+            cannot be brought to the device one at a time.
         CalibrationError: If there are too few windows to compensate.
         JournalError: If the journal cannot be written.
         RankError: If another of the processes failed.
@@ -85,7 +87,7 @@ def run_search(
     with ExitStack() as resources:
         resources.enter_context(precision)
         if compute_on is not None:
-            _check_block_by_block(model, stack, candidates)
+            _check_block_by_block(model, stack, candidates, config)
             stack = resources.enter_context(offloaded(model, stack, compute_on))
         hidden = None if ranks is None or ranks.is_first else True
         bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
@@ -133,7 +135,14 @@ def run_search(
     return result
 
 
-def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
+def _check_block_by_block(
+    model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int], config: SLEBConfig
+) -> None:
+    if config.search == "reference":
+        raise ConfigError(
+            "search='reference' runs the whole model for every candidate, for which the device would have to hold it; "
+            "use search='exact', which measures the same losses."
+        )
     difference = difference_of_exact(model, stack, candidates)
     if difference is not None:
         raise UnsupportedModelError(
