@@ -46,6 +46,11 @@ class BlockLoader:
         self.loads = 0
         self.expect(range(len(blocks)))
 
+    @property
+    def most_bytes(self) -> int:
+        """Memory of the device that blocks take at most: that of two."""
+        return sum(sorted(sum(tensor.nbytes for tensor in row) for row in self._host)[-2:])
+
     def expect(self, blocks: Sequence[int]) -> None:
         """Say in which order blocks will be asked for, again and again.
 
