@@ -13,34 +13,49 @@ __all__ = [
     "CalibrationError",
     "ConfigError",
     "EvaluationRecord",
+    "HealingRecord",
     "ModelNotFoundError",
     "NonFiniteLossError",
     "OutputFolderError",
     "PruningReport",
     "PushError",
     "ReportError",
+    "SLEBCallback",
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
+    "Scenario",
     "Score",
+    "SpeedRecord",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
+    "benchmark",
     "evaluate",
+    "healing_record",
     "perplexity",
+    "save_healed",
 ]
 
 _MODULES = {
     "EvaluationRecord": ".records",
+    "HealingRecord": ".records",
     "PruningReport": ".report",
+    "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
+    "Scenario": ".evaluation.scenarios",
     "Score": ".evaluation.scores",
+    "SpeedRecord": ".records",
+    "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
+    "healing_record": ".hub.healing",
     "perplexity": ".evaluation.perplexity",
+    "save_healed": ".hub.healing",
 }
 
 if TYPE_CHECKING:
+    from .callback import SLEBCallback
     from .config import SLEBConfig
     from .errors import (
         CalibrationError,
@@ -54,11 +69,14 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VerificationError,
     )
+    from .evaluation.benchmark import benchmark
     from .evaluation.evaluate import evaluate
     from .evaluation.perplexity import perplexity
+    from .evaluation.scenarios import Scenario
     from .evaluation.scores import Score
+    from .hub.healing import healing_record, save_healed
     from .pruner import SLEBPruner
-    from .records import EvaluationRecord
+    from .records import EvaluationRecord, HealingRecord, SpeedRecord
     from .report import PruningReport
 
 

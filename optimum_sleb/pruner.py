@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from .blocks.forward import vocab_size_of
 from .blocks.gates import removable_blocks, take_out
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.stack import find_decoder_stack
+from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .checks import check_model
 from .config import SLEBConfig
@@ -28,16 +28,16 @@ from .provenance import (
     mark_as_pruned,
     model_name,
     provenance_of,
-    versions,
 )
 from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
-from .removal import check_removal, compensate_again
+from .removal import check_removal, compensate_again, report_of_steps
 from .report import PruningReport
 from .search.compensating import put_weights
 from .search.result import SearchResult
 from .search.run import run_search
+from .trainer import calibration_of, model_of, origin_of, switch_cache_on
 from .version import __version__
 
 
@@ -76,6 +76,7 @@ class SLEBPruner(Saving):
         self._report = None
         self._recipe = None
         self._loading: dict[str, str] = {}
+        self._calibration: Batches | None = None  # what a Trainer brought along
         self._folder = None
 
     @classmethod
@@ -115,6 +116,42 @@ class SLEBPruner(Saving):
             check_report(earlier, pruner._provenance, name)
             pruner._report = earlier
             pruner._base_model = earlier.base_model
+        return pruner
+
+    @classmethod
+    def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
+        """Prune what a Trainer holds, on its own data.
+
+        The data pass the Trainer's collator, in their order: padding never counts, packed sequences are taken apart,
+        and `SLEBConfig(loss="labels")` measures on the labels, as the training does (completion-only, say).
+
+        `prune` edits the Trainer's model in place, and its optimizer knows the old one: train on with a new Trainer.
+        The cache, which every Trainer switches off in the config, is switched on again.
+
+        Args:
+            trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
+            dataset: Data to calibrate on; `None` takes the Trainer's eval data set, else its train data set. Where the
+                Trainer has none, the recipe says the data set.
+
+        Returns:
+            The pruner, with the Trainer's model and processing class.
+
+        Raises:
+            UnsupportedModelError: If the model cannot be pruned as it is: it has PEFT adapters, say, or is sharded.
+            CalibrationError: If the Trainer evaluates on several data sets and `dataset` does not name one.
+
+        Example:
+            ```python
+            pruner = SLEBPruner.from_trainer(trainer)
+            pruned = pruner.prune(SLEBConfig(sparsity=0.2, loss="labels"))
+            ```
+        """
+        pruner = cls(model_of(trainer), trainer.processing_class)
+        pruner._calibration = calibration_of(trainer, dataset)
+        if (origin := origin_of(trainer)) is not None:
+            pruner._base_model = origin
+            pruner._provenance = replace(pruner._provenance, base_model=None)
+        switch_cache_on(pruner.model)
         return pruner
 
     @property
@@ -187,6 +224,7 @@ class SLEBPruner(Saving):
         ranks = ranks or Ranks(together=False)
         with ranks.all_or_none():
             config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+            calibration = self._calibration if calibration is None else calibration
             loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
             loaded.windows.check_vocabulary(vocab_size_of(self.model))
             config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
@@ -283,6 +321,7 @@ class SLEBPruner(Saving):
         cut = report if num_removed is None else report.cut(num_removed)
         check_same_model(self.model, self.blocks, report.first_run)
         check_removal(self.model, self._stack, self.blocks, cut.removed_blocks)
+        calibration = self._calibration if calibration is None else calibration
         cut = compensate_again(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
         self._recipe = cut.recipe
@@ -294,6 +333,8 @@ class SLEBPruner(Saving):
             weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
             loading=taken.loading,
             evaluations=(),
+            speeds=(),
+            healing=(),
         )
         return self.model
 
@@ -316,25 +357,15 @@ class SLEBPruner(Saving):
 
     def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """The report of steps that are decided, but not yet taken."""
-        gone = [
-            parameter for step in steps for parameter in self._stack.blocks[self.blocks.index(step.block)].parameters()
-        ]
-        parameters = self.model.num_parameters()
-        size = self.model.get_memory_footprint(return_buffers=False)
-        return PruningReport(
+        return report_of_steps(
+            self.model,
+            self._stack,
+            self.blocks,
+            steps,
             base_model=self._base_model,
-            architecture=type(self.model).__name__,
             original_num_blocks=self._provenance.original_num_blocks,
-            blocks_before=self.blocks,
-            parameters_before=parameters,
-            parameters_after=parameters - sum(parameter.numel() for parameter in gone),
-            steps=steps,
-            seconds=time.perf_counter() - started,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=versions(),
             previous=self._report,
             loading=self._loading,
-            weight_bytes_before=size,
-            weight_bytes_after=size - sum(parameter.nbytes for parameter in gone),
+            seconds=time.perf_counter() - started,
             **details,
         )

@@ -9,7 +9,15 @@ from typing import Any, Self
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError
 from .plain import parse_dataclass
-from .records import CalibrationRecord, CompensationRecord, EvaluationRecord, SearchRecord, StepRecord
+from .records import (
+    CalibrationRecord,
+    CompensationRecord,
+    EvaluationRecord,
+    HealingRecord,
+    SearchRecord,
+    SpeedRecord,
+    StepRecord,
+)
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -44,6 +52,8 @@ class PruningReport:
         weights_sha256: SHA-256 of these files, by which a folder is known again.
         evaluations: What was measured on the finished model.
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
+        speeds: How fast the finished model is.
+        healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
 
     Example:
         ```python
@@ -75,6 +85,8 @@ class PruningReport:
     weights_sha256: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
     compensation: CompensationRecord | None = None
+    speeds: tuple[SpeedRecord, ...] = ()
+    healing: tuple[HealingRecord, ...] = ()
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -156,7 +168,8 @@ class PruningReport:
         if self.previous is not None and num_removed <= earlier:
             return self.previous.cut(num_removed)
         steps = self.steps[: num_removed - earlier]
-        return replace(self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=(), compensation=None)
+        shallower = replace(self, steps=steps, compensation=None, healing=())
+        return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
 
     def summary(self) -> str:
         """A short table of what went and what it cost on the calibration text.
@@ -179,6 +192,7 @@ class PruningReport:
             rows.append(("calibration perplexity", *perplexities))
         lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
+        lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:
             block, gap = self.closest_decision
             lines.append(f"closest decision: block {block}, the next best had a loss {gap:.2%} higher")
