@@ -24,10 +24,13 @@ __all__ = [
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
+    "Scenario",
     "Score",
+    "SpeedRecord",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
+    "benchmark",
     "evaluate",
     "healing_record",
     "perplexity",
@@ -41,7 +44,10 @@ _MODULES = {
     "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
+    "Scenario": ".evaluation.scenarios",
     "Score": ".evaluation.scores",
+    "SpeedRecord": ".records",
+    "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
     "healing_record": ".hub.healing",
     "perplexity": ".evaluation.perplexity",
@@ -63,12 +69,14 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VerificationError,
     )
+    from .evaluation.benchmark import benchmark
     from .evaluation.evaluate import evaluate
     from .evaluation.perplexity import perplexity
+    from .evaluation.scenarios import Scenario
     from .evaluation.scores import Score
     from .hub.healing import healing_record, save_healed
     from .pruner import SLEBPruner
-    from .records import EvaluationRecord, HealingRecord
+    from .records import EvaluationRecord, HealingRecord, SpeedRecord
     from .report import PruningReport
 
 

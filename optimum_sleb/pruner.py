@@ -312,6 +312,7 @@ class SLEBPruner(Saving):
             loading=taken.loading,
             evaluations=(),
             healing=(),
+            speeds=(),
         )
         return self.model
 

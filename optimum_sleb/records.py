@@ -209,3 +209,52 @@ class HealingRecord:
     steps: int
     seconds: float
     tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class SpeedRecord:
+    """How fast the finished model is, and the dense one beside it, in the same minutes on the same device.
+
+    Attributes:
+        scenario: `"prompt"` or `"generation"`.
+        protocol: What was run, in which precision and on which device, for a reader.
+        unit: `"ms"` for a prompt, of which less is better, or `"tokens/s"`, of which more is.
+        after: The median of the pruned model, in this unit.
+        before: The median of the dense model; `None` where it was not measured.
+        after_spread: Quartiles of the pruned model, the lower number first.
+        before_spread: Quartiles of the dense model.
+        after_peak_bytes: Memory that the pruned model needed at most, its weights included; `None` on a CPU.
+        before_peak_bytes: The same of the dense model.
+
+    Raises:
+        ReportError: If a number is not positive and finite.
+
+    Example:
+        >>> SpeedRecord("prompt", "1 x 2,048 tokens, no cache", "ms", after=80.0, before=100.0).speedup
+        1.25
+    """
+
+    scenario: str
+    protocol: str
+    unit: str
+    after: float
+    before: float | None = None
+    after_spread: tuple[float, ...] = ()
+    before_spread: tuple[float, ...] = ()
+    after_peak_bytes: int | None = None
+    before_peak_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.after, self.before, *self.after_spread, *self.before_spread):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ReportError(
+                    f"The speed of {self.scenario} is {value} {self.unit}, which is no result; record positive "
+                    "numbers only."
+                )
+
+    @property
+    def speedup(self) -> float | None:
+        """By how much the pruned model is faster than the dense one; `None` where that was not measured."""
+        if self.before is None:
+            return None
+        return self.before / self.after if self.unit == "ms" else self.after / self.before

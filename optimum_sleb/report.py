@@ -9,7 +9,15 @@ from typing import Any, Self
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError
 from .plain import parse_dataclass
-from .records import CalibrationRecord, CompensationRecord, EvaluationRecord, HealingRecord, SearchRecord, StepRecord
+from .records import (
+    CalibrationRecord,
+    CompensationRecord,
+    EvaluationRecord,
+    HealingRecord,
+    SearchRecord,
+    SpeedRecord,
+    StepRecord,
+)
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -44,6 +52,7 @@ class PruningReport:
         weights_sha256: SHA-256 of these files, by which a folder is known again.
         evaluations: What was measured on the finished model.
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
+        speeds: How fast the finished model is.
         healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
 
     Example:
@@ -76,6 +85,7 @@ class PruningReport:
     weights_sha256: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
     compensation: CompensationRecord | None = None
+    speeds: tuple[SpeedRecord, ...] = ()
     healing: tuple[HealingRecord, ...] = ()
 
     @property
@@ -159,7 +169,7 @@ class PruningReport:
             return self.previous.cut(num_removed)
         steps = self.steps[: num_removed - earlier]
         shallower = replace(self, steps=steps, compensation=None, healing=())
-        return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=())
+        return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
 
     def summary(self) -> str:
         """A short table of what went and what it cost on the calibration text.

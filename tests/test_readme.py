@@ -32,6 +32,7 @@ def put_in_place(model_folder: Path, text_file: Path):
             'dataset="wikitext2"': f'dataset="{text_file}", window_length=20',
             "--dataset wikitext2": f"--dataset {text_file} --window-length 20",
             "--tasks wikitext2 c4": f"--tasks {text_file} --window-length 20",
+            "sleb benchmark ": "sleb benchmark --prompt 20 --batch-sizes 1 --new-tokens 2 --repeats 1 ",
             'device_map="cuda"': 'device_map="cpu"',
         }.items():
             code = code.replace(needed, here)

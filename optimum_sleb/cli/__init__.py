@@ -2,6 +2,7 @@
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
+from .benchmark import BenchmarkCommand
 from .check import CheckCommand
 from .evaluate import EvaluateCommand
 from .prune import PruneCommand
@@ -20,5 +21,6 @@ class SLEBCommand(BaseOptimumCLICommand):
         CommandInfo("prune", "Search for the blocks that matter least and remove them.", PruneCommand),
         CommandInfo("remove", "Remove known blocks, or a shallower cut of an earlier search.", RemoveCommand),
         CommandInfo("evaluate", "Measure perplexity and accuracy of a model, dense or pruned.", EvaluateCommand),
+        CommandInfo("benchmark", "Time a model, and the dense one beside it.", BenchmarkCommand),
         CommandInfo("push", "Upload a pruned model's folder to the Hub, in one commit.", PushCommand),
     )

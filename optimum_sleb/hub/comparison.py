@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..records import CalibrationRecord, EvaluationRecord
+from ..records import CalibrationRecord, EvaluationRecord, SpeedRecord
 from ..report import PruningReport
 from .words import dataset_name, is_finite, number, with_error
 
@@ -53,6 +53,7 @@ def comparison_rows(report: PruningReport) -> list[Row]:
     if report.size_on_disk is not None:
         size = _megabytes(report.size_on_disk)
         rows.append(_finished(report, "size on disk", "", size, "files of weights in this repository"))
+    rows += [row for speed in report.speeds for row in _speed_rows(report, speed)]
     rows += [_evaluation_row(report, evaluation) for evaluation in report.evaluations]
     if (calibration := calibration_evaluation(report)) is not None:
         rows.append(
@@ -147,6 +148,17 @@ def _evaluation_row(report: PruningReport, evaluation: EvaluationRecord) -> Row:
 
 def _name_of(evaluation: EvaluationRecord) -> str:
     return f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
+
+
+def _speed_rows(report: PruningReport, speed: SpeedRecord) -> list[Row]:
+    name = "prompt latency" if speed.scenario == "prompt" else f"{speed.scenario} throughput"
+    faster = "" if speed.speedup is None else f", {speed.speedup:.2f} times as fast"
+    before, after = number(speed.before), number(speed.after)
+    rows = [_finished(report, f"{name}, {speed.unit}", before, after, speed.protocol + faster)]
+    if speed.after_peak_bytes is not None:
+        before, after = _megabytes(speed.before_peak_bytes), _megabytes(speed.after_peak_bytes)
+        rows.append(_finished(report, f"memory at most, {speed.scenario}", before, after, speed.protocol))
+    return rows
 
 
 def _megabytes(size: int | None) -> str:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import headline
 from ..evaluation.scores import Score, record_of
-from ..records import EvaluationRecord
+from ..records import EvaluationRecord, SpeedRecord
 from ..report import REPORT_FILE_NAME, PruningReport
 from .base_card import inherited_from
 from .card import CARD_FILE_NAME, render_card
@@ -61,14 +61,17 @@ def record_scores(pruned: Sequence[Score], dense: Sequence[Score] | None = None)
     return [record_of(score, others.get((score.task, score.metric))) for score in headline(pruned)]
 
 
-def record_evaluations(directory: str | Path, evaluations: Sequence[EvaluationRecord]) -> PruningReport:
+def record_evaluations(
+    directory: str | Path, evaluations: Sequence[EvaluationRecord] = (), speeds: Sequence[SpeedRecord] = ()
+) -> PruningReport:
     """Write measurements into the report and the card of a saved model. The card is written anew.
 
     A measurement by the same protocol replaces the one that was there.
 
     Args:
         directory: The folder, as `save_pretrained` wrote it.
-        evaluations: The measurements.
+        evaluations: What was measured of its quality.
+        speeds: What was measured of its speed.
 
     Returns:
         The report as it is now.
@@ -89,7 +92,8 @@ def record_evaluations(directory: str | Path, evaluations: Sequence[EvaluationRe
         earlier = known.get(_key(one))
         # What the pruned model gave before it was healed is not measured again.
         known[_key(one)] = replace(one, pruned=earlier.pruned) if earlier and one.pruned is None else one
-    report = replace(report, evaluations=tuple(known.values()))
+    fast = {(one.scenario, one.protocol): one for one in (*report.speeds, *speeds)}
+    report = replace(report, evaluations=tuple(known.values()), speeds=tuple(fast.values()))
     # Licence and language are in the card that is there, so the Hub need not be asked again.
     card = render_card(report, folder.resolve().name, inherited_from(str(folder.resolve())))
     with TemporaryDirectory(dir=folder) as temporary:

@@ -34,9 +34,8 @@ def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None
         write_records(Path("smollm2-sleb-20"), pruner.report, config, "me/smollm2-sleb-20")
         ```
     """
-    files = _weight_files(folder)
-    size = sum(file.stat().st_size for file in files)
-    report = replace(report, size_on_disk=size, weights_sha256=_fingerprint(files))
+    fingerprint = _fingerprint(_weight_files(folder))
+    report = replace(report, size_on_disk=size_on_disk(folder), weights_sha256=fingerprint)
     if recipe is not None:
         recipe.save_pretrained(folder)
     report.save(folder)
@@ -80,6 +79,22 @@ def check_records(folder: Path) -> PruningReport:
             "after it was saved. Save the pruned model again; push a fine-tuned one with its own push_to_hub()."
         )
     return report
+
+
+def size_on_disk(folder: Path) -> int | None:
+    """Bytes of the files of weights in a folder.
+
+    Args:
+        folder: The folder of a model.
+
+    Returns:
+        Their size; `None` where there are none, such as for a model on the Hub.
+
+    Example:
+        >>> size_on_disk(Path("nowhere")) is None
+        True
+    """
+    return sum(file.stat().st_size for file in _weight_files(folder)) or None
 
 
 def _check_files(folder: Path, names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,6 +130,28 @@ def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: 
     cells = [f"{record.before:.2f} ± {record.before_stderr:.2f}", f"{record.after:.2f} ± {record.after_stderr:.2f}"]
     assert f"| {' | '.join(cells)} | 20 windows of 20 tokens |" in (pruned / "README.md").read_text()
     done = sleb("evaluate", "--model", model_folder, *tasks)
+    assert done.returncode == 2
+    assert "holds no sleb_report.json" in done.stderr
+
+
+def test_benchmark(sleb, model_folder: Path, tmp_path: Path) -> None:
+    pruned = tmp_path / "pruned"
+    sleb("remove", "--model", model_folder, "--blocks", 2, "--output", pruned)
+    sizes = ["--prompt", 16, "--batch-sizes", 1, 2, "--short-prompt", 4, "--new-tokens", 2, "--repeats", 1]
+    command = ["benchmark", "--model", pruned, "--baseline", model_folder, *sizes, "--progress", tmp_path / "progress"]
+    done = sleb(*command, "--update-card")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + 3 + 1 + 1 + 3
+    assert re.search(r"^weights on disk, MB: 0\.\d, 0\.\d$", done.stdout, flags=re.MULTILINE)
+    assert "x of 1.20x (6/5 blocks)" in done.stdout
+    speeds = PruningReport.load(pruned).speeds
+    assert [speed.protocol.split(", ")[0] for speed in speeds] == ["1 x 16 tokens", "1 x 4 tokens", "2 x 4 tokens"]
+    assert "| prompt latency, ms |" in (pruned / "README.md").read_text()
+    told = json.loads(sleb(*command, "--json").stdout)
+    assert [one["record"]["after"] for one in told] == [speed.after for speed in speeds], "it goes on"
+    done = sleb("benchmark", "--model", model_folder, "--scenarios", "prompt", "--prompt", 8, "--repeats", 1)
+    assert done.stdout.startswith("scenario ")
+    done = sleb("benchmark", "--model", model_folder, "--update-card")
     assert done.returncode == 2
     assert "holds no sleb_report.json" in done.stderr
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from optimum_sleb import ConfigError, EvaluationRecord, PruningReport, PushError, SLEBPruner, perplexity
+from optimum_sleb import ConfigError, EvaluationRecord, PruningReport, PushError, SLEBPruner, SpeedRecord, perplexity
 from optimum_sleb.evaluation.perplexity import Perplexity
 from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
 
@@ -45,6 +45,21 @@ def test_report_and_card_tell_of_it(folder: Path) -> None:
     assert [result.metric_value for result in ModelCard(text).data.eval_results] == [33.25]
     assert "No quality was measured" not in text
     assert not [path for path in folder.iterdir() if path.is_dir()]
+
+
+def test_speeds_stand_in_report_and_card(folder: Path) -> None:
+    prompt = SpeedRecord("prompt", "1 x 2,048 tokens, no cache, bfloat16 on a card", "ms", 80.0, 100.0, (79.0, 81.0))
+    generation = SpeedRecord("generation", "64 x 64 tokens", "tokens/s", 5000.0, after_peak_bytes=5 * 10**6)
+    record_evaluations(folder, speeds=[replace(prompt, after=90.0)])
+    report = record_evaluations(folder, [perplexity_record(PRUNED)], [prompt, generation])
+    assert PruningReport.load(folder).speeds == report.speeds == (prompt, generation)
+    text = (folder / "README.md").read_text()
+    protocol = "1 x 2,048 tokens, no cache, bfloat16 on a card, 1.25 times as fast"
+    assert f"| prompt latency, ms | 100.00 | 80.00 | {protocol} |" in text
+    assert "| generation throughput, tokens/s |  | 5,000.00 | 64 x 64 tokens |" in text
+    assert "| memory at most, generation |  | 5.0 MB | 64 x 64 tokens |" in text
+    assert [result.metric_value for result in ModelCard(text).data.eval_results] == [33.25]
+    assert report.cut(1).speeds == ()
 
 
 def test_the_card_is_what_a_fresh_evaluation_gives(folder: Path, text_file: Path) -> None:

@@ -1,0 +1,110 @@
+"""`optimum-cli sleb benchmark`."""
+
+import json
+from argparse import ArgumentParser
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optimum.commands.base import BaseOptimumCLICommand
+
+from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..evaluation.scenarios import Scenario
+
+
+class BenchmarkCommand(BaseOptimumCLICommand):
+    """Prompt latency and generation throughput of a model, and of the dense model in turns with it."""
+
+    @staticmethod
+    def parse_args(parser: ArgumentParser) -> None:
+        """Declare the arguments.
+
+        Args:
+            parser: The command's parser.
+        """
+        parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
+        parser.add_argument("--baseline", help="The model to compare with, such as the dense one.")
+        parser.add_argument(
+            "--scenarios",
+            nargs="+",
+            choices=["prompt", "generation"],
+            default=["prompt", "generation"],
+            help="What to time: reading one long prompt, generating for many short ones (default: both).",
+        )
+        parser.add_argument("--prompt", type=int, help="Tokens of the long prompt (default: 2048; 256 on a CPU).")
+        parser.add_argument(
+            "--batch-sizes",
+            type=int,
+            nargs="+",
+            default=[],
+            help="Sequences generated at a time (default: 64; 4 on a CPU).",
+        )
+        parser.add_argument("--short-prompt", type=int, help="Tokens before what is generated (default: 64; 32).")
+        parser.add_argument("--new-tokens", type=int, help="Tokens generated (default: 128; 16 on a CPU).")
+        parser.add_argument("--static-cache", action="store_true", help="Generate with a cache of fixed size.")
+        parser.add_argument("--compile", action="store_true", help="Compile the models with torch.compile.")
+        parser.add_argument(
+            "--repeats", type=int, help="How often each model is timed (default: 20, and 5 generating)."
+        )
+        parser.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
+        parser.add_argument(
+            "--update-card",
+            action="store_true",
+            help="Write the results into report and card of --model, a folder that prune or remove wrote.",
+        )
+        add_json_argument(parser)
+        add_loading_arguments(parser)
+
+    def run(self) -> None:
+        """Run the command."""
+        with clear_endings("benchmark"):
+            from ..evaluation.benchmark import benchmark
+            from ..evaluation.speeds import speed_table
+            from ..hub.evaluations import record_evaluations
+            from ..hub.records import check_records, size_on_disk
+            from ..loading import load_model
+
+            args = self.args
+            if args.update_card:
+                check_records(Path(args.model))  # before anything is measured
+            arguments = loading_arguments(args)
+            model = load_model(args.model, **arguments)
+            baseline = load_model(args.baseline, **arguments) if args.baseline else None
+            speeds = benchmark(
+                model, baseline, self._scenarios(model.device), repeats=args.repeats, progress_dir=args.progress
+            )
+            if args.update_card:
+                record_evaluations(args.model, speeds=[speed.record() for speed in speeds])
+            if args.json:
+                told = [
+                    {**asdict(speed), "record": asdict(speed.record()), "speedup": speed.speedup, "ideal": speed.ideal}
+                    for speed in speeds
+                ]
+                print(json.dumps(told, allow_nan=False))
+                return
+            print(speed_table(speeds))
+            sizes = [size_on_disk(Path(name)) for name in (args.baseline, args.model) if name]
+            if all(sizes):
+                print(f"weights on disk, MB: {', '.join(f'{size / 1e6:,.1f}' for size in sizes if size)}")
+            for speed in speeds:
+                if speed.dense is not None:
+                    print(speed.explanation())
+
+    def _scenarios(self, device: "torch.device") -> "list[Scenario]":
+        from ..evaluation.scenarios import paper_scenarios
+
+        args, wanted = self.args, []
+        for scenario in paper_scenarios(device, tuple(args.batch_sizes)):
+            if scenario.kind not in args.scenarios:
+                continue
+            changes = {"prompt_length": args.prompt}
+            if scenario.kind == "generation":
+                changes = {"prompt_length": args.short_prompt, "new_tokens": args.new_tokens}
+            given = {name: value for name, value in changes.items() if value is not None}
+            static = args.static_cache and scenario.kind == "generation"
+            wanted.append(replace(scenario, **given, static_cache=static, compile=args.compile))
+        return wanted

@@ -1,0 +1,117 @@
+"""How much faster a pruned model is than its dense parent."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..blocks.forward import measuring
+from ..blocks.shortening import num_blocks_of
+from ..errors import ConfigError, OutOfMemoryError
+from ..progress import model_fingerprint
+from ..provenance import versions
+from .finished import Finished
+from .parts import parts_of
+from .scenarios import Scenario, paper_scenarios, runner
+from .speeds import ModelSpeed, Speed
+from .timing import Timing, time_in_turns
+
+
+def benchmark(
+    model: PreTrainedModel,
+    baseline: PreTrainedModel | None = None,
+    scenarios: Sequence[Scenario] = (),
+    *,
+    repeats: int | None = None,
+    warm_up: int = 2,
+    progress_dir: str | Path | None = None,
+) -> tuple[Speed, ...]:
+    """Time a model, and its dense parent in turns with it, so that a drift of the machine meets both alike.
+
+    Args:
+        model: A causal language model, pruned or not.
+        baseline: The model to compare it with, on the same device in the same precision.
+        scenarios: What to run; empty takes the paper's: one prompt of 2048 tokens without a cache, and 128 new tokens
+            for each of 64 prompts of 64 tokens; on a CPU smaller ones.
+        repeats: How often each model is timed in each scenario; `None` takes 20 for a prompt and 5 for generation (5
+            and 3 on a CPU).
+        warm_up: How often each model runs before it is timed.
+        progress_dir: Folder in which every finished scenario is kept; with the same arguments, the next call goes on.
+
+    Returns:
+        The speeds, in the order of the scenarios.
+
+    Raises:
+        ConfigError: If the models are on different devices or in different precisions, or nothing is to be timed.
+        OutOfMemoryError: If the memory of the device does not suffice.
+        OutputFolderError: If the folder of the progress cannot be written.
+
+    Example:
+        ```python
+        for speed in benchmark(pruned, dense):
+            print(f"{speed.speedup:.2f}x of {speed.ideal:.2f}x. {speed.explanation()}")
+        ```
+    """
+    models = [model, *([] if baseline is None else [baseline])]
+    _check(models, repeats, warm_up)
+    finished = Finished(progress_dir)
+    of_models = (
+        {} if progress_dir is None else {"models": [_conditions(one) for one in models], "place": _place(model)}
+    )
+    speeds = []
+    for scenario in scenarios or paper_scenarios(model.device):
+        times = repeats or _default_repeats(scenario, model.device)
+        conditions = {"scenario": vars(scenario), "repeats": times, "warm_up": warm_up, **of_models}
+        measure = partial(_measure, models, scenario, times, warm_up)
+        speeds.append(finished.get_or_measure(scenario.kind, conditions, Speed, measure))
+    return tuple(speeds)
+
+
+def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int, warm_up: int) -> Speed:
+    device = models[0].device
+    with ExitStack() as measured:
+        for model in models:
+            measured.enter_context(measuring(model))
+        runs = [runner(model, scenario) for model in models]
+        try:
+            timings = time_in_turns(runs, device, repeats=repeats, warm_up=warm_up)
+            # Hooks take a compiled model apart.
+            parts = [None if scenario.compile else parts_of(*pair) for pair in zip(models, runs, strict=True)]
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"Memory ran out with {scenario.protocol}; choose fewer sequences (--batch-sizes) or shorter ones."
+            ) from error
+    pruned, *dense = map(_model_speed, models, timings, parts)
+    return Speed(scenario, _place(models[0]), pruned, dense[0] if dense else None)
+
+
+def _model_speed(model: PreTrainedModel, timing: Timing, parts: Any) -> ModelSpeed:
+    return ModelSpeed(timing, num_blocks_of(model.config), model.get_memory_footprint(return_buffers=False), parts)
+
+
+def _check(models: Sequence[PreTrainedModel], repeats: int | None, warm_up: int) -> None:
+    places = {_place(model) for model in models}
+    if len(places) > 1:
+        raise ConfigError(f"The two models do not compare: {' against '.join(sorted(places))}; load them alike.")
+    if (repeats is not None and repeats < 1) or warm_up < 1:
+        raise ConfigError(f"repeats and warm_up must be at least 1, got {repeats} and {warm_up}.")
+
+
+def _place(model: PreTrainedModel) -> str:
+    on_gpu = model.device.type == "cuda"
+    device = torch.cuda.get_device_name(model.device) if on_gpu else f"CPU with {torch.get_num_threads()} threads"
+    return f"{str(model.dtype).removeprefix('torch.')} on {device}"
+
+
+def _default_repeats(scenario: Scenario, device: torch.device) -> int:
+    if device.type == "cpu":
+        return 5 if scenario.kind == "prompt" else 3
+    return 20 if scenario.kind == "prompt" else 5
+
+
+def _conditions(model: PreTrainedModel) -> dict[str, Any]:
+    return {"weights": model_fingerprint(model), "dtype": str(model.dtype), "versions": versions()}

@@ -1,0 +1,131 @@
+"""Timing functions against each other, on any device."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long something took.
+
+    Attributes:
+        seconds: Of each repeat.
+        peak_bytes: Memory that it needed beyond what was there before, at most; `None` on a CPU.
+    """
+
+    seconds: tuple[float, ...]
+    peak_bytes: int | None = None
+
+    @property
+    def median(self) -> float:
+        """The median, in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles, in seconds: half of the repeats lie between them."""
+        if len(self.seconds) < 2:
+            return self.seconds[0], self.seconds[0]
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, high
+
+
+class Clock:
+    """Takes the time on a device: by its own events on a GPU, which runs behind the program, else by the clock.
+
+    Args:
+        device: The device.
+
+    Example:
+        ```python
+        clock = Clock(model.device)
+        start, end = clock.now(), clock.now()
+        print(clock.between(start, end))
+        ```
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+
+    def now(self) -> float | torch.cuda.Event:
+        """The moment at which the device gets here.
+
+        Returns:
+            The moment.
+
+        Example:
+            ```python
+            start = clock.now()
+            ```
+        """
+        if not self.on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+        """The time between two moments; waits until the device is past them.
+
+        Args:
+            start: The first.
+            end: The second.
+
+        Returns:
+            Seconds.
+
+        Example:
+            ```python
+            seconds = clock.between(start, clock.now())
+            ```
+        """
+        if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+            end.synchronize()
+            return start.elapsed_time(end) / 1000
+        assert isinstance(start, float)
+        assert isinstance(end, float)
+        return end - start
+
+
+def time_in_turns(
+    runs: Sequence[Callable[[], object]], device: torch.device, *, repeats: int, warm_up: int
+) -> list[Timing]:
+    """Time functions in turns, A B A B, so that a drift of the machine meets all of them alike.
+
+    Args:
+        runs: The functions.
+        device: The device that they run on.
+        repeats: How often each is timed.
+        warm_up: How often each runs before; its peak of memory is taken then.
+
+    Returns:
+        The timing of each.
+
+    Example:
+        >>> first, second = time_in_turns([lambda: 1, lambda: 2], torch.device("cpu"), repeats=3, warm_up=1)
+        >>> len(first.seconds), first.peak_bytes
+        (3, None)
+    """
+    clock = Clock(device)
+    peaks: list[int | None] = []
+    for run in runs:
+        if clock.on_gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() if clock.on_gpu else 0
+        for _ in range(warm_up):
+            run()
+        peaks.append(torch.cuda.max_memory_allocated() - before if clock.on_gpu else None)
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for taken, run in zip(seconds, runs, strict=True):
+            if clock.on_gpu:
+                torch.cuda.synchronize()
+            start = clock.now()
+            run()
+            taken.append(clock.between(start, clock.now()))
+    return [Timing(tuple(taken), peak) for taken, peak in zip(seconds, peaks, strict=True)]
