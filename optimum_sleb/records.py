@@ -193,6 +193,29 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
+class HealingRecord:
+    """How a pruned model was fine-tuned, to make up for what it lost.
+
+    Attributes:
+        method: What was trained, such as `"full fine-tuning"` or `"LoRA of rank 16, merged"`.
+        dataset: Data set, file or kind of object that it was trained on.
+        steps: Steps of the optimizer.
+        seconds: Duration of the training.
+        tokens: Tokens that it was trained on, those of every epoch; `None` where they were not counted.
+
+    Example:
+        >>> HealingRecord("full fine-tuning", "text.jsonl", steps=300, seconds=25.0, tokens=2_457_600).steps
+        300
+    """
+
+    method: str
+    dataset: str
+    steps: int
+    seconds: float
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class SpeedRecord:
     """How fast the finished model is, and the dense one beside it, in the same minutes on the same device.
 
@@ -239,26 +262,3 @@ class SpeedRecord:
         if self.before is None:
             return None
         return self.before / self.after if self.unit == "ms" else self.after / self.before
-
-
-@dataclass(frozen=True)
-class HealingRecord:
-    """How a pruned model was fine-tuned, to make up for what it lost.
-
-    Attributes:
-        method: What was trained, such as `"full fine-tuning"` or `"LoRA of rank 16, merged"`.
-        dataset: Data set, file or kind of object that it was trained on.
-        steps: Steps of the optimizer.
-        seconds: Duration of the training.
-        tokens: Tokens that it was trained on, those of every epoch; `None` where they were not counted.
-
-    Example:
-        >>> HealingRecord("full fine-tuning", "text.jsonl", steps=300, seconds=25.0, tokens=2_457_600).steps
-        300
-    """
-
-    method: str
-    dataset: str
-    steps: int
-    seconds: float
-    tokens: int | None = None

@@ -95,12 +95,14 @@ def save_healed(
     """
     check_model(model)
     before = _report_of(model, str(parent))
+    size = model.get_memory_footprint(return_buffers=False)
     report = replace(
         before,
-        weight_bytes_after=model.get_memory_footprint(return_buffers=False),
+        weight_bytes_after=size,
+        # A model of the same shape and precision is as fast.
+        speeds=before.speeds if size == before.weight_bytes_after else (),
         healing=(*before.healing, healing),
         evaluations=healed_evaluations(before.evaluations, evaluations),
-        speeds=(),  # of the pruned model; the healed one may be of another precision
     )
     processing_class = tokenizer or load_processing_class(str(parent))
     directory = Path(save_directory)
