@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.forward import vocab_size_of
@@ -18,6 +19,7 @@ from .checks import check_model
 from .config import SLEBConfig
 from .hub.saving import Saving
 from .loading import load_model, load_processing_class, load_report
+from .placement import Offload, place
 from .progress import Progress
 from .provenance import (
     check_report,
@@ -27,6 +29,7 @@ from .provenance import (
     model_name,
     provenance_of,
 )
+from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
 from .removal import check_removal, compensate_again, report_of_steps
@@ -179,6 +182,9 @@ class SLEBPruner(Saving):
         calibration: Any = None,
         progress_dir: str | Path | None = None,
         resume: bool = False,
+        device: str | torch.device | None = None,
+        offload: Offload = "auto",
+        ranks: Ranks | None = None,
     ) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.
 
@@ -189,12 +195,17 @@ class SLEBPruner(Saving):
             progress_dir: Folder in which progress is kept, best the one that the model will be saved to: a journal of
                 what was measured, and a report of the steps so far. Saving the model there removes the journal.
             resume: Go on from the journal that an interrupted run left in `progress_dir`; the result is the same.
+            device: The device that searches, such as `"cuda"`; `None` is the one on which the model lies.
+            offload: For a model in host memory that another device searches: `"no"` moves it there, `"cpu"` leaves it
+                where it is and brings its blocks there one at a time, `"auto"` moves it if it fits.
+            ranks: Processes that search together, each with this model and a share of the calibration windows, and
+                all of which call this; the first keeps the progress. `None` is this process alone.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
 
         Raises:
-            ConfigError: If the recipe leaves fewer blocks than its barriers protect.
+            ConfigError: If the recipe leaves fewer blocks than its barriers protect, or the device cannot be used.
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
                 right; found before the search starts.
@@ -202,6 +213,7 @@ class SLEBPruner(Saving):
             OutOfMemoryError: If not even one window at a time fits.
             JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
             VerificationError: If the shortened model is not what was measured.
+            RankError: If another of the processes failed.
 
         Example:
             ```python
@@ -209,37 +221,47 @@ class SLEBPruner(Saving):
             ```
         """
         started = time.perf_counter()
-        config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
-        calibration = self._calibration if calibration is None else calibration
-        loaded = load_calibration(calibration, self.tokenizer, config)
-        loaded.windows.check_vocabulary(vocab_size_of(self.model))
-        config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
-        wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
-        candidates, barred = removable_blocks(self.model, self._stack, wanted)
-        details = {
-            "recipe": config,
-            "calibration": loaded.record(),
-            "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
-        }
+        ranks = ranks or Ranks(together=False)
+        with ranks.all_or_none():
+            config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+            calibration = self._calibration if calibration is None else calibration
+            loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
+            loaded.windows.check_vocabulary(vocab_size_of(self.model))
+            config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
+            placement = place(self.model, config, device, offload, ranks)
+            wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
+            candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, self._stack, wanted))
+            details = {
+                "recipe": config,
+                "calibration": loaded.record(),
+                "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
+            }
 
-        def report_of(result: SearchResult) -> PruningReport:
-            compensation = result.compensation_record(self.blocks)
-            steps = result.step_records(self.blocks)
-            return self._report_of(steps, started, search=result.record, compensation=compensation, **details)
+            def report_of(result: SearchResult) -> PruningReport:
+                compensation = result.compensation_record(self.blocks)
+                steps = result.step_records(self.blocks)
+                record = replace(result.record, offload=placement.reason)
+                return self._report_of(steps, started, search=record, compensation=compensation, **details)
 
-        with Progress(progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume) as progress:
-            result = run_search(
-                self.model,
-                self._stack,
-                loaded.windows,
-                candidates,
-                config,
-                journal=progress.journal,
-                on_step=lambda result: progress.save(report_of(result)),
-            )
-        self._recipe = config
-        put_weights(self.model, result.weights)
-        self._report = self._take_out(report_of(result))
+            searched = placement.compute_on or self.model.device
+            folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+            with Progress(
+                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=searched
+            ) as progress:
+                result = run_search(
+                    self.model,
+                    self._stack,
+                    loaded.windows,
+                    candidates,
+                    config,
+                    journal=progress.journal,
+                    on_step=lambda result: progress.save(report_of(result)),
+                    ranks=ranks,
+                    compute_on=placement.compute_on,
+                )
+            self._recipe = config
+            put_weights(self.model, result.weights)
+            self._report = self._take_out(report_of(result))
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
@@ -311,8 +333,8 @@ class SLEBPruner(Saving):
             weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
             loading=taken.loading,
             evaluations=(),
-            healing=(),
             speeds=(),
+            healing=(),
         )
         return self.model
 

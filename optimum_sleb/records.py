@@ -49,6 +49,8 @@ class SearchRecord:
         batch_size: Windows in one forward pass, in the end.
         compilation: What was compiled, or why nothing was.
         compile_seconds: What compiling and comparing took, where it was tried.
+        offload: Why blocks were brought to the device one at a time; `None` where the device held the whole model.
+        processes: Processes that searched together.
     """
 
     method: str
@@ -61,6 +63,8 @@ class SearchRecord:
     batch_size: int | None = None
     compilation: str | None = None
     compile_seconds: float | None = None
+    offload: str | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True)

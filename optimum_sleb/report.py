@@ -199,6 +199,8 @@ class PruningReport:
         odd = {block: step.block for step in self.steps for block in step.non_finite_blocks}
         if odd:
             lines.append(f"the loss was NaN or infinite without block {', '.join(map(str, odd))}, which thus stayed")
+        if self.search is not None and self.search.offload is not None:
+            lines.append(f"blocks came to {self.search.device} one at a time: {self.search.offload}")
         if self.search is not None and self.barred_blocks:
             possible = len(self.steps[0].candidate_losses) if self.steps else 0
             block, reason = next(iter(self.barred_blocks.items()))

@@ -112,6 +112,16 @@ def test_prune_and_push(sleb, hub: LocalHub, model_folder: Path, text_file: Path
     assert hub.repositories["me/b"].private
 
 
+def test_prune_block_by_block(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    common = ("prune", "--model", model_folder, "--dataset", text_file, "--window-length", 32, "--num-blocks", 2)
+    done = sleb(*common, "--output", tmp_path / "out", "--offload", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "blocks came to cpu one at a time: asked for (offload='cpu')" in done.stdout
+    assert sleb(*common, "--output", tmp_path / "whole").returncode == 0
+    offloaded, whole = (PruningReport.load(tmp_path / name) for name in ("out", "whole"))
+    assert offloaded.removed_blocks == whole.removed_blocks
+
+
 def test_push_of_something_else(sleb, model_folder: Path) -> None:
     done = sleb("push", "--folder", model_folder, "--repo", "me/a", device=False)
     assert done.returncode == 2
