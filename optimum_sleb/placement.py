@@ -95,7 +95,7 @@ def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwa
         **kwargs: The arguments of `loading.load_model`, with `device_map`, the device that is asked for.
 
     Returns:
-        That device where it will hold the model, `"cpu"` where not.
+        That device where it will hold the model, `"cpu"` where not; `"auto"` where the model is to be spread.
 
     Raises:
         ModelNotFoundError: If there is no model there.
@@ -107,6 +107,8 @@ def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwa
         ```
     """
     wanted = str(kwargs["device_map"])
+    if wanted == "auto":
+        return wanted
     device = _device(wanted, _CPU, offload)
     if offload == "cpu":
         return "cpu"

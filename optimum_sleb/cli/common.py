@@ -28,7 +28,9 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, ..."
     )
-    group.add_argument("--device", help="Device, such as cuda or cpu (default: cuda if there is one).")
+    group.add_argument(
+        "--device", help="Device, such as cuda or cpu (default: cuda if there is one); auto spreads over all GPUs."
+    )
     group.add_argument(
         "--trust-remote-code", action="store_true", help="Run the code that the model's repository brings along."
     )

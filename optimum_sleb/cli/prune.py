@@ -104,18 +104,19 @@ class PruneCommand(BaseOptimumCLICommand):
         from ..pruner import SLEBPruner
 
         args = self.args
+        only_the_first_speaks(ranks.is_first)
         arguments = loading_arguments(args)
-        device = arguments["device_map"]
-        if ranks.size > 1:
-            only_the_first_speaks(ranks.is_first)
-            device = ranks.own_device(device)
-        arguments["device_map"] = where_to_load(
-            args.model, config, args.offload, **{**arguments, "device_map": device}
-        )
+        device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
+        arguments["device_map"] = where_to_load(args.model, config, args.offload, **arguments)
         ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
-            config, progress_dir=args.output, resume=args.resume, device=device, offload=args.offload, ranks=ranks
+            config,
+            progress_dir=args.output,
+            resume=args.resume,
+            device=None if device == "auto" else device,  # a model that is spread is searched where it lies
+            offload=args.offload,
+            ranks=ranks,
         )
         if ranks.is_first:
             save_and_print(pruner, args)

@@ -220,7 +220,7 @@ class Compensator:
                 arguments = short.arguments_of(block)
                 state = hidden_state_of(call_block(walk.runner.blocks[block], short.hidden, *arguments)).float()
                 given, output = calls[-1]
-                target = dense.hidden.float()
+                target = dense.hidden.to(state.device).float()
                 wanted = output.view_as(state).float() + (target - state) / site.scale
                 features, wanted = site.features(given, output), wanted.flatten(0, -2)
                 norms = target.norm(dim=-1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..blocks.runner import BlockRunner
+from ..blocks.spread import devices_of
 from ..blocks.stack import probe_ids
 from ..calibration.windows import TokenWindows
 from ..memory import usable_memory
@@ -39,9 +40,9 @@ def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | No
     longest = max(measure.windows.windows, key=len)
     num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process that has the most
     most = min(_busy(measure, longest), num_windows, limit or num_windows)
-    device = measure.model.device
-    if device.type == "cuda" and most > 1:
-        most = max(1, min(most, usable_memory(device) // _memory_of(measure, last_candidate, longest)))
+    if measure.model.device.type == "cuda" and most > 1:
+        needed = _memory_of(measure, last_candidate, longest)
+        most = max(1, min(most, *(usable_memory(device) // window for device, window in needed.items())))
     return measure.ranks.smallest(_even(num_windows, most))
 
 
@@ -69,7 +70,7 @@ def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: in
         with BlockRunner(measure.model, measure.stack) as runner:
             state = runner.enter(longest[None]).hidden.nbytes
         free = usable_memory(device) - (measure.stack.loader.most_bytes if measure.stack.loader else 0)
-        window = _memory_of(measure, candidates[-1], longest)
+        window = _memory_of(measure, candidates[-1], longest)[device]
         at_a_time = max(1, min(at_a_time, free // (2 * window)))
         # A state for each candidate and one for the walk, beside what running a few windows takes.
         batch_size = max(1, min(batch_size, (free - at_a_time * window) // ((len(candidates) + 1) * state)))
@@ -90,13 +91,15 @@ def _even(num_windows: int, most: int) -> int:
     return next((size for size in range(most, most // 2, -1) if num_windows % size == 0), most)
 
 
-def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> int:
-    """Bytes that one window takes at most, beyond the weights."""
-    device = measure.model.device
+def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> dict[torch.device, int]:
+    """Bytes that one window takes at most on each of the model's devices, beyond the weights."""
+    loader = measure.stack.loader
+    devices = devices_of(measure.model) if loader is None else [measure.model.device]
     trial = type(measure)(measure.model, measure.stack, TokenWindows((window,)))
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+    before = {}
+    for device in devices:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before[device] = torch.cuda.memory_allocated(device) + (loader.most_bytes if loader else 0)
     trial(range(len(measure.stack)), [last_candidate])  # its walk passes all blocks
-    brought = 0 if measure.stack.loader is None else measure.stack.loader.most_bytes
-    return max(1, torch.cuda.max_memory_allocated(device) - before - brought)
+    return {device: max(1, torch.cuda.max_memory_allocated(device) - before[device]) for device in devices}

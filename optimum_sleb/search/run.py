@@ -15,6 +15,7 @@ from ..blocks.gates import refusal
 from ..blocks.offload import back_on_host, offloaded
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
+from ..blocks.spread import devices_of, hooks_of
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
@@ -198,7 +199,7 @@ def _record(
         method=method.name,
         reason=method.reason,
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        device=", ".join(map(str, devices_of(model))) if hooks_of(model) else str(model.device),
         block_passes=method.measure.block_passes,
         loss_before=loss_before,
         exact_block_passes=exact_passes,
