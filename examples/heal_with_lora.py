@@ -7,19 +7,17 @@ OUTPUT-adapter; it names FOLDER as its base, for it fits no other model: loaded 
 layers to other blocks, without an error.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from heal_with_trainer import DEVICE, parser_of, rows_of, training
+from heal_with_trainer import DEVICE, finish, parser_of, rows_of, training
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from optimum_sleb import HealingRecord, healing_record, perplexity, save_healed
+from optimum_sleb import HealingRecord, healing_record, perplexity
 from optimum_sleb.calibration.texts import read_text_file
-from optimum_sleb.hub.evaluations import perplexity_record
 
 
 def heal(
@@ -45,12 +43,7 @@ def main(
     rows = rows_of(read_text_file(text, "text"), tokenizer, length)
     arguments = training(output.with_name(f"{output.name}-adapter"), steps, batch_size, 1e-3)
     model, healing = heal(model, tokenizer, rows, text.name, rank, arguments)
-    after = perplexity(model, tokenizer, str(test_text), window_length=length)
-    measured = replace(perplexity_record(after), pruned=before.perplexity)
-    report = save_healed(model, output, parent=folder, healing=healing, evaluations=[measured], overwrite=True)
-    print(report.summary())
-    print(f"perplexity on {test_text.name}: {before.perplexity:.2f} pruned, {after.perplexity:.2f} healed")
-    print(f"saved to {output}, the adapter alone to {output}-adapter")
+    finish(model, output, folder, healing, before, test_text)
 
 
 if __name__ == "__main__":

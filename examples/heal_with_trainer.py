@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, T
 
 from optimum_sleb import HealingRecord, healing_record, perplexity, save_healed
 from optimum_sleb.calibration.texts import read_text_file
-from optimum_sleb.hub.evaluations import perplexity_record
+from optimum_sleb.evaluation.perplexity import Perplexity
+from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
 
 DATA = Path(__file__).parent / "data"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,15 +60,23 @@ def main(folder: Path, output: Path, text: Path, test_text: Path, steps: int, ba
     """Load, measure, heal, measure again, save."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
-    dtype = model.dtype
     before = perplexity(model, tokenizer, str(test_text), window_length=length)
     rows = rows_of(read_text_file(text, "text"), tokenizer, length)
     healing = heal(model, rows, text.name, training(output.with_name(f"{output.name}-run"), steps, batch_size, 5e-4))
-    model.to(dtype)  # saved in the precision that it came in
-    after = perplexity(model, tokenizer, str(test_text), window_length=length)
-    # Report and card of the pruned model go on, and `use_cache` is true again, which every Trainer sets to false.
-    measured = replace(perplexity_record(after), pruned=before.perplexity)
-    report = save_healed(model, output, parent=folder, healing=healing, evaluations=[measured], overwrite=True)
+    finish(model, output, folder, healing, before, test_text)
+
+
+def finish(
+    model: PreTrainedModel, output: Path, folder: Path, healing: HealingRecord, before: Perplexity, test_text: Path
+) -> None:
+    """Save the healed model, test what was saved, and write that into its card."""
+    # In the precision of the pruned model, whose report and card go on; and `use_cache` is true again, which every
+    # Trainer sets to false.
+    save_healed(model, output, parent=folder, healing=healing, overwrite=True)
+    model = AutoModelForCausalLM.from_pretrained(output, dtype="auto", device_map=DEVICE)
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    after = perplexity(model, tokenizer, str(test_text), window_length=before.window_length)
+    report = record_evaluations(output, [replace(perplexity_record(after), pruned=before.perplexity)])
     print(report.summary())
     print(f"perplexity on {test_text.name}: {before.perplexity:.2f} pruned, {after.perplexity:.2f} healed")
     print(f"saved to {output}")

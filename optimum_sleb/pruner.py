@@ -32,7 +32,7 @@ from .provenance import (
 from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
-from .removal import check_removal, compensate_again, report_of_steps
+from .removal import check_removal, compensate_again, report_of_cut, report_of_steps, with_sizes_of
 from .report import PruningReport
 from .search.compensating import put_weights
 from .search.result import SearchResult
@@ -122,35 +122,30 @@ class SLEBPruner(Saving):
     def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
         """Prune what a Trainer holds, on its own data.
 
-        The data pass the Trainer's collator, in their order: padding never counts, packed sequences are taken apart,
-        and `SLEBConfig(loss="labels")` measures on the labels, as the training does (completion-only, say).
-
-        `prune` edits the Trainer's model in place, and its optimizer knows the old one: train on with a new Trainer.
-        The cache, which every Trainer switches off in the config, is switched on again.
+        The data pass the Trainer's collator, in order: padding never counts, packed sequences are taken apart, and
+        `SLEBConfig(loss="labels")` measures on the labels, as the training does. The model is edited in place, so
+        train on with a new Trainer; its cache, which every Trainer switches off, is switched on again.
 
         Args:
             trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
-            dataset: Data to calibrate on; `None` takes the Trainer's eval data set, else its train data set. Where the
-                Trainer has none, the recipe says the data set.
+            dataset: Data to calibrate on; `None` takes the Trainer's eval data, else train data, else the recipe's.
 
         Returns:
             The pruner, with the Trainer's model and processing class.
 
         Raises:
-            UnsupportedModelError: If the model cannot be pruned as it is: it has PEFT adapters, say, or is sharded.
+            UnsupportedModelError: If the model cannot be pruned as it is (PEFT adapters, sharded weights, ...).
             CalibrationError: If the Trainer evaluates on several data sets and `dataset` does not name one.
 
         Example:
             ```python
-            pruner = SLEBPruner.from_trainer(trainer)
-            pruned = pruner.prune(SLEBConfig(sparsity=0.2, loss="labels"))
+            pruned = SLEBPruner.from_trainer(trainer).prune(SLEBConfig(sparsity=0.2, loss="labels"))
             ```
         """
         pruner = cls(model_of(trainer), trainer.processing_class)
         pruner._calibration = calibration_of(trainer, dataset)
         if (origin := origin_of(trainer)) is not None:
-            pruner._base_model = origin
-            pruner._provenance = replace(pruner._provenance, base_model=None)
+            pruner._base_model, pruner._provenance = origin, replace(pruner._provenance, base_model=None)
         switch_cache_on(pruner.model)
         return pruner
 
@@ -325,17 +320,7 @@ class SLEBPruner(Saving):
         cut = compensate_again(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
         self._recipe = cut.recipe
-        self._report = replace(
-            cut,
-            parameters_after=taken.parameters_after,
-            # Bytes before a later one of several runs were those of a model that was never here.
-            weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
-            weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
-            loading=taken.loading,
-            evaluations=(),
-            speeds=(),
-            healing=(),
-        )
+        self._report = report_of_cut(cut, taken)
         return self.model
 
     def _take_out(self, report: PruningReport) -> PruningReport:
@@ -348,12 +333,7 @@ class SLEBPruner(Saving):
         )
         mark_as_pruned(self.model, self._provenance)
         self._folder = None
-        # The sizes are those of the model that came out, whatever became of tensors around the blocks.
-        return replace(
-            report,
-            parameters_after=self.model.num_parameters(),
-            weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
-        )
+        return with_sizes_of(report, self.model)
 
     def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """The report of steps that are decided, but not yet taken."""

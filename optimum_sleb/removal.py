@@ -131,3 +131,50 @@ def report_of_steps(
         weight_bytes_after=size - sum(parameter.nbytes for parameter in gone),
         **details,
     )
+
+
+def with_sizes_of(report: PruningReport, model: PreTrainedModel) -> PruningReport:
+    """A report with the sizes of the model that came out, whatever became of tensors around the blocks.
+
+    Args:
+        report: The report.
+        model: The model, without its blocks.
+
+    Returns:
+        The report.
+
+    Example:
+        ```python
+        report = with_sizes_of(report, model)
+        ```
+    """
+    size = model.get_memory_footprint(return_buffers=False)
+    return replace(report, parameters_after=model.num_parameters(), weight_bytes_after=size)
+
+
+def report_of_cut(cut: PruningReport, taken: PruningReport) -> PruningReport:
+    """The report of a search, as that of a model from which its blocks were taken later.
+
+    Args:
+        cut: The report of the search, up to the last removal.
+        taken: The report of taking them out.
+
+    Returns:
+        The report: steps and recipe of the search, sizes of the model. What was measured on another model is left out.
+
+    Example:
+        ```python
+        report = report_of_cut(report.cut(3), taken)
+        ```
+    """
+    return replace(
+        cut,
+        parameters_after=taken.parameters_after,
+        # Bytes before a later one of several runs were those of a model that was never here.
+        weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
+        weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
+        loading=taken.loading,
+        evaluations=(),
+        speeds=(),
+        healing=(),
+    )

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from ..auto import auto_class_of
 from ..blocks.stack import find_decoder_stack
 from ..checks import check_model
 from ..errors import ReportError
@@ -57,6 +60,7 @@ def save_healed(
     healing: HealingRecord,
     evaluations: Sequence[EvaluationRecord] = (),
     tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+    dtype: torch.dtype | None = None,
     overwrite: bool = False,
     max_shard_size: str = "50GB",
 ) -> PruningReport:
@@ -67,13 +71,14 @@ def save_healed(
     off. Like `SLEBPruner.save_pretrained`, it writes the folder whole or not at all, and reads it back before.
 
     Args:
-        model: The fine-tuned model, adapters merged, in the precision that it is to be saved in.
+        model: The fine-tuned model, adapters merged. It is left as it is, but for its cache.
         save_directory: The folder.
         parent: The pruned model that it was made from: its folder, or its name on the Hub.
         healing: How it was fine-tuned; see `healing_record`.
         evaluations: What was measured on it. Where the pruned model was measured by the same protocol, the card shows
             both.
         tokenizer: Its tokenizer or processor; `None` takes the parent's.
+        dtype: Precision to save it in; `None` takes the parent's, whatever it was trained in.
         overwrite: Replace a model that is in the folder already.
         max_shard_size: Largest size of a file of weights, such as `"5GB"`.
 
@@ -88,37 +93,61 @@ def save_healed(
 
     Example:
         ```python
-        model = trainer.model.merge_and_unload().to(torch.bfloat16)
+        model = trainer.model.merge_and_unload()
         healing = healing_record(trainer, "LoRA of rank 16, merged", "my text")
         save_healed(model, "smollm2-sleb-20-healed", parent="smollm2-sleb-20", healing=healing)
         ```
     """
     check_model(model)
     before = _report_of(model, str(parent))
-    size = model.get_memory_footprint(return_buffers=False)
-    report = replace(
-        before,
-        weight_bytes_after=size,
-        # A model of the same shape and precision is as fast.
-        speeds=before.speeds if size == before.weight_bytes_after else (),
-        healing=(*before.healing, healing),
-        evaluations=healed_evaluations(before.evaluations, evaluations),
-    )
+    dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
     directory = Path(save_directory)
+    report = before
 
     def fill(folder: Path) -> None:
         nonlocal report
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        saved = model if model.dtype == dtype else _in_precision(model, dtype, folder)
+        saved.save_pretrained(folder, max_shard_size=max_shard_size)
         if processing_class is not None:
             processing_class.save_pretrained(folder)
-        read_back(folder, model)
+        read_back(folder, saved)
+        size = saved.get_memory_footprint(return_buffers=False)
+        report = replace(
+            before,
+            weight_bytes_after=size,
+            # A model of the same shape and precision is as fast.
+            speeds=before.speeds if size == before.weight_bytes_after else (),
+            healing=(*before.healing, healing),
+            evaluations=healed_evaluations(before.evaluations, evaluations),
+        )
         report = write_records(folder, report, report.recipe, directory.name)
 
     switch_cache_on(model)
     write_folder(directory, fill, overwrite)
     rename(model, str(directory))
     return report
+
+
+def _precision_of(parent: str) -> torch.dtype | None:
+    name = PreTrainedConfig.get_config_dict(parent)[0].get("dtype")
+    return getattr(torch, name) if isinstance(name, str) else None
+
+
+def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> PreTrainedModel:
+    """The model as transformers loads it in another precision.
+
+    `model.to(dtype)` would round buffers as well, such as the frequencies of rotary embeddings, which stay in float32.
+    """
+    with TemporaryDirectory(dir=folder) as temporary:
+        model.save_pretrained(temporary)
+        return auto_class_of(model).from_pretrained(
+            temporary,
+            dtype=dtype,
+            device_map={"": model.device},
+            attn_implementation=model.config._attn_implementation,
+            trust_remote_code=model._auto_class is not None,
+        )
 
 
 def _report_of(model: PreTrainedModel, parent: str) -> PruningReport:

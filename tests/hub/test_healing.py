@@ -163,3 +163,18 @@ class TestRefusals:
     def test_a_folder_that_holds_a_model(self, parent: Path) -> None:
         with pytest.raises(OutputFolderError, match="already holds a model"):
             save_healed(heal(parent), parent, parent=parent, healing=HEALING)
+
+
+def test_saved_in_the_parents_precision(tmp_path: Path) -> None:
+    """As transformers loads it: rotary frequencies stay in float32, which `model.to(dtype)` would round."""
+    pruner = SLEBPruner(tiny_model(dtype=torch.bfloat16), make_tokenizer(add_bos=False))
+    pruner.remove([2, 3])
+    parent = pruner.save_pretrained(tmp_path / "pruned")
+    model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
+    report = save_healed(model, tmp_path / "healed", parent=parent, healing=HEALING)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "healed")
+    assert (again.dtype, model.dtype) == (torch.bfloat16, torch.float32)
+    assert report.weight_bytes_after == pruner.report.weight_bytes_after
+    wide = save_healed(model, tmp_path / "wide", parent=parent, healing=HEALING, dtype=torch.float32)
+    assert wide.weight_bytes_after == 2 * report.weight_bytes_after
+    assert sorted(path.name for path in (tmp_path / "wide").iterdir() if path.is_dir()) == []
