@@ -108,8 +108,9 @@ class TestRefusals:
         assert done.returncode == 1
         assert done.stderr.strip().endswith("only prune is shared by several processes; start one.")
 
-    def test_one_gpu_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_gpu_for_all(self) -> None:
         ranks = Ranks(together=False)
         ranks.size = 2
-        with pytest.raises(RankError, match="2 processes cannot share cuda:0"):
-            ranks.own_device("cuda:0")
+        for device in ("cuda:0", "auto"):
+            with pytest.raises(RankError, match=f"2 processes cannot share device '{device}'"):
+                ranks.own_device(device)
