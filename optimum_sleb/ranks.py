@@ -103,7 +103,8 @@ class Ranks:
             raise RankError(
                 f"{self.size} processes cannot share device {device!r}; use 'cuda', of which each takes its own."
             )
-        return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+        own = device == "cuda" and torch.cuda.is_available()
+        return f"cuda:{torch.cuda.current_device()}" if own else device
 
     @property
     def is_first(self) -> bool:
