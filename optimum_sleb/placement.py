@@ -1,13 +1,17 @@
 """Where a search computes: where the model lies, or on a device that it is brought to, whole or block by block."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from transformers import PreTrainedModel
 
+from .blocks.offload import offloaded
 from .blocks.packed import packed_modules
 from .blocks.precision import computes_in_float32
+from .blocks.stack import DecoderStack
 from .config import SLEBConfig
 from .errors import ConfigError, UnsupportedModelError
 from .loading import empty_model
@@ -83,6 +87,31 @@ def place(
             "time; load it on the device (device_map='cuda'), or without quantization_config."
         )
     return Placement(there, reason)
+
+
+@contextmanager
+def placed(model: PreTrainedModel, stack: DecoderStack, placement: Placement) -> Iterator[DecoderStack]:
+    """Compute where a placement says.
+
+    Args:
+        model: The model.
+        stack: Its decoder blocks.
+        placement: The placement.
+
+    Yields:
+        The stack, which brings its blocks to the device if that is the placement.
+
+    Example:
+        ```python
+        with placed(model, stack, placement) as stack:
+            candidates, barred = removable_blocks(model, stack, range(1, 39))
+        ```
+    """
+    if placement.compute_on is None:
+        yield stack
+        return
+    with offloaded(model, stack, placement.compute_on) as there:
+        yield there
 
 
 def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwargs: Any) -> str:

@@ -19,7 +19,7 @@ from .checks import check_model
 from .config import SLEBConfig
 from .hub.saving import Saving
 from .loading import load_model, load_processing_class, load_report
-from .placement import Offload, place
+from .placement import Offload, place, placed
 from .progress import Progress
 from .provenance import (
     check_report,
@@ -225,7 +225,8 @@ class SLEBPruner(Saving):
             config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
             placement = place(self.model, config, device, offload, ranks)
             wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
-            candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, self._stack, wanted))
+            with placed(self.model, self._stack, placement) as stack:
+                candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, stack, wanted))
             details = {
                 "recipe": config,
                 "calibration": loaded.record(),

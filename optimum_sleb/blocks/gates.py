@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from ..errors import UnsupportedModelError, VerificationError
 from .folding import fold_of
 from .forward import logits_of, measuring
+from .offload import offloaded_alike, running_whole
 from .packed import packed_modules
 from .probes import cache_trouble, same_logits
 from .rules import PERIODS, RULES, num_image_blocks
@@ -50,6 +51,8 @@ def refusal(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int
         template = build_shortened(model, stack, kept, real_buffers=run)
     except UnsupportedModelError as error:
         return str(error)
+    if stack.loader is not None:
+        stack.loader.rest()  # so that the weights that both share are those in host memory
     state = kept_state(model, stack, kept, template)
     reason = _difference_in_weights(model, template, state)
     if reason is None and removed:
@@ -199,16 +202,18 @@ def _difference_in_logits(
     spread_alike(template, model, stack, kept)
     ids = probe_ids(model)
     try:
-        with measuring(model), stack.without(removed):
+        with measuring(model), stack.without(removed), running_whole(stack):
             expected = logits_of(model, ids)
-        with measuring(template):
-            logits = logits_of(template, ids)
+        with offloaded_alike(template, stack):
+            with measuring(template):
+                logits = logits_of(template, ids)
+            trouble = cache_trouble(template)
     except Exception as error:  # a family's own code, on a layout that it does not allow
         return f"the remaining blocks do not run ({' '.join(str(error).split())})"
     if not same_logits(logits, expected):
         return "a model reloaded from its config would compute something else, because blocks depend on their position"
-    trouble = cache_trouble(template)
-    return None if trouble is None or cache_trouble(model) is not None else trouble
+    with running_whole(stack):
+        return None if trouble is None or cache_trouble(model) is not None else trouble
 
 
 def _fields(model: PreTrainedModel) -> str:

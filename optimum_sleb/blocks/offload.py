@@ -38,6 +38,7 @@ class BlockLoader:
         self._places = {
             id(tensor): (index, slot) for index, row in enumerate(self._tensors) for slot, tensor in enumerate(row)
         }
+        self.device = device
         self._transfer = Transfer(device)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sleb-blocks")
         self._coming: tuple[int, Future[list[Tensor]]] | None = None
@@ -102,6 +103,17 @@ class BlockLoader:
                 tensor.data = original
             self._here = None
 
+    def rest(self) -> None:
+        """Leave nothing on the device, until a block is asked for again.
+
+        Example:
+            ```python
+            loader.rest()
+            ```
+        """
+        self.release()
+        self._coming = None
+
     def keep(self, tensor: Tensor) -> None:
         """Take over what was written to a weight, wherever it lay, so that the block comes with it from now on.
 
@@ -129,9 +141,8 @@ class BlockLoader:
             loader.close()
             ```
         """
-        self.release()
+        self.rest()
         self._worker.shutdown(cancel_futures=True)
-        self._coming = None
 
     def _start(self, index: int) -> None:
         self.loads += 1
@@ -166,24 +177,54 @@ def offloaded(model: PreTrainedModel, stack: DecoderStack, device: torch.device)
 
 
 @contextmanager
-def back_on_host(model: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
-    """Put a model whose blocks are offloaded back into the memory of the host for a while.
+def running_whole(stack: DecoderStack) -> Iterator[None]:
+    """Let the model's own forward bring the blocks that are offloaded.
 
     Args:
-        model: The model.
-        stack: Its decoder blocks; without a loader nothing happens.
+        stack: The decoder blocks; where they have no loader, nothing happens.
 
     Example:
         ```python
-        with back_on_host(model, stack):
-            reason = refusal(model, stack, {3})
+        with offloaded(model, stack, torch.device("cuda")) as stack, running_whole(stack):
+            logits = model(ids.to("cuda")).logits
+        ```
+    """
+    loader = stack.loader
+    if loader is None:
+        yield
+        return
+    hooks = [
+        block.register_forward_pre_hook(lambda _module, _args, index=index: loader.bring(index))
+        for index, block in enumerate(stack.blocks)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def offloaded_alike(template: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
+    """Let a shortened model run on the device to which the blocks are brought whose weights it shares.
+
+    Args:
+        template: The shortened model, with its weights.
+        stack: The decoder blocks of the model with all its blocks; where they have no loader, nothing happens.
+
+    Example:
+        ```python
+        with offloaded_alike(template, stack):
+            logits = template(ids).logits
         ```
     """
     if stack.loader is None:
         yield
         return
-    stack.loader.release()
-    with _around_blocks_on(torch.device("cpu"), model, stack):
+    stack.loader.rest()
+    blocks = template.get_submodule(stack.path)
+    assert isinstance(blocks, nn.ModuleList)
+    with offloaded(template, DecoderStack(stack.path, blocks, {}), stack.loader.device) as there, running_whole(there):
         yield
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from ..blocks.kernels import PLAIN
+from ..blocks.offload import running_whole
 from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
@@ -121,7 +122,8 @@ def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates:
     tried = sorted({candidates[0], candidates[len(candidates) // 2], candidates[-1]})
     probe = TokenWindows.from_rows([probe_ids(model)[0].cpu()])
     alive = range(len(stack))
-    plain = ReferenceLosses(model, stack, probe)(alive, tried)
+    with running_whole(stack):
+        plain = ReferenceLosses(model, stack, probe)(alive, tried)
     try:
         fast = ExactLosses(model, stack, probe)(alive, tried)
     except Exception as error:  # a family's own code, run block by block

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..blocks.gates import refusal
-from ..blocks.offload import back_on_host, offloaded
+from ..blocks.offload import offloaded
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
 from ..blocks.spread import devices_of, hooks_of
@@ -89,8 +89,8 @@ def run_search(
     with ExitStack() as resources:
         resources.enter_context(precision)
         if compute_on is not None:
-            ranks.from_first(lambda: _check_block_by_block(model, stack, candidates, config))
             stack = resources.enter_context(offloaded(model, stack, compute_on))
+            ranks.from_first(lambda: _check_block_by_block(model, stack, candidates, config))
         hidden = None if ranks.is_first else True
         bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
         method = choose_method(model, stack, windows, candidates, config, bar.update, ranks)
@@ -163,8 +163,7 @@ def _refusal_rule(
         gone = {*removed, block}
         # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
         alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
-        with back_on_host(model, stack):
-            reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike))
+        reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike))
         if reason is not None:
             refused[block] = reason
         return reason

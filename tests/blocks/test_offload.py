@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from optimum_sleb import SLEBConfig
-from optimum_sleb.blocks.offload import offloaded
+from optimum_sleb.blocks.gates import refusal, removable_blocks
+from optimum_sleb.blocks.offload import offloaded, running_whole
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search.exact import ExactLosses
@@ -60,6 +61,37 @@ def test_what_is_written_to_a_block_stays() -> None:
             there.loader.bring(index)
             assert weights[index].unique().item() == index
     assert [weight.unique().item() for weight in weights.values()] == list(weights)
+
+
+def test_the_model_runs_as_it_is(device: str) -> None:
+    model = tiny_model("gemma3")
+    stack = find_decoder_stack(model)
+    ids = random_ids(2, 20)
+    with torch.no_grad():
+        expected = model(ids).logits
+        with offloaded(model, stack, torch.device(device)) as there, running_whole(there), there.without({2}):
+            skipped = model(ids.to(device)).logits.cpu()
+        with offloaded(model, stack, torch.device(device)) as there, running_whole(there):
+            torch.testing.assert_close(model(ids.to(device)).logits.cpu(), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model(ids).logits, expected)
+        with stack.without({2}):
+            torch.testing.assert_close(skipped, model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom", "qwen2"])
+def test_the_gates_block_by_block(family: str, device: str) -> None:
+    model = tiny_model(family)
+    stack = find_decoder_stack(model)
+    before = {name: (value.data_ptr(), value.clone()) for name, value in model.state_dict().items()}
+    expected = removable_blocks(model, stack, range(1, NUM_BLOCKS))
+    together = refusal(model, stack, {1, 2, 4})
+    with offloaded(model, stack, torch.device(device)) as there:
+        assert removable_blocks(model, there, range(1, NUM_BLOCKS)) == expected
+        there.loader.bring(4)
+        assert refusal(model, there, {1, 2, 4}) == together
+    for name, value in model.state_dict().items():
+        assert value.data_ptr() == before[name][0]
+        assert value.equal(before[name][1])
 
 
 def test_the_model_comes_back_after_an_error() -> None:
