@@ -5,7 +5,8 @@
 
 `measure` runs every model in a process of its own, all at once, and logs as it goes; what one of them measured stays
 when another fails. The text to heal on is WikiText-2 (validation text, and the first megabyte of the training text)
-and the first half of the C4 sample; it is tested on WikiText-2 test text and on the second half of the C4 sample.
+and the first half of the C4 sample; it is tested on WikiText-2 test text, on the second half of the C4 sample, and on
+the paper's five zero-shot tasks, of each the first rows.
 """
 
 import argparse
@@ -34,7 +35,7 @@ NAMES = {
 }
 _SETTINGS = (
     *("model", "data", "work", "steps", "batch_size", "length", "rank"),
-    *("windows", "window_length", "test_windows"),
+    *("windows", "window_length", "test_windows", "limit"),
 )
 FIRST, LAST = "<!-- figures: written by benchmarks/healing.py -->\n", "<!-- end of the figures -->\n"
 
@@ -47,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
     for name in ("measure", "part"):
         command = commands.add_parser(name)
         command.add_argument("--model", type=Path, required=True, help="Folder with the dense model, a GGUF file.")
-        command.add_argument("--data", type=Path, required=True, help="Folder with wikitext-2-raw and c4.")
+        command.add_argument("--data", type=Path, required=True, help="Folder with wikitext-2-raw, c4 and the tasks.")
         command.add_argument("--work", type=Path, default=Path("healing"), help="Folder for models and logs.")
         command.add_argument("--steps", type=int, default=300)
         command.add_argument("--batch-size", type=int, default=16)
@@ -56,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("--windows", type=int, default=96, help="Calibration windows to compensate on.")
         command.add_argument("--window-length", type=int, default=2048)
         command.add_argument("--test-windows", type=int, default=None, help="Windows of each test text, at most.")
+        command.add_argument("--limit", type=int, default=1000, help="Rows of each zero-shot task, at most.")
     measured = commands.choices["measure"]
     measured.add_argument("--output", type=Path, default=RESULTS)
     measured.add_argument("--seconds", type=float, default=150, help="Stop what still runs then.")
@@ -94,7 +96,7 @@ def measure(arguments: argparse.Namespace) -> None:
         time.sleep(0.5)
     found = {part: arguments.work / f"{part}.json" for part in PARTS}
     results = {part: json.loads(file.read_text()) for part, file in found.items() if file.is_file()}
-    told = {name: settings[name] for name in ("steps", "batch_size", "length", "rank", "windows")}
+    told = {name: settings[name] for name in ("steps", "batch_size", "length", "rank", "windows", "limit")}
     made = {"date": datetime.now(UTC).date().isoformat(), **told, **machine()}
     arguments.output.write_text(json.dumps({"made": made, "models": results}, indent=2) + "\n", encoding="utf-8")
     log("measure", f"{len(results)} of {len(PARTS)} in {time.perf_counter() - started:.0f} s")
@@ -124,7 +126,8 @@ def run_part(arguments: argparse.Namespace) -> None:
     from heal_with_trainer import DEVICE
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from optimum_sleb import perplexity, save_healed
+    from optimum_sleb import evaluate, perplexity, save_healed
+    from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, headline
 
     log(part, "imported")
     torch.manual_seed(0)
@@ -146,9 +149,19 @@ def run_part(arguments: argparse.Namespace) -> None:
         measured = perplexity(model, tokenizer, str(work / f"{name}.txt"), batch_size=8, **windows)
         result[name] = {"perplexity": measured.perplexity, "windows": measured.num_windows}
         log(part, f"{name} {measured.perplexity:.2f}")
-    fresh = work / f".{part}.json"
+    keep(work / f"{part}.json", result)  # should the tasks fail, this is there
+    scores = headline(evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data))
+    result["zero_shot"] = {score.task: [score.value, score.stderr] for score in scores}
+    result["zero_shot_mean"] = result["zero_shot"].pop(MEAN)
+    log(part, f"zero-shot mean {_percent(result['zero_shot_mean'])}")
+    keep(work / f"{part}.json", result)
+
+
+def keep(file: Path, result: dict[str, Any]) -> None:
+    """Write what a part measured, whole or not at all."""
+    fresh = file.with_name(f".{file.name}")
     fresh.write_text(json.dumps(result))
-    fresh.rename(work / f"{part}.json")
+    fresh.rename(file)
 
 
 def prune(part: str, arguments: argparse.Namespace, result: dict[str, Any]) -> tuple[Any, Any]:
@@ -200,7 +213,10 @@ def filled(page: str, results: dict[str, Any]) -> str:
 def figures(results: dict[str, Any]) -> str:
     """The table of results, and how they were made."""
     made, models = results["made"], results["models"]
-    rows = ["| | WikiText-2 test | C4 | recovered | tokens | minutes |", "|---|---:|---:|---:|---:|---:|"]
+    rows = [
+        "| | WikiText-2 test | C4 | recovered | zero-shot mean | tokens | minutes |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for part in (part for part in NAMES if part in models):
         one = models[part]
         recovered = [recovery(models, part, text) for text in ("wikitext2", "c4")]
@@ -209,7 +225,15 @@ def figures(results: dict[str, Any]) -> str:
         minutes = "" if seconds is None else f"{seconds / 60:.1f}"
         tokens = f"{one['tokens'] / 1e6:.1f} M" if "tokens" in one else ""
         perplexities = [f"{one[text]['perplexity']:.1f}" for text in ("wikitext2", "c4")]
-        rows.append(f"| {NAMES[part]} | {' | '.join(perplexities)} | {told} | {tokens} | {minutes} |")
+        cells = [
+            NAMES[part],
+            *perplexities,
+            told,
+            _percent(one["zero_shot_mean"]) if "zero_shot_mean" in one else "",
+            tokens,
+            minutes,
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     windows = [models["dense"][text]["windows"] for text in ("wikitext2", "c4")]
     blocks = [" ".join(map(str, models[part]["blocks"])) for part in ("plain", "compensated")]
     rows += [
@@ -218,7 +242,8 @@ def figures(results: dict[str, Any]) -> str:
         f"on {made['windows']} windows). {made['steps']} steps of {made['batch_size']} rows of {made['length']}",
         f"tokens. LoRA of rank {made['rank']} on all linear layers, learning rate 1e-3; full fine-tuning, 5e-4.",
         f"Perplexity of the model as saved, in bfloat16, on {windows[0]} and {windows[1]} windows of 2048 tokens.",
-        '"Recovered" is the share of what the cut added to the perplexity, on WikiText-2 and on C4.',
+        '"Recovered" is the share of what the cut added to the perplexity, on WikiText-2 and C4. Zero-shot: the mean',
+        f"of PIQA, WinoGrande, HellaSwag, ARC-easy and ARC-challenge, in per cent, on the first {made['limit']} rows.",
         f"Measured on one {made['device']} with torch {made['torch']}, transformers {made['transformers']}, on",
         f"{made['date']}; the trainings ran side by side, and each is faster alone.",
     ]
@@ -243,6 +268,11 @@ def machine() -> dict[str, str]:
 def log(part: str, what: str) -> None:
     """Tell how far a part is."""
     print(f"{datetime.now(UTC):%H:%M:%S} {part}: {what}", flush=True)
+
+
+def _percent(score: list[float]) -> str:
+    value, error = score
+    return f"{100 * value:.1f} ± {100 * error:.1f}"
 
 
 def _option(name: str) -> str:

@@ -122,9 +122,9 @@ class SLEBPruner(Saving):
     def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
         """Prune what a Trainer holds, on its own data.
 
-        The data pass the Trainer's collator: padding never counts, packed sequences are taken apart, and
-        `SLEBConfig(loss="labels")` measures on the labels. The model is edited in place, so train on with a new
-        Trainer; its cache, which every Trainer switches off in the config, is switched on again.
+        The data pass the Trainer's collator, in order: padding never counts, packed sequences are taken apart, and
+        `SLEBConfig(loss="labels")` measures on the labels, as the training does. The model is edited in place, so
+        train on with a new Trainer; its cache, which every Trainer switches off, is switched on again.
 
         Args:
             trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.

@@ -24,22 +24,29 @@ RESULTS = {
         "length": 512,
         "rank": 64,
         "windows": 96,
+        "limit": 1000,
         "device": "H100",
         "torch": "2.11.0",
         "transformers": "5.17.0",
     },
     "models": {
-        "dense": {"wikitext2": {"perplexity": 20.0, "windows": 148}, "c4": {"perplexity": 30.0, "windows": 100}},
+        "dense": {
+            "wikitext2": {"perplexity": 20.0, "windows": 148},
+            "c4": {"perplexity": 30.0, "windows": 100},
+            "zero_shot_mean": [0.48, 0.005],
+        },
         "plain": {
             "blocks": [5, 4],
             "wikitext2": {"perplexity": 60.0, "windows": 148},
             "c4": {"perplexity": 70.0, "windows": 100},
+            "zero_shot_mean": [0.4, 0.005],
         },
         "compensated": {
             "blocks": [3, 4],
             "prune_seconds": 30.0,
             "wikitext2": {"perplexity": 40.0, "windows": 148},
             "c4": {"perplexity": 50.0, "windows": 100},
+            "zero_shot_mean": [0.43, 0.005],
         },
         "full-plain": {
             "steps": 300,
@@ -47,6 +54,7 @@ RESULTS = {
             "seconds": 36.0,
             "wikitext2": {"perplexity": 30.0, "windows": 148},
             "c4": {"perplexity": 40.0, "windows": 100},
+            "zero_shot_mean": [0.45, 0.005],
         },
     },
 }
@@ -61,9 +69,9 @@ def test_the_page_is_what_was_measured() -> None:
 
 def test_the_table_follows_from_the_results() -> None:
     page = BENCHMARK["filled"](PAGE, RESULTS)
-    assert "| dense | 20.0 | 30.0 |  |  |  |\n| pruned | 60.0 | 70.0 |  |  |  |\n" in page
-    assert "| pruned, then full fine-tuning | 30.0 | 40.0 | 75% / 75% | 2.5 M | 0.6 |\n" in page
-    assert "| compensated | 40.0 | 50.0 | 50% / 50% |  | 0.5 |\n" in page
+    assert "| dense | 20.0 | 30.0 |  | 48.0 ± 0.5 |  |  |\n| pruned | 60.0 | 70.0 |  | 40.0 ± 0.5 |  |  |\n" in page
+    assert "| pruned, then full fine-tuning | 30.0 | 40.0 | 75% / 75% | 45.0 ± 0.5 | 2.5 M | 0.6 |\n" in page
+    assert "| compensated | 40.0 | 50.0 | 50% / 50% | 43.0 ± 0.5 |  | 0.5 |\n" in page
     assert "LoRA |" not in page.partition("What it gives")[2].partition("SmolLM2")[0]  # what failed is not shown
     assert BENCHMARK["filled"](page, RESULTS) == page
 
