@@ -225,11 +225,12 @@ def figures(results: dict[str, Any]) -> str:
         minutes = "" if seconds is None else f"{seconds / 60:.1f}"
         tokens = f"{one['tokens'] / 1e6:.1f} M" if "tokens" in one else ""
         perplexities = [f"{one[text]['perplexity']:.1f}" for text in ("wikitext2", "c4")]
+        zero_shot = _percent(one["zero_shot_mean"]) if "zero_shot_mean" in one else ""
         cells = [
             NAMES[part],
             *perplexities,
             told,
-            _percent(one["zero_shot_mean"]) if "zero_shot_mean" in one else "",
+            zero_shot,
             tokens,
             minutes,
         ]
