@@ -60,23 +60,23 @@ def place(
     """
     if offload not in get_args(Offload):
         raise ConfigError(f"offload must be one of {', '.join(get_args(Offload))}; got {offload!r}.")
-    there = _device(device, model.device, offload)
-    here = model.device
-    if here != _CPU and there == here and offload != "cpu":
-        return Placement()
-    if here != _CPU:
+    here, there = model.device, _device(device, model.device, offload)
+    lies_there = here == there and here != _CPU and offload != "cpu"
+    if here != _CPU and not lies_there:
         raise ConfigError(
             f"The model lies on {here}, and its blocks can be brought to {there} only from the memory of the host; "
             "load it there (no device_map, or device_map='cpu')."
         )
     reason = "asked for (offload='cpu')" if offload == "cpu" else None
-    if offload == "auto" and there != _CPU:
+    if offload == "auto" and not lies_there:
         reason = too_large(weight_bytes(model, search_dtype(there, config)), there)
-        if ranks.largest(int(reason is not None)):
-            reason = reason or "the model does not fit the device of another process"
+    if ranks.largest(int(reason is not None)) and reason is None:
+        reason = "the model does not fit the device of another process"
     if reason is None:
         _move(model, there)
         return Placement()
+    if lies_there:
+        raise ConfigError(f"The model lies on {here}, but {reason}; load it in host memory in all (no device_map).")
     if packed_modules(model):
         raise UnsupportedModelError(
             f"{type(model).__name__} is quantised, and packed weights cannot be brought to {there} one block at a "
@@ -112,7 +112,7 @@ def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwa
     device = _device(wanted, _CPU, offload)
     if offload == "cpu":
         return "cpu"
-    if offload == "no" or device == _CPU or "gguf_file" in kwargs:  # how large a GGUF file becomes is not known
+    if offload == "no" or "gguf_file" in kwargs:  # how large a GGUF file becomes is not known
         return wanted
     size = weight_bytes(empty_model(name_or_path, **kwargs), search_dtype(device, config))
     return wanted if too_large(size, device) is None else "cpu"
@@ -157,6 +157,8 @@ def _device(device: str | torch.device | None, here: torch.device, offload: Offl
 
 
 def _move(model: PreTrainedModel, device: torch.device) -> None:
+    if model.device == device:
+        return
     try:
         model.to(device)
     except torch.OutOfMemoryError as error:

@@ -93,17 +93,18 @@ class Ranks:
             The GPU of this process, or `"cpu"`.
 
         Raises:
-            RankError: If several processes were asked to use one GPU.
+            RankError: If several processes were asked to use one GPU, or each of them all.
 
         Example:
             >>> Ranks(together=False).own_device("cpu")
             'cpu'
         """
-        if self.size > 1 and device.startswith("cuda:"):
+        if self.size > 1 and (device.startswith("cuda:") or device == "auto"):
             raise RankError(
-                f"{self.size} processes cannot share {device}; leave --device out, and each takes its own."
+                f"{self.size} processes cannot share device {device!r}; use 'cuda', of which each takes its own."
             )
-        return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+        own = device == "cuda" and torch.cuda.is_available()
+        return f"cuda:{torch.cuda.current_device()}" if own else device
 
     @property
     def is_first(self) -> bool:

@@ -36,12 +36,13 @@ SCENARIOS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {  # windows,
 }
 
 
-def prune(name: str, ranks: Ranks | None = None, folder: Path | None = None) -> SLEBPruner:
+def prune(name: str, ranks: Ranks | None = None, folder: Path | None = None, resume: bool = False) -> SLEBPruner:
     """Prune the tiny model as a scenario says."""
     num_windows, recipe, arguments = SCENARIOS[name]
     pruner = SLEBPruner(tiny_model())
     config = SLEBConfig(num_blocks_to_remove=2, **recipe)
-    pruner.prune(config, calibration=list(random_ids(num_windows, 20)), ranks=ranks, progress_dir=folder, **arguments)
+    where = {"progress_dir": folder, "resume": resume}
+    pruner.prune(config, calibration=list(random_ids(num_windows, 20)), ranks=ranks, **where, **arguments)
     return pruner
 
 
@@ -109,6 +110,7 @@ def main() -> None:
     }
     for number, (name, failure) in enumerate(failures.items()):
         met[name] = failure_of(ranks, *failure, folder / str(number))
+    met["resumed"] = what_counts(prune("batches", ranks, folder / "0", resume=True))
     met["together again"] = what_counts(prune("uneven", ranks))
     (folder / f"{ranks.number}.json").write_text(json.dumps(met))
     ranks.leave()

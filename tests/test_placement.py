@@ -52,6 +52,21 @@ def test_a_model_that_does_not_fit_is_offloaded(llama: PreTrainedModel, monkeypa
     assert llama.device.type == "cpu"
 
 
+@pytest.mark.parametrize("left", [10**6, 10**12])
+def test_a_whole_run_under_a_small_limit(model_folder: Path, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    expected = SLEBPruner.from_pretrained(model_folder)
+    expected.prune(CONFIG, calibration=list(random_ids(6, 20)))
+    monkeypatch.setattr(memory, "memory_left", lambda device: left)
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    before = (model_folder / "model.safetensors").read_bytes()
+    pruner.prune(CONFIG, calibration=list(random_ids(6, 20)), device="cpu")
+    assert (pruner.report.search.offload is not None) == (left == 10**6)
+    assert pruner.report.removed_blocks == expected.report.removed_blocks
+    for step, same in zip(pruner.report.steps, expected.report.steps, strict=True):
+        assert step.candidate_losses == pytest.approx(same.candidate_losses, rel=1e-6)
+    assert (model_folder / "model.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(("room", "offload", "expected"), [
     (0, "auto", "cuda"), (-1, "auto", "cpu"), (0, "cpu", "cpu"), (-1, "no", "cuda")
 ])  # fmt: skip

@@ -53,9 +53,9 @@ def test_two_processes_decide_as_one(met: list[dict[str, Any]], name: str) -> No
         assert {**step, **numbers} == {**expected, **numbers}
 
 
-@pytest.mark.parametrize("name", ["memory runs out in one", "together again"])
-def test_what_one_lacks_does_not_change_the_losses(met: list[dict[str, Any]], name: str) -> None:
-    assert met[0][name] == met[1][name] == met[0]["uneven"]
+@pytest.mark.parametrize("name", ["memory runs out in one", "resumed", "together again"])
+def test_what_went_wrong_does_not_change_the_losses(met: list[dict[str, Any]], name: str) -> None:
+    assert met[0][name] == met[1][name] == met[0]["batches" if name == "resumed" else "uneven"]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,9 @@ class TestRefusals:
         assert done.returncode == 1
         assert done.stderr.strip().endswith("only prune is shared by several processes; start one.")
 
-    def test_one_gpu_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_gpu_for_all(self) -> None:
         ranks = Ranks(together=False)
         ranks.size = 2
-        with pytest.raises(RankError, match="2 processes cannot share cuda:0"):
-            ranks.own_device("cuda:0")
+        for device in ("cuda:0", "auto"):
+            with pytest.raises(RankError, match=f"2 processes cannot share device '{device}'"):
+                ranks.own_device(device)

@@ -13,7 +13,7 @@ class Transfer:
     """Copies tensors to a device, from a thread of its own.
 
     Args:
-        device: The device. On a CPU, copies are plain ones.
+        device: The device. Where it is no CUDA device, copies are plain ones.
 
     Example:
         >>> transfer = Transfer(torch.device("cpu"))
@@ -34,7 +34,7 @@ class Transfer:
         """Mark what the device has been told to compute so far.
 
         Returns:
-            The mark; `None` on a CPU, which computes when it is told to.
+            The mark; `None` where the device is no CUDA device.
 
         Example:
             >>> Transfer(torch.device("cpu")).so_far()
@@ -56,7 +56,7 @@ class Transfer:
             [tensor([1., 1.])]
         """
         if not self._on_cuda:
-            return [tensor.clone() for tensor in tensors]
+            return [tensor.to(self._device, copy=True) for tensor in tensors]
         if after is not None:
             after.synchronize()
         with torch.cuda.stream(self._stream):

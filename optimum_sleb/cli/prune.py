@@ -107,7 +107,8 @@ class PruneCommand(BaseOptimumCLICommand):
         only_the_first_speaks(ranks.is_first)
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
-        arguments["device_map"] = where_to_load(args.model, config, args.offload, **arguments)
+        where = where_to_load(args.model, config, args.offload, **arguments)
+        arguments["device_map"] = "cpu" if ranks.largest(int(where == "cpu")) else where
         ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
