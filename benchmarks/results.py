@@ -10,6 +10,7 @@ itself; what has not ended after `--seconds` is stopped, and missing in the resu
 """
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--name", choices=MODELS, help="With quality: which model.")
+    parser.add_argument("--after", type=Path, help="With quality: wait for this file before the GPU is used.")
     parser.add_argument("--limit", type=int, help="Examples of each task, for a trial.")
     parser.add_argument("--hellaswag-limit", type=int, help="Examples of HellaSwag, which has 10,042.")
     parser.add_argument("--max-windows", type=int, help="Windows of each text, for a trial.")
@@ -61,72 +63,61 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(arguments: argparse.Namespace) -> SLEBPruner:
+def load(arguments: argparse.Namespace, device: str) -> SLEBPruner:
     """The dense model."""
     gguf = {"gguf_file": arguments.gguf_file} if arguments.gguf_file else {}
-    return SLEBPruner.from_pretrained(arguments.model, dtype="bfloat16", device_map=arguments.device, **gguf)
+    return SLEBPruner.from_pretrained(arguments.model, dtype="bfloat16", device_map=device, **gguf)
 
 
-def calibration_text(data: Path) -> list[str]:
-    """Half WikiText-2 validation text, half the first half of the C4 sample, as in docs/compensation.md."""
+def c4_halves(data: Path, folder: Path) -> tuple[Path, Path]:
+    """The C4 sample in two halves: one to calibrate on, as in docs/compensation.md, and one that no model has seen."""
     documents = (data / "c4" / "sample_c4-rp1.jsonl").read_text(encoding="utf-8").splitlines()
-    c4 = "\n\n".join(json.loads(line)["text"] for line in documents[: len(documents) // 2])
-    wikitext = (data / "wikitext-2-raw" / "wiki.valid.raw").read_text(encoding="utf-8")
-    return [wikitext[: len(c4)], c4[: len(wikitext)]]
-
-
-def unseen_text(data: Path, folder: Path) -> Path:
-    """The second half of the C4 sample, which no model was calibrated on."""
-    documents = (data / "c4" / "sample_c4-rp1.jsonl").read_text(encoding="utf-8").splitlines()
-    path = folder / f"{folder.name}-c4-second-half.jsonl"
-    path.write_text("\n".join(documents[len(documents) // 2 :]) + "\n", encoding="utf-8")
-    return path
+    half = len(documents) // 2
+    halves = folder / "c4-first-half.jsonl", folder / "c4-second-half.jsonl"
+    for path, part in zip(halves, (documents[:half], documents[half:]), strict=True):
+        path.write_text("\n".join(part) + "\n", encoding="utf-8")
+    return halves
 
 
 def quality(arguments: argparse.Namespace) -> None:
     """Evaluate one model, and write its scores."""
+    pruner, cut = load(arguments, "cpu"), MODELS[arguments.name]
+    while arguments.after and not arguments.after.exists():
+        time.sleep(0.1)
     started = time.perf_counter()
-    pruner, cut = load(arguments), MODELS[arguments.name]
-    loaded = time.perf_counter() - started
+    pruner.model.to(arguments.device)
+    data, folder = arguments.data_dir, arguments.output.parent / arguments.output.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    first_half, second_half = c4_halves(data, folder)
     if "compensated" in arguments.name:
         recipe = SLEBConfig(
             num_blocks_to_remove=cut,
+            dataset=f"{data / 'wikitext-2-raw' / 'wiki.valid.raw'}+{first_half}",
             window_length=arguments.window_length,
             max_windows=arguments.calibration_windows,
             compensate="during",
             search="racing",
             compile="never",
         )
-        pruner.prune(recipe, calibration=calibration_text(arguments.data_dir))
+        pruner.prune(recipe)
     elif cut:
         pruner.remove(ORDER[:cut])
-    searched = time.perf_counter() - started - loaded
-    folder = arguments.output.parent / arguments.output.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    raw = arguments.data_dir / "wikitext-2-raw" / "wiki.test.raw"
+    searched = time.perf_counter() - started
+    texts = {"window_length": arguments.window_length, "batch_size": 4}
+    harness = {"batch_size": 128 if arguments.device == "cuda" else 8}
     scores: list[Score] = []
-    for tasks, limit in (
-        ((TEXTS[0], str(raw), str(unseen_text(arguments.data_dir, folder))), None),
-        (tuple(task for task in ZERO_SHOT if task != "hellaswag"), arguments.limit),
-        (("hellaswag",), arguments.limit or arguments.hellaswag_limit),
+    for tasks, options in (
+        ((TEXTS[0], str(data / "wikitext-2-raw" / "wiki.test.raw")), {**texts, "max_windows": arguments.max_windows}),
+        ((str(second_half),), {**texts, "max_windows": arguments.max_windows or 100}),
+        (tuple(task for task in ZERO_SHOT if task != "hellaswag"), {**harness, "limit": arguments.limit}),
+        (("hellaswag",), {**harness, "limit": arguments.limit or arguments.hellaswag_limit}),
     ):
-        texts = limit is None and tasks[0] == TEXTS[0]
-        scores += evaluate(
-            pruner.model,
-            pruner.tokenizer,
-            tasks,
-            limit=limit,
-            data_dir=arguments.data_dir,
-            window_length=arguments.window_length,
-            max_windows=(arguments.max_windows or (100 if "c4" in tasks[-1] else None)) if texts else None,
-            batch_size=4 if texts else 128 if arguments.device == "cuda" else 8,
-            progress_dir=folder,
-        )
+        scores += evaluate(pruner.model, pruner.tokenizer, tasks, data_dir=data, progress_dir=folder, **options)
         print(f"{arguments.name}: {', '.join(tasks)} after {time.perf_counter() - started:.0f} s", flush=True)
     content = {
         "removed": list(pruner.report.removed_blocks) if cut else [],
         "parameters": pruner.model.num_parameters(),
-        "seconds": {"loading": loaded, "pruning": searched, "all": time.perf_counter() - started},
+        "seconds": {"pruning": searched, "all": time.perf_counter() - started},
         "scores": [asdict(score) for score in scores],
     }
     arguments.output.write_text(json.dumps(content), encoding="utf-8")
@@ -170,11 +161,10 @@ def speed(arguments: argparse.Namespace) -> None:
         if families == "smollm2":
             large.clear()
             names = [name for name in MODELS if "compensated" not in name]
-            small = {name: load(arguments) for name in names}
-            for name, pruner in small.items():
-                if MODELS[name]:
-                    pruner.remove(ORDER[: MODELS[name]])
-            models = {name: pruner.model for name, pruner in small.items()}
+            loaded = load(arguments, arguments.device).model
+            models = {name: copy.deepcopy(loaded) for name in names}
+            for name in names[1:]:
+                SLEBPruner(models[name]).remove(ORDER[: MODELS[name]])
         else:
             models = large
         with torch.no_grad():
@@ -197,7 +187,7 @@ def measure(arguments: argparse.Namespace) -> None:
         options = [
             word
             for name, value in given.items()
-            if name not in ("what", "output", "name", "seconds")
+            if name not in ("what", "output", "name", "after", "seconds")
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
         command = [sys.executable, __file__, what, *options, "--output", str(output), *more]
@@ -213,10 +203,14 @@ def measure(arguments: argparse.Namespace) -> None:
                 process.wait()
         print(f"{time.perf_counter() - started:.0f} s: ended with {[process.returncode for process in processes]}")
 
-    timed = folder / "speed.json"
-    if not timed.is_file():
-        wait([start("speed", timed)])
-    wait([start("quality", file, "--name", name) for name, file in files.items() if not file.is_file()])
+    timed, done = folder / "speed.json", folder / "speed.done"
+    timing = [] if done.is_file() else [start("speed", timed)]
+    # They load their models on the CPU meanwhile, which takes as long as the other needs until it begins to time.
+    after = ("--after", str(done))
+    others = [start("quality", file, "--name", name, *after) for name, file in files.items() if not file.is_file()]
+    wait(timing)
+    done.touch()
+    wait(others)
     arguments.output.write_text(json.dumps(collect(files, timed, arguments), indent=1) + "\n", encoding="utf-8")
     print(f"{time.perf_counter() - started:.0f} s: {arguments.output} is written", flush=True)
 
@@ -230,7 +224,7 @@ def collect(files: dict[str, Path], timed: Path, arguments: argparse.Namespace) 
         others = {(score.task, score.metric): score for score in dense if name != "dense"}
         records = [asdict(record_of(score, others.get((score.task, score.metric)))) for score in scores[name]]
         part["scores"] = [record | {"dataset": Path(record["dataset"]).name} for record in records]
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
+    gpu = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "a CPU"
     return {
         "device": gpu,
         "date": datetime.now(UTC).date().isoformat(),

@@ -41,7 +41,7 @@ def page(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = [
         "# Results",
-        f"Measured on {results['date']} on one {results['device']}, {versions}, bfloat16.",
+        f"Measured on {results['date']} on {results['device']}, {versions}, in bfloat16.",
         _quality(results["models"]),
         *(_speeds(results["speeds"][name], title) for name, title in TITLES.items() if name in results["speeds"]),
         "## The commands",
