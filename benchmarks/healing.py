@@ -93,6 +93,9 @@ def measure(arguments: argparse.Namespace) -> None:
                 process.kill()
             log("measure", f"stopped after {arguments.seconds:.0f} s")
             break
+        for part, parent in PARTS.items():
+            if parent and running[parent].poll() and not (arguments.work / parent / "config.json").is_file():
+                running[part].kill()  # what it waits for will never be there
         time.sleep(0.5)
     found = {part: arguments.work / f"{part}.json" for part in PARTS}
     results = {part: json.loads(file.read_text()) for part, file in found.items() if file.is_file()}
@@ -149,13 +152,19 @@ def run_part(arguments: argparse.Namespace) -> None:
         measured = perplexity(model, tokenizer, str(work / f"{name}.txt"), batch_size=8, **windows)
         result[name] = {"perplexity": measured.perplexity, "windows": measured.num_windows}
         log(part, f"{name} {measured.perplexity:.2f}")
+    keep(work / f"{part}.json", result)  # should the tasks fail, this is there
     scores = headline(evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data))
     result["zero_shot"] = {score.task: [score.value, score.stderr] for score in scores}
     result["zero_shot_mean"] = result["zero_shot"].pop(MEAN)
     log(part, f"zero-shot mean {_percent(result['zero_shot_mean'])}")
-    fresh = work / f".{part}.json"
+    keep(work / f"{part}.json", result)
+
+
+def keep(file: Path, result: dict[str, Any]) -> None:
+    """Write what a part measured, whole or not at all."""
+    fresh = file.with_name(f".{file.name}")
     fresh.write_text(json.dumps(result))
-    fresh.rename(work / f"{part}.json")
+    fresh.rename(file)
 
 
 def prune(part: str, arguments: argparse.Namespace, result: dict[str, Any]) -> tuple[Any, Any]:
@@ -219,7 +228,15 @@ def figures(results: dict[str, Any]) -> str:
         minutes = "" if seconds is None else f"{seconds / 60:.1f}"
         tokens = f"{one['tokens'] / 1e6:.1f} M" if "tokens" in one else ""
         perplexities = [f"{one[text]['perplexity']:.1f}" for text in ("wikitext2", "c4")]
-        cells = [NAMES[part], *perplexities, told, _percent(one["zero_shot_mean"]), tokens, minutes]
+        zero_shot = _percent(one["zero_shot_mean"]) if "zero_shot_mean" in one else ""
+        cells = [
+            NAMES[part],
+            *perplexities,
+            told,
+            zero_shot,
+            tokens,
+            minutes,
+        ]
         rows.append(f"| {' | '.join(cells)} |")
     windows = [models["dense"][text]["windows"] for text in ("wikitext2", "c4")]
     blocks = [" ".join(map(str, models[part]["blocks"])) for part in ("plain", "compensated")]

@@ -320,8 +320,7 @@ class SLEBPruner(Saving):
         calibration = self._calibration if calibration is None else calibration
         cut = compensate_again(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
-        self._recipe = cut.recipe
-        self._report = report_of_cut(cut, taken)
+        self._recipe, self._report = cut.recipe, report_of_cut(cut, taken)
         return self.model
 
     def _take_out(self, report: PruningReport) -> PruningReport:

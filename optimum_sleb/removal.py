@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .blocks.gates import refusal
@@ -75,8 +76,44 @@ def compensate_again(
         cut = compensate_again(model, stack, range(30), report.cut(3), None, tokenizer)
         ```
     """
+    weights, cut = compensation_of(model, stack, numbers, cut, calibration, tokenizer)
+    put_weights(model, weights)
+    return cut
+
+
+def compensation_of(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    numbers: Sequence[int],
+    cut: PruningReport,
+    calibration: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> tuple[dict[str, Tensor], PruningReport]:
+    """What compensates the removals of a report, as its search did; the model is left as it was.
+
+    Args:
+        model: The dense model, from which the blocks are still to be taken.
+        stack: Its decoder blocks.
+        numbers: Their numbers in the dense model.
+        cut: The report.
+        calibration: The calibration data of the search, where the recipe's data set does not name them.
+        tokenizer: The model's tokenizer; needed for text.
+
+    Returns:
+        The weights that take the place of the model's, by name, and the report with this compensation; none, and the
+        report as it was, where its search did not compensate.
+
+    Raises:
+        ReportError: If the report is of several runs.
+        CalibrationError: If the calibration data cannot be used, or are not those of the search.
+
+    Example:
+        ```python
+        weights, cut = compensation_of(model, stack, range(30), report.cut(3), None, tokenizer)
+        ```
+    """
     if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
-        return cut
+        return {}, cut
     if cut.previous is not None:
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
@@ -90,10 +127,9 @@ def compensate_again(
         )
     removed = {numbers.index(block) for block in cut.removed_blocks}
     compensated = compensate_known(model, stack, loaded.windows, cut.recipe, removed)
-    put_weights(model, compensated.weights)
     last = replace(cut.steps[-1], compensated_loss=compensated.loss)
     record = name_blocks(compensated.record, tuple(numbers))
-    return replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
+    return compensated.weights, replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
 
 
 def report_of_steps(

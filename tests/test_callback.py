@@ -1,5 +1,8 @@
 """Pruning at the end of a training, from its best checkpoint."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from optimum_sleb import (
     UnsupportedModelError,
 )
 
+from .conftest import ROOT
 from .families import tiny_model
 from .test_trainer import plain_trainer, sft_trainer, tokenised
 
@@ -118,3 +122,15 @@ def test_what_cannot_be_done_is_refused_before_the_training(tmp_path: Path, toke
     lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     with pytest.raises(UnsupportedModelError, match="merge them first"):
         SLEBCallback(sft_trainer(tmp_path / "lora", tiny_model(), tokenizer, lora), CONFIG)
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.callback_driver", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "process 0 of 2: logged True" in done.stdout
+    assert "process 1 of 2: logged False" in done.stdout
+    report = PruningReport.load(tmp_path / "run-sleb")
+    assert report.calibration.num_windows == 5  # all rows, not this process's share

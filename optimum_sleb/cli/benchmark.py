@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from optimum.commands.base import BaseOptimumCLICommand
 
+from ..errors import ConfigError
 from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
 
 if TYPE_CHECKING:
-    import torch
+    from transformers import PreTrainedModel
 
     from ..evaluation.scenarios import Scenario
 
@@ -48,6 +49,9 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         parser.add_argument("--static-cache", action="store_true", help="Generate with a cache of fixed size.")
         parser.add_argument("--compile", action="store_true", help="Compile the models with torch.compile.")
         parser.add_argument(
+            "--assisted", action="store_true", help="Also try the model as the draft of --baseline for generation."
+        )
+        parser.add_argument(
             "--repeats", type=int, help="How often each model is timed (default: 20, and 5 generating)."
         )
         parser.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
@@ -62,43 +66,54 @@ class BenchmarkCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command."""
         with clear_endings("benchmark"):
+            from ..evaluation.assisted import assisted_generation
             from ..evaluation.benchmark import benchmark
             from ..evaluation.speeds import speed_table
             from ..hub.evaluations import record_evaluations
             from ..hub.records import check_records, size_on_disk
-            from ..loading import load_model
+            from ..loading import load_model, load_tokenizer
 
             args = self.args
+            if args.assisted and not args.baseline:
+                raise ConfigError("--assisted needs the dense model that the text is generated for (--baseline).")
             if args.update_card:
                 check_records(Path(args.model))  # before anything is measured
             arguments = loading_arguments(args)
             model = load_model(args.model, **arguments)
             baseline = load_model(args.baseline, **arguments) if args.baseline else None
             speeds = benchmark(
-                model, baseline, self._scenarios(model.device), repeats=args.repeats, progress_dir=args.progress
+                model, baseline, self._scenarios(model), repeats=args.repeats, progress_dir=args.progress
             )
             if args.update_card:
                 record_evaluations(args.model, speeds=[speed.record() for speed in speeds])
+            assisted = None
+            if args.assisted:
+                tokenizer = load_tokenizer(args.baseline, **arguments)
+                new_tokens, repeats = args.new_tokens or 64, args.repeats or 3
+                assisted = assisted_generation(model, baseline, tokenizer, new_tokens=new_tokens, repeats=repeats)
             if args.json:
                 told = [
                     {**asdict(speed), "record": asdict(speed.record()), "speedup": speed.speedup, "ideal": speed.ideal}
                     for speed in speeds
                 ]
-                print(json.dumps(told, allow_nan=False))
+                draft = {} if assisted is None else {"assisted": {**asdict(assisted), "speedup": assisted.speedup}}
+                print(json.dumps({"speeds": told, **draft}, allow_nan=False))
                 return
             print(speed_table(speeds))
-            sizes = [size_on_disk(Path(name)) for name in (args.baseline, args.model) if name]
-            if all(sizes):
-                print(f"weights on disk, MB: {', '.join(f'{size / 1e6:,.1f}' for size in sizes if size)}")
+            on_disk = [size_on_disk(Path(name)) for name in (args.baseline, args.model) if name]
+            if all(on_disk):
+                print(f"weights on disk, MB: {', '.join(f'{size / 1e6:,.1f}' for size in on_disk if size)}")
             for speed in speeds:
                 if speed.dense is not None:
                     print(speed.explanation())
+            if assisted is not None:
+                print(assisted.summary())
 
-    def _scenarios(self, device: "torch.device") -> "list[Scenario]":
+    def _scenarios(self, model: "PreTrainedModel") -> "list[Scenario]":
         from ..evaluation.scenarios import paper_scenarios
 
         args, wanted = self.args, []
-        for scenario in paper_scenarios(device, tuple(args.batch_sizes)):
+        for scenario in paper_scenarios(model, tuple(args.batch_sizes)):
             if scenario.kind not in args.scenarios:
                 continue
             changes = {"prompt_length": args.prompt}

@@ -2,12 +2,13 @@
 
 import json
 from argparse import ArgumentParser
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimum.commands.base import BaseOptimumCLICommand
 
+from ..errors import ConfigError
 from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ class EvaluateCommand(BaseOptimumCLICommand):
         Args:
             parser: The command's parser.
         """
-        parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
+        parser.add_argument(
+            "--model", help="Model on the Hub or local folder (default with --report: the dense model it began with)."
+        )
         parser.add_argument("--baseline", help="A second model to compare with, such as the dense one.")
         parser.add_argument(
             "--tasks",
@@ -49,6 +52,13 @@ class EvaluateCommand(BaseOptimumCLICommand):
             type=int,
             help="Windows, or requests of a task, in one forward pass (default: 1, and 64 on a GPU, 8 on a CPU).",
         )
+        parser.add_argument("--report", help="With --curve: report (or folder) of a search.")
+        parser.add_argument(
+            "--curve",
+            action="store_true",
+            help="Measure every depth of the search of --report, and draw perplexity and speed.",
+        )
+        parser.add_argument("--output", default="sleb_curve.png", help="With --curve: the picture (sleb_curve.png).")
         parser.add_argument(
             "--update-card",
             action="store_true",
@@ -60,27 +70,83 @@ class EvaluateCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command."""
         with clear_endings("evaluate"):
-            from ..evaluation.evaluate import check_tasks
-            from ..evaluation.protocol import headline
-            from ..evaluation.scores import without_examples
-            from ..evaluation.table import score_table
-            from ..hub.evaluations import record_evaluations, record_scores
-            from ..hub.records import check_records
-
-            args = self.args
-            check_tasks(args.tasks, args.data_dir)  # this and the folder, before anything is measured
-            if args.update_card:
-                check_records(Path(args.model))
-            names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
-            results = {name: self._evaluate(name) for name in names}
-            pruned, dense = results[args.model], results.get(args.baseline)
-            if args.update_card:
-                record_evaluations(args.model, record_scores(pruned, dense))
-            if args.json:
-                plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
-                print(json.dumps(plain, allow_nan=False))
+            if self.args.curve:
+                self._draw_curve()
             else:
-                print(score_table(headline(pruned), headline(dense) if dense else None))
+                self._evaluate_models()
+
+    def _evaluate_models(self) -> None:
+        from ..evaluation.evaluate import check_tasks
+        from ..evaluation.protocol import headline
+        from ..evaluation.scores import without_examples
+        from ..evaluation.table import score_table
+        from ..hub.evaluations import record_evaluations, record_scores
+        from ..hub.records import check_records
+
+        args = self.args
+        if args.report:
+            raise ConfigError("--report belongs to --curve; without, name the model to evaluate (--model).")
+        if not args.model:
+            raise ConfigError("Name the model to evaluate (--model).")
+        check_tasks(args.tasks, args.data_dir)  # this and the folder, before anything is measured
+        if args.update_card:
+            check_records(Path(args.model))
+        names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
+        results = {name: self._evaluate(name) for name in names}
+        pruned, dense = results[args.model], results.get(args.baseline)
+        if args.update_card:
+            record_evaluations(args.model, record_scores(pruned, dense))
+        if args.json:
+            plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
+            print(json.dumps(plain, allow_nan=False))
+        else:
+            print(score_table(headline(pruned), headline(dense) if dense else None))
+
+    def _draw_curve(self) -> None:
+        from ..evaluation.curve import curve, curve_table
+        from ..evaluation.evaluate import check_tasks
+        from ..evaluation.protocol import is_text
+        from ..evaluation.scores import without_examples
+        from ..hub.curve_plot import draw_curve
+        from ..loading import load_model, load_tokenizer
+        from ..report import PruningReport
+
+        args, arguments = self.args, loading_arguments(self.args)
+        if not args.report:
+            raise ConfigError("--curve draws the depths of a search; name its report (--report).")
+        (text, *more) = check_tasks(args.tasks, args.data_dir)
+        if more or not is_text(text):
+            raise ConfigError(f"The curve is one of perplexity; name one text (--tasks), got {' '.join(args.tasks)}.")
+        report = PruningReport.load(args.report)
+        name = args.model or report.first_run.base_model
+        if name is None:
+            raise ConfigError("Name the dense model that the search began with (--model).")
+        tokenizer = load_tokenizer(name, **arguments)
+        depths = curve(
+            load_model(name, **arguments),
+            tokenizer,
+            report,
+            text,
+            progress_dir=args.progress,
+            batch_size=args.batch_size or 1,
+            data_dir=args.data_dir,
+            **self._protocol(),
+        )
+        draw_curve(depths, Path(args.output))
+        if args.json:
+            told = [replace(depth, score=without_examples(depth.score)) for depth in depths]
+            print(json.dumps([asdict(depth) for depth in told], allow_nan=False))
+        else:
+            print(f"{curve_table(depths)}\ndrawn to {args.output}")
+
+    def _protocol(self) -> dict[str, Any]:
+        """How perplexity is measured."""
+        return {
+            "window_length": self.args.window_length,
+            "max_windows": self.args.max_windows,
+            "bos_per_window": not self.args.published_bos,
+            "text_column": self.args.text_column,
+        }
 
     def _evaluate(self, name: str) -> "tuple[Score, ...]":
         from ..evaluation.evaluate import evaluate
@@ -94,10 +160,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             args.tasks,
             limit=args.limit,
             data_dir=args.data_dir,
-            window_length=args.window_length,
-            max_windows=args.max_windows,
-            bos_per_window=not args.published_bos,
-            text_column=args.text_column,
             batch_size=args.batch_size,
             progress_dir=args.progress,
+            **self._protocol(),
         )

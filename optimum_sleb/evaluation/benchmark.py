@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from ..errors import ConfigError, OutOfMemoryError
 from ..progress import model_fingerprint
 from ..provenance import versions
 from .finished import Finished
-from .parts import parts_of
+from .parts import Parts, parts_of
 from .scenarios import Scenario, paper_scenarios, runner
 from .speeds import ModelSpeed, Speed
 from .timing import Timing, time_in_turns
+
+# New tokens, at most, in which it is measured what the time of a generation goes to.
+_NEW_TOKENS = 32
 
 
 def benchmark(
@@ -63,7 +67,7 @@ def benchmark(
         {} if progress_dir is None else {"models": [_conditions(one) for one in models], "place": _place(model)}
     )
     speeds = []
-    for scenario in scenarios or paper_scenarios(model.device):
+    for scenario in scenarios or paper_scenarios(model):
         times = repeats or _default_repeats(scenario, model.device)
         conditions = {"scenario": vars(scenario), "repeats": times, "warm_up": warm_up, **of_models}
         measure = partial(_measure, models, scenario, times, warm_up)
@@ -79,18 +83,26 @@ def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int
         runs = [runner(model, scenario) for model in models]
         try:
             timings = time_in_turns(runs, device, repeats=repeats, warm_up=warm_up)
-            # Hooks take a compiled model apart.
-            parts = [None if scenario.compile else parts_of(*pair) for pair in zip(models, runs, strict=True)]
+            parts = _parts(models[-1], scenario)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"Memory ran out with {scenario.protocol}; choose fewer sequences (--batch-sizes) or shorter ones."
             ) from error
-    pruned, *dense = map(_model_speed, models, timings, parts)
-    return Speed(scenario, _place(models[0]), pruned, dense[0] if dense else None)
+    pruned, *dense = map(_model_speed, models, timings)
+    if not dense:
+        return Speed(scenario, _place(models[0]), replace(pruned, parts=parts))
+    return Speed(scenario, _place(models[0]), pruned, replace(dense[0], parts=parts))
 
 
-def _model_speed(model: PreTrainedModel, timing: Timing, parts: Any) -> ModelSpeed:
-    return ModelSpeed(timing, num_blocks_of(model.config), model.get_memory_footprint(return_buffers=False), parts)
+def _parts(model: PreTrainedModel, scenario: Scenario) -> Parts | None:
+    """What the time of the dense model goes to; of a long generation the beginning tells it."""
+    if scenario.compile:
+        return None  # hooks would take a compiled model apart
+    return parts_of(model, runner(model, replace(scenario, new_tokens=min(scenario.new_tokens, _NEW_TOKENS))))
+
+
+def _model_speed(model: PreTrainedModel, timing: Timing) -> ModelSpeed:
+    return ModelSpeed(timing, num_blocks_of(model.config), model.get_memory_footprint(return_buffers=False))
 
 
 def _check(models: Sequence[PreTrainedModel], repeats: int | None, warm_up: int) -> None:

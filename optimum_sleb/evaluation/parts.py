@@ -22,7 +22,7 @@ class Parts:
         head: Share of the language model's head.
         rest: All else: embedding, masks, last norm, choosing tokens, and the loop around.
         idle: Share of the time in which the GPU had nothing to do, waiting for what the program launches; `None` on a
-            CPU. It is a part of the others.
+            CPU, or where the profiler may not look. It is a part of the others.
     """
 
     blocks: float
@@ -105,7 +105,7 @@ class _Stopwatch:
         return sum(self._clock.between(*moments) for moments in zip(self._starts, self._ends, strict=True))
 
 
-def _idle_share(run: Callable[[], object]) -> float:
+def _idle_share(run: Callable[[], object]) -> float | None:
     """Share of a run in which no kernel runs. A profiler slows the program down, but not the kernels."""
     clock = Clock(torch.device("cuda"))
     torch.cuda.synchronize()
@@ -116,4 +116,5 @@ def _idle_share(run: Callable[[], object]) -> float:
         run()
         torch.cuda.synchronize()
     busy = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
-    return max(0.0, 1 - busy / total)
+    # Where the profiler may not look at the GPU, it sees nothing at all.
+    return max(0.0, 1 - busy / total) if busy else None

@@ -63,24 +63,29 @@ class Scenario:
         return self.batch_size * (self.new_tokens or self.prompt_length)
 
 
-def paper_scenarios(device: torch.device, batch_sizes: tuple[int, ...] = ()) -> tuple[Scenario, ...]:
+def paper_scenarios(model: PreTrainedModel, batch_sizes: tuple[int, ...] = ()) -> tuple[Scenario, ...]:
     """The paper's scenarios; on a CPU smaller ones, which take seconds.
 
     Args:
-        device: Where the models are.
+        model: The model, whose device and longest text count.
         batch_sizes: Sequences generated at a time, a scenario for each; empty takes the paper's 64, 4 on a CPU.
 
     Returns:
-        A prompt of 2048 tokens (256 on a CPU), and prompts of 64 tokens with 128 new ones (32 with 16).
+        A prompt of 2048 tokens (256 on a CPU), or as many as the model can read, and prompts of 64 tokens with 128 new
+        ones (32 with 16).
 
     Example:
-        >>> [scenario.protocol for scenario in paper_scenarios(torch.device("cuda"))]
-        ['1 x 2,048 tokens, no cache', '64 x 64 tokens, 128 new ones each']
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, n_positions=128, vocab_size=40))
+        >>> [scenario.protocol for scenario in paper_scenarios(model)]
+        ['1 x 128 tokens, no cache', '4 x 32 tokens, 16 new ones each']
     """
-    small = device.type == "cpu"
+    small = model.device.type == "cpu"
     prompt, new_tokens = (32, 16) if small else (64, 128)
+    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    long = 256 if small else 2048
     return (
-        Scenario("prompt", 1, 256 if small else 2048),
+        Scenario("prompt", 1, min(long, most or long)),
         *(Scenario("generation", size, prompt, new_tokens) for size in batch_sizes or (4 if small else 64,)),
     )
 

@@ -24,6 +24,7 @@ class Score:
         examples: What each example contributes: their mean differs from the number, to first order, by a constant, so
             that their spread is the number's. Two models' scores are compared example by example. Empty where a
             metric does not come apart so.
+        parts: The scores of several tasks, where this one is their mean.
     """
 
     task: str
@@ -34,6 +35,7 @@ class Score:
     num_examples: int
     stderr: float | None = None
     examples: tuple[float, ...] = field(default=(), repr=False)
+    parts: "tuple[Score, ...]" = field(default=(), repr=False)
 
 
 def standard_error(examples: Sequence[float]) -> float | None:
@@ -77,6 +79,7 @@ def mean_score(task: str, scores: Sequence[Score], protocol: str) -> Score:
         True,
         sum(score.num_examples for score in scores),
         math.hypot(*errors) / len(scores) if len(errors) == len(scores) else None,
+        parts=tuple(scores),
     )
 
 
@@ -96,6 +99,10 @@ def difference_stderr(pruned: Score, dense: Score) -> float | None:
         >>> difference_stderr(one, one)
         0.0
     """
+    if pruned.parts and [part.task for part in pruned.parts] == [part.task for part in dense.parts]:
+        errors = [difference_stderr(*pair) for pair in zip(pruned.parts, dense.parts, strict=True)]
+        known = [error for error in errors if error is not None]
+        return math.hypot(*known) / len(errors) if len(known) == len(errors) else None
     if pruned.examples and len(pruned.examples) == len(dense.examples):
         return standard_error([one - other for one, other in zip(pruned.examples, dense.examples, strict=True)])
     if pruned.stderr is None or dense.stderr is None:
@@ -151,7 +158,7 @@ def without_examples(score: Score) -> Score:
         >>> without_examples(Score("piqa", "acc", 0.5, "", True, 2, 0.5, (0.0, 1.0))).examples
         ()
     """
-    return replace(score, examples=())
+    return replace(score, examples=(), parts=())
 
 
 def _way(score: Score) -> tuple[str, str, str, int]:

@@ -18,7 +18,7 @@ class ModelSpeed:
         timing: Its times, and the memory that it needed beyond its weights.
         num_blocks: Number of its decoder blocks.
         weight_bytes: Bytes of its weights in memory.
-        parts: What its time went to; `None` where it was compiled.
+        parts: What its time went to; `None` where a dense model's was measured instead, or it was compiled.
     """
 
     timing: Timing

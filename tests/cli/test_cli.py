@@ -153,6 +153,39 @@ def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: 
     assert "holds no sleb_report.json" in done.stderr
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_curve_of_a_search(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    pruned, picture = tmp_path / "pruned", tmp_path / "curve.png"
+    data = ["--dataset", text_file, "--window-length", 20]
+    sleb("prune", "--model", model_folder, "--num-blocks", 2, *data, "--output", pruned)
+    command = ["evaluate", "--report", pruned / "sleb_report.json", "--curve", "--tasks", text_file]
+    done = sleb(*command, "--window-length", 20, "--output", picture)
+    assert done.returncode == 0, done.stderr
+    report = PruningReport.load(pruned)
+    rows = done.stdout.splitlines()[1:4]
+    assert [row.split()[:2] for row in rows[::2]] == [
+        ["0", f"{report.perplexity_before:.2f}"],
+        ["2", f"{report.perplexity_after:.2f}"],
+    ]
+    assert done.stdout.endswith(f"drawn to {picture}\n")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    told = json.loads(sleb(*command, "--window-length", 20, "--output", picture, "--json").stdout)
+    assert [one["num_removed"] for one in told] == [0, 1, 2]
+    for arguments, message in [
+        (["--report", pruned], "--report belongs to --curve"),
+        (["--curve"], "--curve draws the depths of a search; name its report (--report)"),
+        ([], "Name the model to evaluate (--model)"),
+        (
+            ["--report", pruned, "--curve", "--tasks", "c4", "wikitext2"],
+            "The curve is one of perplexity; name one text",
+        ),
+    ]:
+        done = sleb("evaluate", *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_benchmark(sleb, model_folder: Path, tmp_path: Path) -> None:
     pruned = tmp_path / "pruned"
     sleb("remove", "--model", model_folder, "--blocks", 2, "--output", pruned)
@@ -166,10 +199,13 @@ def test_benchmark(sleb, model_folder: Path, tmp_path: Path) -> None:
     speeds = PruningReport.load(pruned).speeds
     assert [speed.protocol.split(", ")[0] for speed in speeds] == ["1 x 16 tokens", "1 x 4 tokens", "2 x 4 tokens"]
     assert "| prompt latency, ms |" in (pruned / "README.md").read_text()
-    told = json.loads(sleb(*command, "--json").stdout)
-    assert [one["record"]["after"] for one in told] == [speed.after for speed in speeds], "it goes on"
+    told = json.loads(sleb(*command, "--json", "--assisted").stdout)
+    assert 0 <= told["assisted"]["acceptance"] <= 1
+    assert [one["record"]["after"] for one in told["speeds"]] == [speed.after for speed in speeds], "it goes on"
     done = sleb("benchmark", "--model", model_folder, "--scenarios", "prompt", "--prompt", 8, "--repeats", 1)
     assert done.stdout.startswith("scenario ")
+    done = sleb("benchmark", "--model", model_folder, "--assisted")
+    assert "--assisted needs the dense model" in done.stderr
     done = sleb("benchmark", "--model", model_folder, "--update-card")
     assert done.returncode == 2
     assert "holds no sleb_report.json" in done.stderr

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -112,13 +113,15 @@ def test_what_is_told() -> None:
     assert compiled.explanation().endswith("1.20x of 1.25x (30/24 blocks).")
 
 
-def test_the_papers_scenarios() -> None:
-    assert paper_scenarios(torch.device("cuda"), (1, 8)) == (
+def test_the_papers_scenarios(llama: PreTrainedModel) -> None:
+    llama.config.max_position_embeddings = 4096
+    on_gpu = mock.Mock(config=llama.config, device=torch.device("cuda"))
+    assert paper_scenarios(on_gpu, (1, 8)) == (
         Scenario("prompt", 1, 2048),
         Scenario("generation", 1, 64, 128),
         Scenario("generation", 8, 64, 128),
     )
-    assert [scenario.protocol for scenario in paper_scenarios(torch.device("cpu"))] == [
+    assert [scenario.protocol for scenario in paper_scenarios(llama)] == [
         "1 x 256 tokens, no cache",
         "4 x 32 tokens, 16 new ones each",
     ]

@@ -37,6 +37,8 @@ def test_the_mean_of_the_five() -> None:
     assert {score.task: score.metric for score in five} == ZERO_SHOT
     assert (mean.task, mean.value, mean.num_examples) == (MEAN, 0.75, 20)
     assert mean.stderr == pytest.approx(0.25 / math.sqrt(5))
+    others = [replace(score, value=0.5, examples=PRUNED.examples) for score in scores]
+    assert difference_stderr(headline(others)[-1], mean) == pytest.approx(0.25 / math.sqrt(5))
     assert [score.task for score in headline(scores[:2])] == ["piqa"]
     assert mean_score("", [replace(DENSE, stderr=None)], "").stderr is None
 

@@ -1,0 +1,150 @@
+"""The pruned model as a draft for its own dense parent: the same text, sooner or not."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..blocks.forward import measuring
+from ..errors import ConfigError
+from .timing import Timing, time_in_turns
+
+PROMPTS = (
+    "The capital of France is",
+    "Water boils at a lower temperature on a mountain because",
+    "def fibonacci(n):",
+    "Once upon a time, in a village by the sea, there lived",
+)
+
+
+@dataclass(frozen=True)
+class Assisted:
+    """How the dense model generates alone, and with the pruned one as its draft.
+
+    Attributes:
+        acceptance: Share of the draft's tokens that the dense model took over.
+        same_tokens: Share of the tokens that both ways gave alike; in half precision a near tie may turn.
+        num_tokens: Tokens that were generated.
+        plain: The time of the dense model alone.
+        assisted: The time of both.
+    """
+
+    acceptance: float
+    same_tokens: float
+    num_tokens: int
+    plain: Timing
+    assisted: Timing
+
+    @property
+    def speedup(self) -> float:
+        """By how much the dense model is faster with the draft; below 1 where it is slower."""
+        return self.plain.median / self.assisted.median
+
+    def summary(self) -> str:
+        """What came out, in a sentence.
+
+        Returns:
+            The sentence; it says so where the draft does not pay.
+
+        Example:
+            ```python
+            print(assisted_generation(pruned, dense, tokenizer).summary())
+            ```
+        """
+        verdict = "" if self.speedup > 1 else ", so it does not pay here"
+        before, after = (self.num_tokens / timing.median for timing in (self.plain, self.assisted))
+        return (
+            f"As a draft for the dense model, greedy, one text at a time: {self.acceptance:.0%} of its tokens were "
+            f"accepted, {self.same_tokens:.1%} of all tokens are those of the dense model alone, and {before:,.1f} "
+            f"tokens/s became {after:,.1f} ({self.speedup:.2f}x{verdict})."
+        )
+
+
+def assisted_generation(
+    draft: PreTrainedModel,
+    dense: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prompts: Sequence[str] = PROMPTS,
+    new_tokens: int = 64,
+    repeats: int = 3,
+) -> Assisted:
+    """Generate with the pruned model as the assistant of its dense parent (`generate(assistant_model=...)`).
+
+    The draft proposes tokens, the dense model checks them all in one forward pass, and keeps those that it would have
+    chosen itself.
+
+    Args:
+        draft: The pruned model.
+        dense: Its dense parent, on the same device.
+        tokenizer: Their tokenizer.
+        prompts: Texts to go on with, one after the other.
+        new_tokens: Tokens that are generated for each text, at most.
+        repeats: How often each way is timed, in turns.
+
+    Returns:
+        What came out.
+
+    Raises:
+        ConfigError: If the two models have different vocabularies, or there is no text.
+
+    Example:
+        ```python
+        result = assisted_generation(pruned, dense, tokenizer)
+        print(f"{result.acceptance:.0%} accepted, {result.speedup:.2f}x")
+        ```
+    """
+    sizes = [model.config.get_text_config(decoder=True).vocab_size for model in (draft, dense)]
+    if sizes[0] != sizes[1] or not prompts:
+        raise ConfigError(
+            f"A draft needs the vocabulary of its dense model and a text; got vocabularies of {sizes[0]} and "
+            f"{sizes[1]}, and {len(prompts)} texts."
+        )
+    encoded = [tokenizer(prompt, return_tensors="pt").input_ids.to(dense.device) for prompt in prompts]
+    config = GenerationConfig(max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id or 0)
+
+    def generate(assistant: PreTrainedModel | None) -> list[Tensor]:
+        more = {} if assistant is None else {"assistant_model": assistant}
+        tokens = []
+        for ids in encoded:
+            mask = torch.ones_like(ids)
+            whole = dense.generate(ids, attention_mask=mask, generation_config=copy.deepcopy(config), **more)
+            tokens.append(whole[0, ids.shape[1] :])
+        return tokens
+
+    with _as_it_was(draft), measuring(draft), measuring(dense):
+        alone = generate(None)
+        with _counting(draft) as proposed, _counting(dense) as checked:
+            together = generate(draft)
+        runs = [lambda: generate(None), lambda: generate(draft)]
+        plain, assisted = time_in_turns(runs, dense.device, repeats=repeats, warm_up=1)
+    num_tokens = sum(map(len, together))
+    # Every forward pass of the dense model gives one token of its own, and keeps those before that it agrees with.
+    accepted = num_tokens - len(checked)
+    same = sum(int((one[: len(other)] == other[: len(one)]).sum()) for one, other in zip(alone, together, strict=True))
+    return Assisted(accepted / max(1, len(proposed)), same / sum(map(len, alone)), num_tokens, plain, assisted)
+
+
+@contextmanager
+def _counting(model: nn.Module) -> Iterator[list[None]]:
+    """Count the forward passes of a model: one entry for each."""
+    calls: list[None] = []
+    hook = model.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _as_it_was(draft: PreTrainedModel) -> Iterator[None]:
+    """Generating as an assistant changes a model's own generation config."""
+    before = copy.deepcopy(draft.generation_config)
+    try:
+        yield
+    finally:
+        draft.generation_config = before

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from optimum_sleb import PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
+from optimum_sleb.evaluation import curve as module
+from optimum_sleb.evaluation.curve import curve, curve_table
+from optimum_sleb.hub.curve_plot import draw_curve
+
+from ..conftest import make_tokenizer
+from ..families import tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def search(text_file: Path, compensate: str, family: str = "llama") -> PruningReport:
+    pruner = SLEBPruner(tiny_model(family), make_tokenizer(add_bos=False))
+    recipe = {"window_length": 20, "dataset": str(text_file), "compensate": compensate}
+    pruner.prune(SLEBConfig(num_blocks_to_remove=3, **recipe))
+    return pruner.report
+
+
+@pytest.mark.parametrize(
+    ("family", "compensate"), [("llama", "no"), ("qwen3", "no"), ("llama", "during"), ("opt", "after")]
+)
+def test_every_depth_is_the_model_of_that_depth(family: str, compensate: str, text_file: Path, tokenizer) -> None:
+    report = search(text_file, compensate, family)
+    dense = tiny_model(family)
+    before = {name: value.clone() for name, value in dense.state_dict().items()}
+    depths = curve(dense, tokenizer, report, str(text_file), window_length=25, repeats=1)
+    assert [depth.num_removed for depth in depths] == [0, 1, 2, 3]
+    for depth in depths:
+        pruner = SLEBPruner(tiny_model(family), tokenizer)
+        if depth.num_removed:
+            pruner.apply(report, depth.num_removed)
+        expected = perplexity(pruner.model, tokenizer, str(text_file), window_length=25)
+        assert depth.score.value == pytest.approx(expected.perplexity, rel=1e-5)
+        assert depth.score.stderr == pytest.approx(expected.score().stderr, rel=1e-3)
+    assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
+
+
+def test_an_interruption_loses_no_finished_depth(
+    text_file: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = search(text_file, "no")
+    measured = []
+
+    def interrupted(*arguments, **rest):
+        measured.append(arguments)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return perplexity(*arguments, **rest)
+
+    monkeypatch.setattr(module, "perplexity", interrupted)
+    options = {"window_length": 20, "repeats": 1, "progress_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        curve(tiny_model(), tokenizer, report, str(text_file), **options)
+    depths = curve(tiny_model(), tokenizer, report, str(text_file), **options)
+    assert len(measured) == 5
+    assert depths[3].score.value == pytest.approx(report.perplexity_after, rel=1e-5)
+    rows = curve_table(depths).splitlines()
+    assert rows[0].split() == ["blocks", "removed", "perplexity", "increase", "prompt,", "ms", "speed-up"]
+    assert len(rows) == 5
+    draw_curve(depths, tmp_path / "curve.png")
+    assert imread(tmp_path / "curve.png").shape == (1000, 1200, 4)
+
+
+def test_of_another_model(text_file: Path, tokenizer) -> None:
+    with pytest.raises(ReportError, match="load the model that the report began with"):
+        curve(tiny_model("gpt2"), tokenizer, search(text_file, "no"), str(text_file))
