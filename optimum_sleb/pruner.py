@@ -239,10 +239,10 @@ class SLEBPruner(Saving):
                 record = replace(result.record, offload=placement.reason)
                 return self._report_of(steps, started, search=record, compensation=compensation, **details)
 
-            searched = placement.compute_on or self.model.device
+            where = placement.compute_on or self.model.device
             folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
             with Progress(
-                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=searched
+                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=where
             ) as progress:
                 result = run_search(
                     self.model,
