@@ -239,10 +239,9 @@ class SLEBPruner(Saving):
                 record = replace(result.record, offload=placement.reason)
                 return self._report_of(steps, started, search=record, compensation=compensation, **details)
 
-            where = placement.compute_on or self.model.device
             folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
             with Progress(
-                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=where
+                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=placement.compute_on
             ) as progress:
                 result = run_search(
                     self.model,
