@@ -9,6 +9,14 @@ SHAPES: dict[str, dict[str, object]] = {
     | {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
     "llama-2-13b": _LLAMA_2
     | {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40},
+    "llama-2-70b": _LLAMA_2
+    | {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+    },
     "llama-3-8b": {
         "model_type": "llama",
         "vocab_size": 128256,

@@ -13,12 +13,14 @@ __all__ = [
     "CalibrationError",
     "ConfigError",
     "EvaluationRecord",
+    "HealingRecord",
     "ModelNotFoundError",
     "NonFiniteLossError",
     "OutputFolderError",
     "PruningReport",
     "PushError",
     "ReportError",
+    "SLEBCallback",
     "SLEBConfig",
     "SLEBError",
     "SLEBPruner",
@@ -30,12 +32,16 @@ __all__ = [
     "__version__",
     "benchmark",
     "evaluate",
+    "healing_record",
     "perplexity",
+    "save_healed",
 ]
 
 _MODULES = {
     "EvaluationRecord": ".records",
+    "HealingRecord": ".records",
     "PruningReport": ".report",
+    "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
     "Scenario": ".evaluation.scenarios",
@@ -43,10 +49,13 @@ _MODULES = {
     "SpeedRecord": ".records",
     "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
+    "healing_record": ".hub.healing",
     "perplexity": ".evaluation.perplexity",
+    "save_healed": ".hub.healing",
 }
 
 if TYPE_CHECKING:
+    from .callback import SLEBCallback
     from .config import SLEBConfig
     from .errors import (
         CalibrationError,
@@ -65,8 +74,9 @@ if TYPE_CHECKING:
     from .evaluation.perplexity import perplexity
     from .evaluation.scenarios import Scenario
     from .evaluation.scores import Score
+    from .hub.healing import healing_record, save_healed
     from .pruner import SLEBPruner
-    from .records import EvaluationRecord, SpeedRecord
+    from .records import EvaluationRecord, HealingRecord, SpeedRecord
     from .report import PruningReport
 
 

@@ -89,7 +89,8 @@ def _fits(run: Callable[[WindowBatch], None], batch: WindowBatch) -> bool:
         if len(batch) == 1:
             raise OutOfMemoryError(
                 f"Memory ran out on a single window of {batch.ids.shape[1]} tokens; choose a smaller window_length, "
-                "load the model in half precision, or use a larger device."
+                "load the model in half precision, leave its blocks in host memory (offload='cpu'), or use a larger "
+                "device."
             ) from error
         return False
     return True

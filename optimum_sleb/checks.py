@@ -5,6 +5,7 @@ from collections import defaultdict
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
+from .blocks.spread import devices_of, hooks_of, moves_weights
 from .errors import UnsupportedModelError
 from .quantised import check_quantisation
 
@@ -57,17 +58,19 @@ def _check_compiled(model: PreTrainedModel) -> None:
 
 
 def _check_devices(model: PreTrainedModel) -> None:
-    devices = {parameter.device for parameter in model.parameters()}
-    if any(device.type == "meta" for device in devices) or len(devices) > 1:
+    devices, hooks = devices_of(model), hooks_of(model)
+    moving = [path for path, hook in hooks.items() if moves_weights(hook)]
+    if moving or any(device.type == "meta" for device in devices):
+        where = f" (hook on {moving[0] or 'the model'})" if moving else ""
         raise UnsupportedModelError(
-            f"The model is spread over {', '.join(sorted(map(str, devices)))}; load it on one device "
-            "(device_map='cuda', or no device_map for the CPU)."
+            f"Not all weights of the model are in memory, for accelerate brings them when they are needed{where}; "
+            "load it on one device (device_map='cuda'), or, if it is too large for that, in host memory (no "
+            "device_map), and search with prune(..., device='cuda')."
         )
-    hooked = [path for path, module in model.named_modules() if hasattr(module, "_hf_hook")]
-    if hooked:
+    if len(devices) > 1 and not hooks:
         raise UnsupportedModelError(
-            "accelerate moves the model's weights between devices while it runs (hook on "
-            f"{hooked[0] or 'the model'}); load it on one device (device_map='cuda', or no device_map for the CPU)."
+            f"The model is spread over {', '.join(sorted(map(str, devices)))}, and nothing moves its hidden states "
+            "from one to the other; load it with device_map='auto', or on one device."
         )
 
 

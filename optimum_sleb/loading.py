@@ -94,6 +94,36 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     return model
 
 
+def empty_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
+    """A model as `load_model` would load it, but without weights: all of it is on the meta device.
+
+    Args:
+        name_or_path: A model on the Hub or a local folder.
+        **kwargs: The arguments of `load_model`.
+
+    Returns:
+        The model, from which one can tell how much memory the real one takes.
+
+    Raises:
+        ModelNotFoundError: If there is no model there.
+        UnsupportedModelError: If it is not a causal language model.
+
+    Example:
+        ```python
+        empty_model("meta-llama/Llama-2-13b-hf", dtype="auto").get_memory_footprint()  # 26031738880
+        ```
+    """
+    place = _place_in({"trust_remote_code": False} | kwargs)
+    config = _load_config(name_or_path, place)
+    wanted = kwargs.get("dtype", "auto")
+    dtype = config.dtype if wanted == "auto" else getattr(torch, str(wanted).removeprefix("torch."))
+    with _clear_errors(name_or_path), torch.device("meta"):
+        auto_class = _auto_class_for(name_or_path, config)
+        _check_num_blocks(name_or_path, config)
+        code = {"trust_remote_code": place["trust_remote_code"]}
+        return auto_class.from_config(config, dtype=dtype or torch.float32, **code)
+
+
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase | None:
     """Load the tokenizer that stands beside a model.
 

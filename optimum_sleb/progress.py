@@ -29,6 +29,7 @@ class Progress:
         windows: The calibration windows.
         config: The recipe.
         resume: Go on from a journal that is there.
+        device: The device that searches; `None` is the model's.
 
     Raises:
         ConfigError: If `resume` is set without a folder.
@@ -50,13 +51,16 @@ class Progress:
         config: SLEBConfig,
         *,
         resume: bool,
+        device: torch.device | None = None,
     ) -> None:
         if folder is None and resume:
             raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
         self._folder = folder
         self.journal: Journal | None = None
         if folder is not None:
-            self.journal = Journal(folder, _header(model, blocks, windows, config), resume=resume)
+            self.journal = Journal(
+                folder, _header(model, blocks, windows, config, device or model.device), resume=resume
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +121,7 @@ def model_fingerprint(model: PreTrainedModel) -> str:
 
 
 def _header(
-    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig
+    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig, device: torch.device
 ) -> dict[str, Any]:
     """All that decides what is measured, to the last bit."""
     return {
@@ -126,7 +130,7 @@ def _header(
             "blocks": list(blocks),
             "weights": model_fingerprint(model),
             "dtype": str(model.dtype).removeprefix("torch."),
-            "device": model.device.type,
+            "device": device.type,
         },
         "data": windows.fingerprint,
         "recipe": config.to_dict(),

@@ -3,21 +3,23 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.forward import vocab_size_of
 from .blocks.gates import removable_blocks, take_out
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.stack import find_decoder_stack
+from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .checks import check_model
 from .config import SLEBConfig
 from .hub.saving import Saving
 from .loading import load_model, load_processing_class, load_report
+from .placement import Offload, place
 from .progress import Progress
 from .provenance import (
     check_report,
@@ -26,15 +28,16 @@ from .provenance import (
     mark_as_pruned,
     model_name,
     provenance_of,
-    versions,
 )
+from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
-from .removal import check_removal, compensate_again
+from .removal import check_removal, compensate_again, report_of_cut, report_of_steps, with_sizes_of
 from .report import PruningReport
 from .search.compensating import put_weights
 from .search.result import SearchResult
 from .search.run import run_search
+from .trainer import calibration_of, model_of, origin_of, switch_cache_on
 from .version import __version__
 
 
@@ -73,6 +76,7 @@ class SLEBPruner(Saving):
         self._report = None
         self._recipe = None
         self._loading: dict[str, str] = {}
+        self._calibration: Batches | None = None  # what a Trainer brought along
         self._folder = None
 
     @classmethod
@@ -114,6 +118,37 @@ class SLEBPruner(Saving):
             pruner._base_model = earlier.base_model
         return pruner
 
+    @classmethod
+    def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
+        """Prune what a Trainer holds, on its own data.
+
+        The data pass the Trainer's collator, in order: padding never counts, packed sequences are taken apart, and
+        `SLEBConfig(loss="labels")` measures on the labels, as the training does. The model is edited in place, so
+        train on with a new Trainer; its cache, which every Trainer switches off, is switched on again.
+
+        Args:
+            trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
+            dataset: Data to calibrate on; `None` takes the Trainer's eval data, else train data, else the recipe's.
+
+        Returns:
+            The pruner, with the Trainer's model and processing class.
+
+        Raises:
+            UnsupportedModelError: If the model cannot be pruned as it is (PEFT adapters, sharded weights, ...).
+            CalibrationError: If the Trainer evaluates on several data sets and `dataset` does not name one.
+
+        Example:
+            ```python
+            pruned = SLEBPruner.from_trainer(trainer).prune(SLEBConfig(sparsity=0.2, loss="labels"))
+            ```
+        """
+        pruner = cls(model_of(trainer), trainer.processing_class)
+        pruner._calibration = calibration_of(trainer, dataset)
+        if (origin := origin_of(trainer)) is not None:
+            pruner._base_model, pruner._provenance = origin, replace(pruner._provenance, base_model=None)
+        switch_cache_on(pruner.model)
+        return pruner
+
     @property
     def blocks(self) -> tuple[int, ...]:
         """The blocks that the model has, by their number in the dense model."""
@@ -142,6 +177,9 @@ class SLEBPruner(Saving):
         calibration: Any = None,
         progress_dir: str | Path | None = None,
         resume: bool = False,
+        device: str | torch.device | None = None,
+        offload: Offload = "auto",
+        ranks: Ranks | None = None,
     ) -> PreTrainedModel:
         """Search for the blocks whose absence hurts least, one after the other, and take them out.
 
@@ -152,12 +190,17 @@ class SLEBPruner(Saving):
             progress_dir: Folder in which progress is kept, best the one that the model will be saved to: a journal of
                 what was measured, and a report of the steps so far. Saving the model there removes the journal.
             resume: Go on from the journal that an interrupted run left in `progress_dir`; the result is the same.
+            device: The device that searches, such as `"cuda"`; `None` is the one on which the model lies.
+            offload: For a model in host memory that another device searches: `"no"` moves it there, `"cpu"` leaves it
+                where it is and brings its blocks there one at a time, `"auto"` moves it if it fits.
+            ranks: Processes that search together, each with this model and a share of the calibration windows, and
+                all of which call this; the first keeps the progress. `None` is this process alone.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
 
         Raises:
-            ConfigError: If the recipe leaves fewer blocks than its barriers protect.
+            ConfigError: If the recipe leaves fewer blocks than its barriers protect, or the device cannot be used.
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
                 right; found before the search starts.
@@ -165,6 +208,7 @@ class SLEBPruner(Saving):
             OutOfMemoryError: If not even one window at a time fits.
             JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
             VerificationError: If the shortened model is not what was measured.
+            RankError: If another of the processes failed.
 
         Example:
             ```python
@@ -172,36 +216,47 @@ class SLEBPruner(Saving):
             ```
         """
         started = time.perf_counter()
-        config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
-        loaded = load_calibration(calibration, self.tokenizer, config)
-        loaded.windows.check_vocabulary(vocab_size_of(self.model))
-        config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
-        wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
-        candidates, barred = removable_blocks(self.model, self._stack, wanted)
-        details = {
-            "recipe": config,
-            "calibration": loaded.record(),
-            "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
-        }
+        ranks = ranks or Ranks(together=False)
+        with ranks.all_or_none():
+            config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+            calibration = self._calibration if calibration is None else calibration
+            loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
+            loaded.windows.check_vocabulary(vocab_size_of(self.model))
+            config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
+            placement = place(self.model, config, device, offload, ranks)
+            wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
+            candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, self._stack, wanted))
+            details = {
+                "recipe": config,
+                "calibration": loaded.record(),
+                "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
+            }
 
-        def report_of(result: SearchResult) -> PruningReport:
-            compensation = result.compensation_record(self.blocks)
-            steps = result.step_records(self.blocks)
-            return self._report_of(steps, started, search=result.record, compensation=compensation, **details)
+            def report_of(result: SearchResult) -> PruningReport:
+                compensation = result.compensation_record(self.blocks)
+                steps = result.step_records(self.blocks)
+                record = replace(result.record, offload=placement.reason)
+                return self._report_of(steps, started, search=record, compensation=compensation, **details)
 
-        with Progress(progress_dir, self.model, self.blocks, loaded.windows, config, resume=resume) as progress:
-            result = run_search(
-                self.model,
-                self._stack,
-                loaded.windows,
-                candidates,
-                config,
-                journal=progress.journal,
-                on_step=lambda result: progress.save(report_of(result)),
-            )
-        self._recipe = config
-        put_weights(self.model, result.weights)
-        self._report = self._take_out(report_of(result))
+            searched = placement.compute_on or self.model.device
+            folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+            with Progress(
+                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=searched
+            ) as progress:
+                result = run_search(
+                    self.model,
+                    self._stack,
+                    loaded.windows,
+                    candidates,
+                    config,
+                    journal=progress.journal,
+                    on_step=lambda result: progress.save(report_of(result)),
+                    ranks=ranks,
+                    compute_on=placement.compute_on,
+                )
+            self._recipe = config
+            put_weights(self.model, result.weights)
+            self._report = self._take_out(report_of(result))
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
@@ -261,19 +316,10 @@ class SLEBPruner(Saving):
         cut = report if num_removed is None else report.cut(num_removed)
         check_same_model(self.model, self.blocks, report.first_run)
         check_removal(self.model, self._stack, self.blocks, cut.removed_blocks)
+        calibration = self._calibration if calibration is None else calibration
         cut = compensate_again(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
-        self._recipe = cut.recipe
-        self._report = replace(
-            cut,
-            parameters_after=taken.parameters_after,
-            # Bytes before a later one of several runs were those of a model that was never here.
-            weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
-            weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
-            loading=taken.loading,
-            evaluations=(),
-            speeds=(),
-        )
+        self._recipe, self._report = cut.recipe, report_of_cut(cut, taken)
         return self.model
 
     def _take_out(self, report: PruningReport) -> PruningReport:
@@ -286,34 +332,19 @@ class SLEBPruner(Saving):
         )
         mark_as_pruned(self.model, self._provenance)
         self._folder = None
-        # The sizes are those of the model that came out, whatever became of tensors around the blocks.
-        return replace(
-            report,
-            parameters_after=self.model.num_parameters(),
-            weight_bytes_after=self.model.get_memory_footprint(return_buffers=False),
-        )
+        return with_sizes_of(report, self.model)
 
     def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """The report of steps that are decided, but not yet taken."""
-        gone = [
-            parameter for step in steps for parameter in self._stack.blocks[self.blocks.index(step.block)].parameters()
-        ]
-        parameters = self.model.num_parameters()
-        size = self.model.get_memory_footprint(return_buffers=False)
-        return PruningReport(
+        return report_of_steps(
+            self.model,
+            self._stack,
+            self.blocks,
+            steps,
             base_model=self._base_model,
-            architecture=type(self.model).__name__,
             original_num_blocks=self._provenance.original_num_blocks,
-            blocks_before=self.blocks,
-            parameters_before=parameters,
-            parameters_after=parameters - sum(parameter.numel() for parameter in gone),
-            steps=steps,
-            seconds=time.perf_counter() - started,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=versions(),
             previous=self._report,
             loading=self._loading,
-            weight_bytes_before=size,
-            weight_bytes_after=size - sum(parameter.nbytes for parameter in gone),
+            seconds=time.perf_counter() - started,
             **details,
         )

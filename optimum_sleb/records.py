@@ -49,6 +49,8 @@ class SearchRecord:
         batch_size: Windows in one forward pass, in the end.
         compilation: What was compiled, or why nothing was.
         compile_seconds: What compiling and comparing took, where it was tried.
+        offload: Why blocks were brought to the device one at a time; `None` where the device held the whole model.
+        processes: Processes that searched together.
     """
 
     method: str
@@ -61,6 +63,8 @@ class SearchRecord:
     batch_size: int | None = None
     compilation: str | None = None
     compile_seconds: float | None = None
+    offload: str | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class EvaluationRecord:
         before_stderr: That of the dense model's number.
         difference_stderr: That of their difference, example by example where the examples are known.
         num_examples: Number of examples, for a perplexity of windows.
+        pruned: Of a model that was healed, the number before that, by the same protocol; `None` where it was not
+            measured, or nothing was healed. `after` is then the healed model's.
 
     Raises:
         ReportError: If a number is NaN or infinite.
@@ -175,14 +181,38 @@ class EvaluationRecord:
     before_stderr: float | None = None
     difference_stderr: float | None = None
     num_examples: int | None = None
+    pruned: float | None = None
 
     def __post_init__(self) -> None:
         errors = (self.after_stderr, self.before_stderr, self.difference_stderr)
-        for value in (self.after, self.before, *errors):
+        for value in (self.after, self.before, self.pruned, *errors):
             if value is not None and not math.isfinite(value):
                 raise ReportError(
                     f"The {self.metric} on {self.dataset} is {value}, which is no result; record finite numbers only."
                 )
+
+
+@dataclass(frozen=True)
+class HealingRecord:
+    """How a pruned model was fine-tuned, to make up for what it lost.
+
+    Attributes:
+        method: What was trained, such as `"full fine-tuning"` or `"LoRA of rank 16, merged"`.
+        dataset: Data set, file or kind of object that it was trained on.
+        steps: Steps of the optimizer.
+        seconds: Duration of the training.
+        tokens: Tokens that it was trained on, those of every epoch; `None` where they were not counted.
+
+    Example:
+        >>> HealingRecord("full fine-tuning", "text.jsonl", steps=300, seconds=25.0, tokens=2_457_600).steps
+        300
+    """
+
+    method: str
+    dataset: str
+    steps: int
+    seconds: float
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""What `SLEBPruner` asks before it takes out blocks that are named, not searched for."""
+"""What `SLEBPruner` does around a removal: checks of named blocks, compensation done again, and the account of it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,8 @@ from .blocks.gates import refusal
 from .blocks.stack import DecoderStack
 from .calibration.sources import load_calibration
 from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModelError
+from .provenance import versions
+from .records import StepRecord
 from .report import PruningReport
 from .search.compensating import compensate_known, name_blocks, put_weights
 
@@ -127,3 +130,87 @@ def compensation_of(
     last = replace(cut.steps[-1], compensated_loss=compensated.loss)
     record = name_blocks(compensated.record, tuple(numbers))
     return compensated.weights, replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
+
+
+def report_of_steps(
+    model: PreTrainedModel, stack: DecoderStack, numbers: Sequence[int], steps: tuple[StepRecord, ...], **details: Any
+) -> PruningReport:
+    """The report of steps that are decided, but not yet taken.
+
+    Args:
+        model: The model, which still has all blocks.
+        stack: Its decoder blocks.
+        numbers: Their numbers in the dense model.
+        steps: The steps.
+        **details: The other fields of the report, such as `base_model` and `seconds`.
+
+    Returns:
+        The report.
+
+    Example:
+        ```python
+        report_of_steps(model, stack, range(30), steps, base_model=None, original_num_blocks=30, seconds=1.0)
+        ```
+    """
+    gone = [parameter for step in steps for parameter in stack.blocks[numbers.index(step.block)].parameters()]
+    parameters = model.num_parameters()
+    size = model.get_memory_footprint(return_buffers=False)
+    return PruningReport(
+        architecture=type(model).__name__,
+        blocks_before=tuple(numbers),
+        parameters_before=parameters,
+        parameters_after=parameters - sum(parameter.numel() for parameter in gone),
+        steps=steps,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        weight_bytes_before=size,
+        weight_bytes_after=size - sum(parameter.nbytes for parameter in gone),
+        **details,
+    )
+
+
+def with_sizes_of(report: PruningReport, model: PreTrainedModel) -> PruningReport:
+    """A report with the sizes of the model that came out, whatever became of tensors around the blocks.
+
+    Args:
+        report: The report.
+        model: The model, without its blocks.
+
+    Returns:
+        The report.
+
+    Example:
+        ```python
+        report = with_sizes_of(report, model)
+        ```
+    """
+    size = model.get_memory_footprint(return_buffers=False)
+    return replace(report, parameters_after=model.num_parameters(), weight_bytes_after=size)
+
+
+def report_of_cut(cut: PruningReport, taken: PruningReport) -> PruningReport:
+    """The report of a search, as that of a model from which its blocks were taken later.
+
+    Args:
+        cut: The report of the search, up to the last removal.
+        taken: The report of taking them out.
+
+    Returns:
+        The report: steps and recipe of the search, sizes of the model. What was measured on another model is left out.
+
+    Example:
+        ```python
+        report = report_of_cut(report.cut(3), taken)
+        ```
+    """
+    return replace(
+        cut,
+        parameters_after=taken.parameters_after,
+        # Bytes before a later one of several runs were those of a model that was never here.
+        weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
+        weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
+        loading=taken.loading,
+        evaluations=(),
+        speeds=(),
+        healing=(),
+    )

@@ -9,7 +9,15 @@ from typing import Any, Self
 from .config import SLEBConfig
 from .errors import ConfigError, ReportError
 from .plain import parse_dataclass
-from .records import CalibrationRecord, CompensationRecord, EvaluationRecord, SearchRecord, SpeedRecord, StepRecord
+from .records import (
+    CalibrationRecord,
+    CompensationRecord,
+    EvaluationRecord,
+    HealingRecord,
+    SearchRecord,
+    SpeedRecord,
+    StepRecord,
+)
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -45,6 +53,7 @@ class PruningReport:
         evaluations: What was measured on the finished model.
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
         speeds: How fast the finished model is.
+        healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
 
     Example:
         ```python
@@ -77,6 +86,7 @@ class PruningReport:
     evaluations: tuple[EvaluationRecord, ...] = ()
     compensation: CompensationRecord | None = None
     speeds: tuple[SpeedRecord, ...] = ()
+    healing: tuple[HealingRecord, ...] = ()
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -158,9 +168,8 @@ class PruningReport:
         if self.previous is not None and num_removed <= earlier:
             return self.previous.cut(num_removed)
         steps = self.steps[: num_removed - earlier]
-        return replace(
-            self, steps=steps, size_on_disk=None, weights_sha256=None, evaluations=(), compensation=None, speeds=()
-        )
+        shallower = replace(self, steps=steps, compensation=None, healing=())
+        return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
 
     def summary(self) -> str:
         """A short table of what went and what it cost on the calibration text.
@@ -183,12 +192,15 @@ class PruningReport:
             rows.append(("calibration perplexity", *perplexities))
         lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
+        lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:
             block, gap = self.closest_decision
             lines.append(f"closest decision: block {block}, the next best had a loss {gap:.2%} higher")
         odd = {block: step.block for step in self.steps for block in step.non_finite_blocks}
         if odd:
             lines.append(f"the loss was NaN or infinite without block {', '.join(map(str, odd))}, which thus stayed")
+        if self.search is not None and self.search.offload is not None:
+            lines.append(f"blocks came to {self.search.device} one at a time: {self.search.offload}")
         if self.search is not None and self.barred_blocks:
             possible = len(self.steps[0].candidate_losses) if self.steps else 0
             block, reason = next(iter(self.barred_blocks.items()))

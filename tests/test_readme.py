@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from optimum_sleb import SLEBCallback, SLEBConfig, SLEBPruner
+
 from .conftest import ROOT
+from .families import tiny_model
 from .hub.local_hub import LocalHub
+from .test_trainer import sft_trainer
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -39,11 +43,23 @@ def put_in_place(model_folder: Path, text_file: Path):
 
 def test_python(put_in_place, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("python")
+    code, *_ = blocks("python")
     assert MODEL in code
     exec(compile(put_in_place(code), "README.md", "exec"), {})
     assert (tmp_path / "smollm2-sleb-20" / "config.json").is_file()
     assert "config.json" in hub.files("me/smollm2-sleb-20")
+
+
+def test_trainer(tmp_path: Path, tokenizer, one_thread) -> None:
+    (code,) = [code for code in blocks("python") if "from_trainer" in code]
+    (callback,) = re.findall(r"`(trainer\.add_callback\(.*?\))`", README)
+    model = tiny_model()
+    names = {"SLEBPruner": SLEBPruner, "SLEBConfig": SLEBConfig, "SLEBCallback": SLEBCallback}
+    names["trainer"] = trainer = sft_trainer(tmp_path, model, tokenizer)
+    exec(callback, names)
+    exec(code, names)
+    assert model.config.num_hidden_layers == 4
+    assert trainer.callback_handler.callbacks[-1].__class__ is SLEBCallback
 
 
 def test_commands(put_in_place, hub: LocalHub, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from .packed import packed_modules
 from .probes import cache_trouble, same_logits
 from .rules import PERIODS, RULES, num_image_blocks
 from .shortening import text_config_of
+from .spread import rename_devices, spread_alike
 from .stack import DecoderStack, probe_ids
 from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
 
@@ -126,8 +127,10 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
         expected = logits_of(model, ids)
     template = build_shortened(model, stack, kept)
     _fill(template, model, kept_state(model, stack, kept, template))
+    spread_alike(template, model, stack, kept)
     with measuring(template):
         logits_of(template, ids)  # some families change their attributes, or modules, when they run
+    rename_devices(model, stack, kept)
     cut_out(model, stack, kept, template)
     with measuring(model):
         logits = logits_of(model, ids)
@@ -193,6 +196,7 @@ def _difference_in_logits(
         fold = fold_of(template.get_submodule(path), attribute)
         if fold is not None:
             fold(template.get_submodule(path), old, new)
+    spread_alike(template, model, stack, kept)
     ids = probe_ids(model)
     try:
         with measuring(model), stack.without(removed):

@@ -1,6 +1,7 @@
 """Models that are larger than the device: everything but the blocks lies there, and blocks come one at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -10,16 +11,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .stack import DecoderStack
+from .transfer import Transfer
 
 
 class BlockLoader:
     """Brings blocks from the memory of the host to a device: the one that is asked for, and, meanwhile, the next.
 
-    Weights lie in page-locked memory, from which a copy runs beside the computation, on a stream of its own. At most
-    two blocks are on the device.
+    A thread of its own loads the next block while the device computes. It waits until the block before has been used
+    for the last time, so at most two blocks are on the device, however far the host runs ahead of it.
 
     Args:
-        blocks: The decoder blocks, in host memory.
+        blocks: The decoder blocks, in host memory: allocated, or mapped from safetensors files, of which the parts
+            are then read when they are needed.
         device: The device that computes.
 
     Example:
@@ -30,18 +33,36 @@ class BlockLoader:
     """
 
     def __init__(self, blocks: list[nn.Module], device: torch.device) -> None:
-        self._device = device
-        self._on_cuda = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._on_cuda else None
         self._tensors = [list(chain(block.parameters(), block.buffers())) for block in blocks]
-        self._host: list[list[Tensor]] = []
-        for tensors in self._tensors:
-            for tensor in tensors:
-                if self._on_cuda:
-                    tensor.data = tensor.data.pin_memory()
-            self._host.append([tensor.data for tensor in tensors])
-        self._coming: dict[int, list[Tensor]] = {}
+        self._host = [[tensor.data for tensor in tensors] for tensors in self._tensors]
+        self._places = {
+            id(tensor): (index, slot) for index, row in enumerate(self._tensors) for slot, tensor in enumerate(row)
+        }
+        self._transfer = Transfer(device)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sleb-blocks")
+        self._coming: tuple[int, Future[list[Tensor]]] | None = None
         self._here: int | None = None
+        self._next: dict[int, int] = {}
+        self.loads = 0
+        self.expect(range(len(blocks)))
+
+    @property
+    def most_bytes(self) -> int:
+        """Memory of the device that blocks take at most: that of two."""
+        return sum(sorted(sum(tensor.nbytes for tensor in row) for row in self._host)[-2:])
+
+    def expect(self, blocks: Sequence[int]) -> None:
+        """Say in which order blocks will be asked for, again and again.
+
+        Args:
+            blocks: Their indices.
+
+        Example:
+            ```python
+            loader.expect([0, 1, 2, 5, 6])  # blocks 3 and 4 are gone
+            ```
+        """
+        self._next = dict(zip(blocks, [*blocks[1:], *blocks[:1]], strict=True))
 
     def bring(self, index: int) -> None:
         """Make a block ready to run, and start on the next.
@@ -57,18 +78,19 @@ class BlockLoader:
         if index == self._here:
             return
         self.release()
-        self._start(index)
-        if self._stream is not None:
-            torch.cuda.current_stream(self._device).wait_stream(self._stream)
-        for tensor, copy in zip(self._tensors[index], self._coming.pop(index), strict=True):
-            tensor.data = copy
+        if self._coming is None or self._coming[0] != index:
+            self._start(index)
+        assert self._coming is not None
+        (_, loading), self._coming = self._coming, None
+        for tensor, copy in zip(self._tensors[index], loading.result(), strict=True):
+            tensor.data = self._transfer.hand_over(copy)
         self._here = index
-        self._coming.clear()  # what was on its way is not what was asked for
-        if index + 1 < len(self._tensors):
-            self._start(index + 1)
+        following = self._next.get(index, index)
+        if following != index:
+            self._start(following)
 
     def release(self) -> None:
-        """Put the block that is on the device back to the host. Its weights have not changed.
+        """Let go of the block that is on the device. Its weights in host memory are those of `keep`.
 
         Example:
             ```python
@@ -80,19 +102,41 @@ class BlockLoader:
                 tensor.data = original
             self._here = None
 
+    def keep(self, tensor: Tensor) -> None:
+        """Take over what was written to a weight, wherever it lay, so that the block comes with it from now on.
+
+        Args:
+            tensor: The parameter or buffer of a block.
+
+        Example:
+            ```python
+            parameter.data.copy_(value)
+            loader.keep(parameter)
+            ```
+        """
+        index, slot = self._places[id(tensor)]
+        if self._coming is not None and self._coming[0] == index:
+            self._coming[1].exception()  # it may be halfway through; what it brings is the old weight
+            self._coming = None
+        if index == self._here:
+            self._host[index][slot].copy_(tensor.data)
+
+    def close(self) -> None:
+        """Let go of everything.
+
+        Example:
+            ```python
+            loader.close()
+            ```
+        """
+        self.release()
+        self._worker.shutdown(cancel_futures=True)
+        self._coming = None
+
     def _start(self, index: int) -> None:
-        if index in self._coming:
-            return
-        if self._stream is None:
-            self._coming[index] = [tensor.to(self._device) for tensor in self._host[index]]
-            return
-        # Memory of a block that was let go may still be in use by what was started before.
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            copies = [tensor.to(self._device, non_blocking=True) for tensor in self._host[index]]
-        for copy in copies:
-            copy.record_stream(torch.cuda.current_stream(self._device))
-        self._coming[index] = copies
+        self.loads += 1
+        used = self._transfer.so_far()
+        self._coming = index, self._worker.submit(self._transfer.copies, self._host[index], used)
 
 
 @contextmanager
@@ -114,11 +158,11 @@ def offloaded(model: PreTrainedModel, stack: DecoderStack, device: torch.device)
         ```
     """
     loader = BlockLoader(list(stack.blocks), device)
-    with _around_blocks_on(device, model, stack):
-        try:
+    try:
+        with _around_blocks_on(device, model, stack):
             yield replace(stack, loader=loader)
-        finally:
-            loader.release()
+    finally:
+        loader.close()
 
 
 @contextmanager
@@ -149,10 +193,19 @@ def _around_blocks_on(device: torch.device, model: PreTrainedModel, stack: Decod
     in_blocks = {id(tensor) for tensor in chain(stack.blocks.parameters(), stack.blocks.buffers())}
     tensors = [tensor for tensor in chain(model.parameters(), model.buffers()) if id(tensor) not in in_blocks]
     originals = [tensor.data for tensor in tensors]
+    # Some rotary embeddings put other buffers in the place of theirs when they see a longer window.
+    buffers = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and id(buffer) not in in_blocks
+    ]
     try:
         for tensor in tensors:
             tensor.data = tensor.data.to(device)
         yield
     finally:
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
         for tensor, original in zip(tensors, originals, strict=True):
             tensor.data = original

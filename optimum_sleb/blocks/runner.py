@@ -1,6 +1,6 @@
 """Running chosen decoder blocks on a hidden state, with everything around them left to the model itself."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -177,6 +177,30 @@ class BlockRunner:
             stream = Stream(hidden_state_of(output), stream.arguments, carried)
             self.block_passes += 1
         return stream
+
+    def run_all(self, streams: Iterable[Stream], blocks: Sequence[int]) -> list[Stream]:
+        """Run blocks on several streams, each block on all of them before the next.
+
+        Where blocks are brought to the device one at a time, each comes once.
+
+        Args:
+            streams: The streams; they stay as they are.
+            blocks: Indices of the blocks, in the order in which they run.
+
+        Returns:
+            The streams after the last of them.
+
+        Example:
+            ```python
+            streams = runner.run_all([runner.enter(batch.ids) for batch in batches], range(30))
+            ```
+        """
+        if self._stack.loader is None:
+            return [self.run(stream, blocks) for stream in streams]
+        streams = list(streams)
+        for block in blocks:
+            streams = [self.run(stream, [block]) for stream in streams]
+        return streams
 
     def losses(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
         """The loss that the model makes of a final hidden state, window by window and in parts that fit the memory.

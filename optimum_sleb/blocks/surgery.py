@@ -56,7 +56,7 @@ def build_shortened(
     except Exception as error:  # whatever a family's own code raises about a layout that it does not allow
         reason = " ".join(str(error).split())
         raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
-    packed = {_new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
+    packed = {new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
     adopt_packed_modules(template, {name: module for name, module in packed.items() if name is not None})
     return template
 
@@ -86,10 +86,10 @@ def kept_state(
     wanted = template.state_dict()
     state = {}
     for name, tensor in model.state_dict().items():
-        new_name = _new_name(name, stack.path, kept)
-        if new_name is not None:
-            goal = wanted[new_name].shape if new_name in wanted else tensor.shape
-            state[new_name] = _slices_of(tensor, goal, len(stack), kept)
+        place = new_name(name, stack.path, kept)
+        if place is not None:
+            goal = wanted[place].shape if place in wanted else tensor.shape
+            state[place] = _slices_of(tensor, goal, len(stack), kept)
     return state
 
 
@@ -179,7 +179,7 @@ def module_names(model: nn.Module, path: str, kept: Sequence[int]) -> list[tuple
         module_names(model, "model.layers", [0, 2])[-1]  # ("lm_head", "lm_head")
         ```
     """
-    renamed = [(name, _new_name(name, path, kept)) for name, _ in model.named_modules()]
+    renamed = [(name, new_name(name, path, kept)) for name, _ in model.named_modules()]
     return [(old, new) for old, new in renamed if new is not None]
 
 
@@ -197,8 +197,21 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
-    """The name of a tensor or module after the cut; `None` where it goes with its block."""
+def new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
+    """The name of a tensor or module after a cut.
+
+    Args:
+        name: Its name before.
+        path: Name of the list of blocks.
+        kept: Indices of the blocks that stay, ascending.
+
+    Returns:
+        Its name; `None` where it goes with its block.
+
+    Example:
+        >>> new_name("model.layers.5.mlp", "model.layers", [0, 2, 5]), new_name("model.layers.3", "model.layers", [0])
+        ('model.layers.2.mlp', None)
+    """
     if not name.startswith(f"{path}."):
         return name
     index, dot, rest = name.removeprefix(f"{path}.").partition(".")

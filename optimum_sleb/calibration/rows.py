@@ -13,6 +13,19 @@ from .windows import TokenWindows
 
 
 @dataclass(frozen=True)
+class Batches:
+    """Batches of token ids, and what there is to say about where they come from.
+
+    Attributes:
+        batches: The batches, as `rows_of_batches` takes them; they may be asked for several times.
+        source: What they are.
+    """
+
+    batches: Iterable[Any]
+    source: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One sequence, as the model is to see it.
 
@@ -85,7 +98,7 @@ def rows_of_batches(batches: Iterable[Any]) -> Iterator[Row]:
         The sequences.
 
     Raises:
-        CalibrationError: If a batch is none of these.
+        CalibrationError: If a batch is none of these, or holds images or sounds as well.
 
     Example:
         >>> batch = {"input_ids": torch.tensor([[5, 6, 0], [7, 8, 9]]), "attention_mask": [[1, 1, 0], [1, 1, 1]]}
@@ -96,6 +109,7 @@ def rows_of_batches(batches: Iterable[Any]) -> Iterator[Row]:
         if isinstance(batch, Tensor):
             columns: dict[str, Any] = {"input_ids": batch}
         elif hasattr(batch, "keys") and "input_ids" in batch:
+            _check_text_only(batch)
             columns = {name: batch[name] for name in _PARTS if name in batch and batch[name] is not None}
         elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
             columns = {"input_ids": batch[0]}
@@ -170,6 +184,16 @@ def no_labels(source: str) -> CalibrationError:
 
 
 _PARTS = ("input_ids", "attention_mask", "labels", "position_ids")
+_NO_TEXT = ("pixel_values", "input_features", "input_values", "inputs_embeds")
+
+
+def _check_text_only(batch: Any) -> None:
+    others = [name for name in batch if name.startswith(_NO_TEXT)]
+    if others:
+        raise CalibrationError(
+            f"The batches hold {others[0]} beside token ids, but blocks are chosen on text alone; calibrate on text "
+            "(calibration=)."
+        )
 
 
 def _starts(row: dict[str, Tensor]) -> list[int]:

@@ -15,7 +15,7 @@ from ..config import SLEBConfig
 from ..errors import CalibrationError
 from ..records import CalibrationRecord
 from .mixture import parts_of, shares_of
-from .rows import Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
+from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
 from .texts import (
     NAMED_DATASETS,
     SEPARATOR,
@@ -77,8 +77,8 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     Args:
         data: `None` for the recipe's own `dataset`; else a data set name or file, a list of strings, a
             `datasets.Dataset` (or iterable one) with a text column or with `input_ids`, a `DataLoader` whose batches
-            are or hold `input_ids`, a 2-D tensor or list of rows of token ids, or a 1-D tensor or list of token ids,
-            which is cut into windows.
+            are or hold `input_ids` (or `Batches`, which name their source), a 2-D tensor or list of rows of token
+            ids, or a 1-D tensor or list of token ids, which is cut into windows.
         tokenizer: The model's tokenizer; needed for text.
         config: The recipe: its data set, loss, window length, number of windows and BOS rule.
 
@@ -99,7 +99,9 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     if data is None or isinstance(data, str | Path):
         return _named_or_local(tokenizer, config)
     if isinstance(data, DataLoader):
-        return _from_rows(rows_of_batches(data), "a DataLoader", config)
+        data = Batches(data, "a DataLoader")
+    if isinstance(data, Batches):
+        return _from_rows(rows_of_batches(data.batches), data.source, config)
     if _is_dataset(data):
         return _from_dataset(data, tokenizer, config)
     if isinstance(data, Sequence) and data and isinstance(data[0], str):

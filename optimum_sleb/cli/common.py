@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, ..."
     )
-    group.add_argument("--device", help="Device, such as cuda or cpu (default: cuda if there is one).")
+    group.add_argument(
+        "--device", help="Device, such as cuda or cpu (default: cuda if there is one); auto spreads over all GPUs."
+    )
     group.add_argument(
         "--trust-remote-code", action="store_true", help="Run the code that the model's repository brings along."
     )
@@ -98,17 +101,32 @@ def clear_endings(command: str) -> Iterator[None]:
         sys.exit(2)
 
 
+def only_the_first_speaks(is_first: bool) -> None:
+    """Keep warnings and progress of the other processes from the terminal that they share with the first.
+
+    Args:
+        is_first: Whether this process is the first.
+    """
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    if not is_first:
+        warnings.simplefilter("ignore")
+        disable_progress_bar()
+        set_verbosity_error()
+
+
 class _StoppedError(BaseException):
     """A signal asked this process to end. No `Exception`: what handles errors must not handle this."""
 
 
 @contextmanager
-def stopping_clearly(command: str, folder: str) -> Iterator[None]:
+def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
     """End with one line and the exit code of the signal where a person or a scheduler stops a search.
 
     Args:
         command: Name of the command, for the message.
         folder: Where its progress is kept.
+        quiet: End without the line, for another process prints it.
     """
     stopped_by = 0
 
@@ -122,7 +140,8 @@ def stopping_clearly(command: str, folder: str) -> Iterator[None]:
         yield
     except _StoppedError:
         name = signal.Signals(stopped_by).name
-        print(f"optimum-cli sleb {command}: stopped by {name}; {_state_of(Path(folder))}", file=sys.stderr)
+        if not quiet:
+            print(f"optimum-cli sleb {command}: stopped by {name}; {_state_of(Path(folder))}", file=sys.stderr)
         sys.exit(128 + stopped_by)
     finally:
         for number, handler in before.items():

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from optimum.commands.base import BaseOptimumCLICommand
 
@@ -13,9 +13,13 @@ from .common import (
     add_output_arguments,
     clear_endings,
     loading_arguments,
+    only_the_first_speaks,
     save_and_print,
     stopping_clearly,
 )
+
+if TYPE_CHECKING:
+    from ..ranks import Ranks
 
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
@@ -71,6 +75,13 @@ class PruneCommand(BaseOptimumCLICommand):
             "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
         )
         add_loading_arguments(parser)
+        parser.add_argument(
+            "--offload",
+            choices=("auto", "cpu", "no"),
+            default="auto",
+            help="Keep the blocks in host memory, and bring them to --device one at a time: cpu always, no never, "
+            "auto where the model does not fit (default: auto).",
+        )
         # No option: labels come with data in memory only.
         parser.set_defaults(loss=SLEBConfig.loss)
 
@@ -80,14 +91,36 @@ class PruneCommand(BaseOptimumCLICommand):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             # Imported late: torch and transformers take seconds, and a bad argument should be told at once.
-            from ..hub.folder import check_output_folder
-            from ..pruner import SLEBPruner
+            from ..ranks import Ranks
 
-            check_output_folder(Path(args.output), args.overwrite)
-            with stopping_clearly("prune", args.output):
-                pruner = SLEBPruner.from_pretrained(args.model, **loading_arguments(args))
-                pruner.prune(config, progress_dir=args.output, resume=args.resume)
-                save_and_print(pruner, args)
+            ranks = Ranks.of_launcher(cpu=(args.device or "").startswith("cpu"))
+            with stopping_clearly("prune", args.output, quiet=not ranks.is_first), ranks.all_or_none():
+                self._prune(config, ranks)
+            ranks.leave()
+
+    def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
+        from ..hub.folder import check_output_folder
+        from ..placement import where_to_load
+        from ..pruner import SLEBPruner
+
+        args = self.args
+        only_the_first_speaks(ranks.is_first)
+        arguments = loading_arguments(args)
+        device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
+        where = where_to_load(args.model, config, args.offload, **arguments)
+        arguments["device_map"] = "cpu" if ranks.largest(int(where == "cpu")) else where
+        ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
+        pruner = SLEBPruner.from_pretrained(args.model, **arguments)
+        pruner.prune(
+            config,
+            progress_dir=args.output,
+            resume=args.resume,
+            device=None if device == "auto" else device,  # a model that is spread is searched where it lies
+            offload=args.offload,
+            ranks=ranks,
+        )
+        if ranks.is_first:
+            save_and_print(pruner, args)
 
 
 def _add_config_options(group: Any, help_of: dict[str, str]) -> None:

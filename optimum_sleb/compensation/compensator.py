@@ -115,7 +115,7 @@ class Compensator:
             ```
         """
         for parameter, value in self._originals.items():
-            parameter.data.copy_(value)
+            self._write(parameter, value)
         self._originals.clear()
 
     def folded(self) -> dict[str, Tensor]:
@@ -147,7 +147,9 @@ class Compensator:
             ```
         """
         self.restore()
-        record, folded = self._ranks.from_first(lambda: (self._fit(set(removed)), self.folded()))
+        record = self._ranks.from_first(lambda: self._fit(set(removed)))
+        # Through the host: sent as they are, they would arrive on the first process's device.
+        folded = self._ranks.from_first(lambda: {name: value.cpu() for name, value in self.folded().items()})
         for name, value in () if self._ranks.is_first else folded.items():
             self._put(self._model.get_parameter(name), value)
         return record
@@ -172,13 +174,13 @@ class Compensator:
         walk = _Walk(runner, dense, list(dense), held_back, runner.enter(probe_ids(self._model)))
         walk.loss = self._loss(walk, alive)
         if alive[0] > 0:
-            walk.dense = [runner.run(stream, range(alive[0])) for stream in walk.dense]
+            walk.dense = runner.run_all(walk.dense, range(alive[0]))
             reason = "no block stands before the gap"
             yield CutRecord(None, tuple(range(alive[0])), walk.loss, walk.loss, reason=reason)
         for position, block in enumerate(alive):
             above = alive[position + 1 :]
             gap = tuple(range(block + 1, above[0] if above else len(self._stack)))
-            walk.dense = [runner.run(stream, [block, *gap]) for stream in walk.dense]
+            walk.dense = runner.run_all(walk.dense, [block, *gap])
             if gap:
                 yield self._compensate(walk, block, gap, above)
             walk.short = [runner.run(stream, [block]) for stream in walk.short]
@@ -218,7 +220,7 @@ class Compensator:
                 arguments = short.arguments_of(block)
                 state = hidden_state_of(call_block(walk.runner.blocks[block], short.hidden, *arguments)).float()
                 given, output = calls[-1]
-                target = dense.hidden.float()
+                target = dense.hidden.to(state.device).float()
                 wanted = output.view_as(state).float() + (target - state) / site.scale
                 features, wanted = site.features(given, output), wanted.flatten(0, -2)
                 norms = target.norm(dim=-1)
@@ -237,7 +239,7 @@ class Compensator:
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
             if parameter in self._originals:
-                parameter.data.copy_(self._originals.pop(parameter))
+                self._write(parameter, self._originals.pop(parameter))
         if matrix is None:
             return
         for name, value in site.fold(matrix).items():
@@ -246,14 +248,19 @@ class Compensator:
     def _put(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Give a parameter another value, and remember the one that it had."""
         self._originals[parameter] = parameter.detach().clone()
+        self._write(parameter, value)
+
+    def _write(self, parameter: nn.Parameter, value: Tensor) -> None:
         parameter.data.copy_(value)
+        if self._stack.loader is not None:
+            self._stack.loader.keep(parameter)
 
     def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
         """Loss on the windows to verify on, if these blocks are still to come."""
+        streams = walk.runner.run_all([stream for stream, _ in walk.held_back], blocks)
         total = 0.0
-        for stream, batch in walk.held_back:
-            hidden = walk.runner.run(stream, blocks).hidden
-            total += walk.runner.losses(hidden, batch.ids, batch.targets).double().sum().item()
+        for stream, (_, batch) in zip(streams, walk.held_back, strict=True):
+            total += walk.runner.losses(stream.hidden, batch.ids, batch.targets).double().sum().item()
         return total
 
     def _batches(self, windows: TokenWindows) -> list[WindowBatch]:

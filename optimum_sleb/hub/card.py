@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..auto import takes_images
+from ..records import HealingRecord
 from ..report import PruningReport
 from .base_card import Inherited, hub_name
 from .commands import commands_of
@@ -63,8 +64,10 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
         cuts=cut_rows(report.compensation),
         compensation=report.compensation,
-        measured_on_calibration=calibration_evaluation(report) is not None,
+        measured_on_calibration=calibration_evaluation(report) is not None and not report.healing,
         evaluated=bool(report.evaluations),
+        healing=[_healing_of(one) for one in report.healing],
+        healed_between=report.previous is not None and bool(report.previous.healing),
         commands=commands_of(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
         licence=inherited.license,
@@ -109,6 +112,12 @@ def has_plot(report: PruningReport) -> bool:
         ```
     """
     return bool(report.steps) and calibration_evaluation(report) is not None
+
+
+def _healing_of(record: HealingRecord) -> str:
+    tokens = "" if record.tokens is None else f"{record.tokens:,} tokens, "
+    minutes = f"{record.seconds / 60:.1f} minutes"
+    return f"{record.method} on {dataset_name(record.dataset)}: {record.steps:,} steps, {tokens}{minutes}"
 
 
 def _quoted(name: str) -> str:

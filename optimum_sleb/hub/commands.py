@@ -24,8 +24,8 @@ def commands_of(report: PruningReport, output: str) -> list[str]:
         output: Name of the folder that the last command writes.
 
     Returns:
-        The commands; none where a run was calibrated on data in memory, or its model was quantised while it was
-        loaded, which no command can say.
+        The commands; none where a run was calibrated on data in memory, its model was quantised while it was loaded,
+        or it was fine-tuned between two runs, which no command can say.
 
     Example:
         ```python
@@ -35,7 +35,7 @@ def commands_of(report: PruningReport, output: str) -> list[str]:
     runs = [report]
     while (earlier := runs[0].previous) is not None:
         runs.insert(0, earlier)
-    if not all(_is_repeatable(run) for run in runs):
+    if not all(_is_repeatable(run) for run in runs) or any(run.healing for run in runs[:-1]):
         return []
     folders = [f"{output}-after-run-{number}" for number in range(1, len(runs))] + [output]
     first_model = _model_name(runs[0].base_model)

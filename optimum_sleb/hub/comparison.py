@@ -1,6 +1,6 @@
 """The table of a card: what the dense model was, what the pruned one is, and how each number was measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..records import CalibrationRecord, EvaluationRecord, SpeedRecord
 from ..report import PruningReport
@@ -14,14 +14,16 @@ class Row:
     Attributes:
         name: What was measured.
         dense: The dense model's number; empty where it was not measured.
-        pruned: The pruned model's number.
-        protocol: How both were measured; empty where there is nothing to say.
+        pruned: The pruned model's number; empty where it was healed, and not measured before.
+        protocol: How they were measured; empty where there is nothing to say.
+        healed: The number of the model after it was fine-tuned; empty where it was not.
     """
 
     name: str
     dense: str
     pruned: str
     protocol: str = ""
+    healed: str = ""
 
 
 def comparison_rows(report: PruningReport) -> list[Row]:
@@ -39,20 +41,25 @@ def comparison_rows(report: PruningReport) -> list[Row]:
         ```
     """
     dense = dense_run(report)
+    blocks, parameters = str(len(report.blocks_after)), f"{report.parameters_after:,}"
     rows = [
-        Row("decoder blocks", str(report.original_num_blocks), str(len(report.blocks_after))),
-        Row("parameters", f"{dense.parameters_before:,}" if dense else "", f"{report.parameters_after:,}"),
+        Row("decoder blocks", str(report.original_num_blocks), blocks, healed=blocks),
+        Row("parameters", f"{dense.parameters_before:,}" if dense else "", parameters, healed=parameters),
     ]
     if report.weight_bytes_after is not None:
-        before = dense.weight_bytes_before if dense else None
+        before = _megabytes(dense.weight_bytes_before if dense else None)
         after = _megabytes(report.weight_bytes_after)
-        rows.append(Row("size of the weights", _megabytes(before), after, "sum over all tensors"))
+        rows.append(_finished(report, "size of the weights", before, after, "sum over all tensors"))
     if report.size_on_disk is not None:
-        rows.append(Row("size on disk", "", _megabytes(report.size_on_disk), "files of weights in this repository"))
-    calibration = calibration_evaluation(report)
-    evaluations = (*report.evaluations, *([calibration] if calibration else []))
-    rows += [row for speed in report.speeds for row in _speed_rows(speed)]
-    return rows + [_evaluation_row(evaluation) for evaluation in evaluations]
+        size = _megabytes(report.size_on_disk)
+        rows.append(_finished(report, "size on disk", "", size, "files of weights in this repository"))
+    rows += [row for speed in report.speeds for row in _speed_rows(report, speed)]
+    rows += [_evaluation_row(report, evaluation) for evaluation in report.evaluations]
+    if (calibration := calibration_evaluation(report)) is not None:
+        rows.append(
+            Row(_name_of(calibration), number(calibration.before), number(calibration.after), calibration.protocol)
+        )
+    return rows
 
 
 def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
@@ -127,19 +134,30 @@ def _dense_calibration_perplexity(report: PruningReport) -> float | None:
     return dense.perplexity_before if same_tokens and is_finite(dense.perplexity_before) else None
 
 
-def _evaluation_row(evaluation: EvaluationRecord) -> Row:
-    name = f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
-    before = with_error(evaluation.before, evaluation.before_stderr)
-    return Row(name, before, with_error(evaluation.after, evaluation.after_stderr), evaluation.protocol)
+def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> Row:
+    """A row of what is known of the finished model, which is the pruned or the healed one."""
+    return Row(name, dense, "", protocol, finished) if report.healing else Row(name, dense, finished, protocol)
 
 
-def _speed_rows(speed: SpeedRecord) -> list[Row]:
+def _evaluation_row(report: PruningReport, evaluation: EvaluationRecord) -> Row:
+    dense = with_error(evaluation.before, evaluation.before_stderr)
+    after = with_error(evaluation.after, evaluation.after_stderr)
+    row = _finished(report, _name_of(evaluation), dense, after, evaluation.protocol)
+    return replace(row, pruned=number(evaluation.pruned)) if report.healing else row
+
+
+def _name_of(evaluation: EvaluationRecord) -> str:
+    return f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
+
+
+def _speed_rows(report: PruningReport, speed: SpeedRecord) -> list[Row]:
     name = "prompt latency" if speed.scenario == "prompt" else f"{speed.scenario} throughput"
     faster = "" if speed.speedup is None else f", {speed.speedup:.2f} times as fast"
-    rows = [Row(f"{name}, {speed.unit}", number(speed.before), number(speed.after), speed.protocol + faster)]
+    before, after = number(speed.before), number(speed.after)
+    rows = [_finished(report, f"{name}, {speed.unit}", before, after, speed.protocol + faster)]
     if speed.after_peak_bytes is not None:
         before, after = _megabytes(speed.before_peak_bytes), _megabytes(speed.after_peak_bytes)
-        rows.append(Row(f"memory at most, {speed.scenario}", before, after, speed.protocol))
+        rows.append(_finished(report, f"memory at most, {speed.scenario}", before, after, speed.protocol))
     return rows
 
 

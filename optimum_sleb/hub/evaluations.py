@@ -87,7 +87,11 @@ def record_evaluations(
     """
     folder = Path(directory)
     report = check_records(folder)
-    known = {(one.metric, one.dataset, one.protocol): one for one in (*report.evaluations, *evaluations)}
+    known = {_key(one): one for one in report.evaluations}
+    for one in evaluations:
+        earlier = known.get(_key(one))
+        # What the pruned model gave before it was healed is not measured again.
+        known[_key(one)] = replace(one, pruned=earlier.pruned) if earlier and one.pruned is None else one
     fast = {(one.scenario, one.protocol): one for one in (*report.speeds, *speeds)}
     report = replace(report, evaluations=tuple(known.values()), speeds=tuple(fast.values()))
     # Licence and language are in the card that is there, so the Hub need not be asked again.
@@ -98,3 +102,38 @@ def record_evaluations(
         for name in (REPORT_FILE_NAME, CARD_FILE_NAME):
             os.replace(Path(temporary) / name, folder / name)
     return report
+
+
+def healed_evaluations(
+    pruned: Sequence[EvaluationRecord], healed: Sequence[EvaluationRecord]
+) -> tuple[EvaluationRecord, ...]:
+    """Measurements on a healed model, beside those that were made on the model before, by the same protocol.
+
+    Args:
+        pruned: The measurements on the pruned model.
+        healed: Those on the healed one. What was not measured again tells nothing of it, and is left out.
+
+    Returns:
+        The healed model's measurements, with the pruned and the dense model's numbers where they are known.
+
+    Example:
+        >>> before = EvaluationRecord("perplexity", "c4", "8 windows", after=74.8, before=30.5)
+        >>> one, = healed_evaluations([before], [EvaluationRecord("perplexity", "c4", "8 windows", after=41.0)])
+        >>> one.before, one.pruned, one.after
+        (30.5, 74.8, 41.0)
+    """
+    known = {_key(one): one for one in pruned}
+    together = []
+    for one in healed:
+        earlier = known.get(_key(one))
+        if earlier is not None:
+            if one.before is None:
+                one = replace(one, before=earlier.before, before_stderr=earlier.before_stderr)
+            if one.pruned is None:  # healed twice, the first number is the pruned model's
+                one = replace(one, pruned=earlier.after if earlier.pruned is None else earlier.pruned)
+        together.append(one)
+    return tuple(together)
+
+
+def _key(evaluation: EvaluationRecord) -> tuple[str, str, str]:
+    return evaluation.metric, evaluation.dataset, evaluation.protocol

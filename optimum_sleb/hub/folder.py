@@ -5,14 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..auto import auto_class_of
 from ..blocks.forward import logits_of, measuring
+from ..blocks.offload import offloaded
 from ..blocks.probes import same_logits
-from ..blocks.stack import probe_ids
+from ..blocks.runner import BlockRunner
+from ..blocks.stack import find_decoder_stack, probe_ids
 from ..errors import OutputFolderError, PushError, VerificationError
+from ..memory import too_large, weight_bytes
 from ..quantised import quantisation_of
 from .records import RECORDS, WEIGHTS
 
@@ -109,12 +114,7 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
             f"The saved model does not load: {len(wrong)} weights are missing, unexpected or of another shape (the "
             f"first is {wrong[0]}); nothing was written. Please report this architecture."
         )
-    if again.device != model.device:
-        again = again.to(model.device)
-    ids = probe_ids(model)
-    with measuring(model), measuring(again):
-        matches = same_logits(logits_of(again, ids), logits_of(model, ids))
-    if not matches:
+    if not same_logits(_logits_on(model.device, again), _logits_on(model.device, model)):
         raise VerificationError(
             "The saved model gives other logits than the model in memory; nothing was written. Please report this "
             "architecture."
@@ -143,6 +143,20 @@ def check_saved(directory: Path, model: PreTrainedModel) -> None:
             f"{directory} no longer holds the model in memory, as one of them was changed or removed since; save it "
             "again (save_pretrained(..., overwrite=True)) and push then."
         ) from error
+
+
+def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
+    """The logits of a few tokens, computed on a device, which need not hold the whole model."""
+    ids = probe_ids(model)
+    if model.device != device and too_large(weight_bytes(model), device) is not None:
+        stack = find_decoder_stack(model)
+        with offloaded(model, stack, device) as there, BlockRunner(model, there) as runner:
+            stream = runner.run(runner.enter(ids), range(len(stack)))
+            return runner.logits(stream.hidden, ids)
+    if model.device != device:
+        model = model.to(device)
+    with measuring(model):
+        return logits_of(model, ids)
 
 
 def _is_of_the_disk(error: Exception) -> bool:

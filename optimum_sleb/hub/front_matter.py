@@ -34,7 +34,8 @@ def front_matter(report: PruningReport, name: str, inherited: Inherited) -> Mode
     base_model = hub_name(report.base_model)
     results = [_result(evaluation, split="evaluation") for evaluation in report.evaluations]
     calibration = calibration_evaluation(report)
-    if calibration is not None:
+    # A healed model's perplexity on the calibration text is another one by now.
+    if calibration is not None and not report.healing:
         results.append(_result(calibration, split="calibration"))
     return ModelCardData(
         base_model=base_model,

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from ..blocks.runner import BlockRunner
+from ..blocks.spread import devices_of
 from ..blocks.stack import probe_ids
 from ..calibration.windows import TokenWindows
+from ..memory import usable_memory
 from .exact import ExactLosses
 from .layerwise import LayerwiseLosses
 
@@ -14,8 +16,6 @@ from .layerwise import LayerwiseLosses
 # takes memory and gains nothing; and the caches of a CPU are small.
 _CUDA_ELEMENTS = 2**25
 _CPU_ELEMENTS = 2**20
-# Of the memory that is free, so much stays free: other allocations come and go, and fragments cannot be used.
-_SPARE = 0.2
 
 
 def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
@@ -38,14 +38,11 @@ def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | No
         ```
     """
     longest = max(measure.windows.windows, key=len)
-    on_cuda = measure.model.device.type == "cuda"
-    with BlockRunner(measure.model, measure.stack) as runner:
-        width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
-    most = (_CUDA_ELEMENTS if on_cuda else _CPU_ELEMENTS) // (len(longest) * width)
     num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process that has the most
-    most = max(1, min(most, num_windows, limit or most))
-    if on_cuda and most > 1:
-        most = max(1, min(most, _free_memory(measure.model.device) // _memory_of(measure, last_candidate, longest)))
+    most = min(_busy(measure, longest), num_windows, limit or num_windows)
+    if measure.model.device.type == "cuda" and most > 1:
+        needed = _memory_of(measure, last_candidate, longest)
+        most = max(1, min(most, *(usable_memory(device) // window for device, window in needed.items())))
     return measure.ranks.smallest(_even(num_windows, most))
 
 
@@ -67,18 +64,26 @@ def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: in
     """
     longest = max(measure.windows.windows, key=len)
     num_windows = -(-len(measure.windows) // measure.ranks.size)
+    batch_size, at_a_time = min(num_windows, limit or num_windows), _busy(measure, longest)
     device = measure.model.device
-    at_a_time = choose_batch_size(measure, candidates[-1])
-    fits = limit or num_windows
     if device.type == "cuda":
         with BlockRunner(measure.model, measure.stack) as runner:
-            hidden = runner.enter(longest[None]).hidden
-        # A state for each candidate and one for the walk; beside them, what running a few windows takes.
-        working = at_a_time * _memory_of(measure, candidates[-1], longest)
-        room = (_free_memory(device) - working) // ((len(candidates) + 1) * hidden.nbytes)
-        fits = max(1, min(fits, room))
-    batch_size = measure.ranks.smallest(_even(num_windows, min(fits, num_windows)))
-    measure.batch_size, measure.windows_at_a_time = batch_size, min(at_a_time, batch_size)
+            state = runner.enter(longest[None]).hidden.nbytes
+        free = usable_memory(device) - (measure.stack.loader.most_bytes if measure.stack.loader else 0)
+        window = _memory_of(measure, candidates[-1], longest)[device]
+        at_a_time = max(1, min(at_a_time, free // (2 * window)))
+        # A state for each candidate and one for the walk, beside what running a few windows takes.
+        batch_size = max(1, min(batch_size, (free - at_a_time * window) // ((len(candidates) + 1) * state)))
+    measure.batch_size = measure.ranks.smallest(_even(num_windows, batch_size))
+    measure.windows_at_a_time = min(at_a_time, measure.batch_size)
+
+
+def _busy(measure: ExactLosses, window: torch.Tensor) -> int:
+    """Windows that keep the device busy."""
+    with BlockRunner(measure.model, measure.stack) as runner:
+        width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
+    elements = _CUDA_ELEMENTS if measure.model.device.type == "cuda" else _CPU_ELEMENTS
+    return max(1, elements // (len(window) * width))
 
 
 def _even(num_windows: int, most: int) -> int:
@@ -86,19 +91,15 @@ def _even(num_windows: int, most: int) -> int:
     return next((size for size in range(most, most // 2, -1) if num_windows % size == 0), most)
 
 
-def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> int:
-    """Bytes that one window takes at most, beyond the weights."""
-    device = measure.model.device
+def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> dict[torch.device, int]:
+    """Bytes that one window takes at most on each of the model's devices, beyond the weights."""
+    loader = measure.stack.loader
+    devices = devices_of(measure.model) if loader is None else [measure.model.device]
     trial = type(measure)(measure.model, measure.stack, TokenWindows((window,)))
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+    before = {}
+    for device in devices:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before[device] = torch.cuda.memory_allocated(device) + (loader.most_bytes if loader else 0)
     trial(range(len(measure.stack)), [last_candidate])  # its walk passes all blocks
-    return max(1, torch.cuda.max_memory_allocated(device) - before)
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that the search may take, with those that PyTorch holds ready."""
-    free, _ = torch.cuda.mem_get_info(device)
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int((free + held) * (1 - _SPARE))
+    return {device: max(1, torch.cuda.max_memory_allocated(device) - before[device]) for device in devices}

@@ -78,7 +78,7 @@ def choose_method(
         return _method(layerwise, config, "blocks are brought to the device one at a time", compilation)
     difference = "asked for by the recipe" if config.search == "reference" else None
     if difference is None:
-        difference = difference_of_exact(model, stack, candidates)
+        difference = ranks.from_first(lambda: difference_of_exact(model, stack, candidates))
     if difference is not None:
         # One window at a time is the published procedure.
         reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)

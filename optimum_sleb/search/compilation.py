@@ -7,6 +7,7 @@ from ..blocks.forward import vocab_size_of
 from ..blocks.kernels import PLAIN, Kernels, compiled_kernels
 from ..blocks.packed import packed_modules
 from ..blocks.runner import BlockRunner
+from ..blocks.spread import hooks_of
 from ..blocks.stack import probe_ids
 from ..config import SLEBConfig
 from ..losses import same_losses
@@ -57,6 +58,8 @@ def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
         return Compilation(PLAIN, "not compiled, as the recipe says")
     if packed_modules(measure.model):
         return Compilation(PLAIN, "not compiled: packed weights have kernels of their own")
+    if hooks_of(measure.model):
+        return Compilation(PLAIN, "not compiled: hooks move hidden states from device to device")
     always = config.compile == "always"
     if not always and measure.model.device.type != "cuda":
         return Compilation(PLAIN, f"not compiled: it does not pay on {measure.model.device.type}")

@@ -44,12 +44,14 @@ class LayerwiseLosses(ExactLosses):
     ) -> int:
         """Walk up the stack once, with every candidate's hidden state; see `Measurement`."""
         parts = batch.split(self.windows_at_a_time)
+        self._expect(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             walk = [runner.enter(part.ids) for part in parts]
             without: dict[int, list[Stream]] = {}
             for block in alive:
-                for candidate, streams in without.items():
-                    without[candidate] = [runner.run(stream, [block]) for stream in streams]
+                for streams in without.values():
+                    for number, stream in enumerate(streams):  # in place: a state goes when the next is there
+                        streams[number] = runner.run(stream, [block])
                 if block in candidates:
                     without[block] = list(walk)  # it goes on from here as if the block were not there
                 if block < candidates[-1]:
@@ -63,9 +65,12 @@ class LayerwiseLosses(ExactLosses):
     def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         """Walk up the stack once; see `Measurement`."""
         parts = batch.split(self.windows_at_a_time)
+        self._expect(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
-            walk = [runner.enter(part.ids) for part in parts]
-            for block in alive:
-                walk = [runner.run(stream, [block]) for stream in walk]
+            walk = runner.run_all([runner.enter(part.ids) for part in parts], alive)
             ends = zip(parts, walk, strict=True)
             return torch.cat([runner.losses(stream.hidden, part.ids, part.targets) for part, stream in ends])
+
+    def _expect(self, alive: Sequence[int]) -> None:
+        if self.stack.loader is not None:
+            self.stack.loader.expect([block for block in alive if block in self.stack.forms])

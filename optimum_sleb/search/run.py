@@ -15,10 +15,11 @@ from ..blocks.gates import refusal
 from ..blocks.offload import back_on_host, offloaded
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
+from ..blocks.spread import devices_of, hooks_of
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
-from ..errors import NonFiniteLossError, UnsupportedModelError
+from ..errors import ConfigError, NonFiniteLossError, UnsupportedModelError
 from ..ranks import Ranks
 from ..records import SearchRecord
 from ..units import perplexity_of
@@ -63,9 +64,11 @@ def run_search(
 
     Raises:
         NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
-        ConfigError: If no block can be removed within the recipe's perplexity budget.
+        ConfigError: If no block can be removed within the recipe's perplexity budget, or it asks for the reference
+            block by block.
         OutOfMemoryError: If not even one window at a time fits.
-        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks.
+        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, or its blocks
+            cannot be brought to the device one at a time.
         CalibrationError: If there are too few windows to compensate.
         JournalError: If the journal cannot be written.
         RankError: If another of the processes failed.
@@ -76,6 +79,7 @@ def run_search(
         print([step.block for step in result.steps])  # [5, 4, 26, 3, 25, 6]
         ```
     """
+    ranks = ranks or Ranks(together=False)
     limit = config.num_blocks_to_remove_of(len(stack))
     total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
     kept_in = model.dtype
@@ -85,9 +89,9 @@ def run_search(
     with ExitStack() as resources:
         resources.enter_context(precision)
         if compute_on is not None:
-            _check_block_by_block(model, stack, candidates)
+            ranks.from_first(lambda: _check_block_by_block(model, stack, candidates, config))
             stack = resources.enter_context(offloaded(model, stack, compute_on))
-        hidden = None if ranks is None or ranks.is_first else True
+        hidden = None if ranks.is_first else True
         bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
         method = choose_method(model, stack, windows, candidates, config, bar.update, ranks)
         loss_before = _finite_loss(method.measure)
@@ -102,7 +106,7 @@ def run_search(
             early_barrier=config.early_barrier,
             latter_barrier=config.latter_barrier,
             removable=candidates,
-            refusal=_refusal_rule(model, stack, refused),
+            refusal=_refusal_rule(model, stack, refused, ranks),
             accept=budget_of(config, windows, loss_before),
         )
         exact_passes = 0
@@ -129,11 +133,19 @@ def run_search(
             last = compensate(compensator, method.measure, {step.block for step in result.steps})
             result = replace(result, compensated=(*result.compensated[:-1], last))
             on_step(result)
-    _warn_if_short(result, limit, refused)
+    if ranks.is_first:
+        _warn_if_short(result, limit, refused)
     return result
 
 
-def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
+def _check_block_by_block(
+    model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int], config: SLEBConfig
+) -> None:
+    if config.search == "reference":
+        raise ConfigError(
+            "search='reference' runs the whole model for every candidate, for which the device would have to hold it; "
+            "use search='exact', which measures the same losses."
+        )
     difference = difference_of_exact(model, stack, candidates)
     if difference is not None:
         raise UnsupportedModelError(
@@ -143,7 +155,7 @@ def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidate
 
 
 def _refusal_rule(
-    model: PreTrainedModel, stack: DecoderStack, refused: dict[int, str]
+    model: PreTrainedModel, stack: DecoderStack, refused: dict[int, str], ranks: Ranks
 ) -> Callable[[set[int], int], str | None]:
     """Says why a block cannot go with those that are gone, and takes note of it."""
 
@@ -152,7 +164,7 @@ def _refusal_rule(
         # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
         alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
         with back_on_host(model, stack):
-            reason = refusal(model, stack, gone, run=not alike)
+            reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike))
         if reason is not None:
             refused[block] = reason
         return reason
@@ -187,11 +199,12 @@ def _record(
         method=method.name,
         reason=method.reason,
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        device=", ".join(map(str, devices_of(model))) if hooks_of(model) else str(model.device),
         block_passes=method.measure.block_passes,
         loss_before=loss_before,
         exact_block_passes=exact_passes,
         batch_size=method.measure.batch_size,
         compilation=method.compilation.summary,
         compile_seconds=method.compilation.seconds,
+        processes=method.measure.ranks.size,
     )

@@ -13,6 +13,8 @@ from optimum_sleb.search.run import run_search
 
 from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("windows_at_a_time", [1, 2])
 @pytest.mark.parametrize("alive", [range(NUM_BLOCKS), [0, 1, 3, 5]], ids=["all", "after two removals"])
@@ -34,22 +36,30 @@ def test_layer_by_layer_equals_exact(family: str, alive: list[int], windows_at_a
     assert all(after[name].device.type == "cpu" and after[name].equal(before[name]) for name in before)
 
 
-def test_every_block_is_brought_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alive", [range(NUM_BLOCKS), [0, 1, 3, 5]], ids=["all", "after two removals"])
+def test_every_block_is_brought_once_for_a_batch(alive: list[int]) -> None:
+    model = tiny_model("llama")
+    windows = TokenWindows(tuple(random_ids(4, 20)))
+    with offloaded(model, find_decoder_stack(model), torch.device("cpu")) as there:
+        measure = LayerwiseLosses(model, there, windows, batch_size=2)
+        measure(alive, alive[1:-1])
+        # The two batches; and the first block again, ahead of a third that never came.
+        assert there.loader.loads == 2 * len(alive) + 1
+
+
+def test_what_is_written_to_a_block_stays() -> None:
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
-    windows = TokenWindows(tuple(random_ids(4, 20)))
-    brought: list[int] = []
+    weights = {index: stack.blocks[index].mlp.up_proj.weight for index in (2, 3, 5)}
     with offloaded(model, stack, torch.device("cpu")) as there:
-        bring = there.loader.bring
-
-        def count(index: int) -> None:
-            if index != there.loader._here:
-                brought.append(index)
-            bring(index)
-
-        monkeypatch.setattr(there.loader, "bring", count)
-        LayerwiseLosses(model, there, windows, batch_size=4)(range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1))
-    assert brought == list(range(NUM_BLOCKS))
+        there.loader.bring(2)  # block 3 is on its way, block 5 lies where it was
+        for index, weight in weights.items():
+            weight.data.fill_(index)
+            there.loader.keep(weight)
+        for index in (3, 5, 2):
+            there.loader.bring(index)
+            assert weights[index].unique().item() == index
+    assert [weight.unique().item() for weight in weights.values()] == list(weights)
 
 
 def test_the_model_comes_back_after_an_error() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from optimum.commands import optimum_cli
 from transformers import AutoModelForCausalLM
 
@@ -110,6 +111,24 @@ def test_prune_and_push(sleb, hub: LocalHub, model_folder: Path, text_file: Path
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["commit"].startswith(f"{hub.url}/me/b/commit/")
     assert hub.repositories["me/b"].private
+
+
+def test_prune_block_by_block(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    common = ("prune", "--model", model_folder, "--dataset", text_file, "--window-length", 32, "--num-blocks", 2)
+    done = sleb(*common, "--output", tmp_path / "out", "--offload", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "blocks came to cpu one at a time: asked for (offload='cpu')" in done.stdout
+    assert sleb(*common, "--output", tmp_path / "whole").returncode == 0
+    offloaded, whole = (PruningReport.load(tmp_path / name) for name in ("out", "whole"))
+    assert offloaded.removed_blocks == whole.removed_blocks
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(sleb, model_folder: Path, tmp_path: Path) -> None:
+    common = ("prune", "--model", model_folder, "--num-blocks", 2, "--output", tmp_path / "out")
+    done = sleb(*common, "--device", "cuda", device=False)
+    assert done.returncode == 2
+    assert "device='cuda' was asked for, but PyTorch finds no GPU here" in done.stderr
 
 
 def test_push_of_something_else(sleb, model_folder: Path) -> None:

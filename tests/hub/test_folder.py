@@ -7,6 +7,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from optimum_sleb import OutputFolderError, VerificationError
 from optimum_sleb.hub.folder import check_output_folder, read_back, write_folder
 
+from ..families import tiny_model
+
 
 def fill(folder: Path) -> None:
     (folder / "model.safetensors").write_text("new")
@@ -90,3 +92,15 @@ class TestReadBack:
         with pytest.raises(VerificationError, match="gives other logits than the model in memory"):
             read_back(tmp_path, llama)
         assert AutoModelForCausalLM.from_pretrained(tmp_path) is not None
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_second_copy_need_not_fit_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model().to("cuda")
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr("optimum_sleb.memory.memory_left", lambda device: 10**6)
+    read_back(tmp_path, model)
+    model.model.layers[3].mlp.up_proj.weight.data += 1
+    with pytest.raises(VerificationError, match="other logits"):
+        read_back(tmp_path, model)

@@ -36,6 +36,6 @@ def test_no_more_than_fits_the_memory_of_the_device(monkeypatch: pytest.MonkeyPa
     model = tiny_model().to("cuda")
     measure = ExactLosses(model, find_decoder_stack(model), TokenWindows(tuple(random_ids(64, 20))))
     assert choose_batch_size(measure, 4) == 64
-    window = batch_size._memory_of(measure, 4, measure.windows.windows[0])
-    monkeypatch.setattr(batch_size, "_free_memory", lambda device: 9 * window)
+    (window,) = batch_size._memory_of(measure, 4, measure.windows.windows[0]).values()
+    monkeypatch.setattr(batch_size, "usable_memory", lambda device: 9 * window)
     assert choose_batch_size(measure, 4) == 8

@@ -1,0 +1,52 @@
+"""Heal a pruned model with LoRA: TRL's SFTTrainer trains an adapter, which is merged and saved as one ordinary model.
+
+    python examples/heal_with_lora.py FOLDER OUTPUT [--text FILE] [--test-text FILE] [--steps 300] [--rank 64]
+
+FOLDER is what `SLEBPruner.save_pretrained` or `optimum-cli sleb prune` wrote. The adapter alone is left in
+OUTPUT-adapter; it names FOLDER as its base, for it fits no other model: loaded onto the dense one it would attach its
+layers to other blocks, without an error.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from heal_with_trainer import DEVICE, finish, parser_of, rows_of, training
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from trl import SFTConfig, SFTTrainer
+
+from optimum_sleb import HealingRecord, healing_record, perplexity
+from optimum_sleb.calibration.texts import read_text_file
+
+
+def heal(
+    model: PreTrainedModel, tokenizer: Any, rows: Dataset, name: str, rank: int, arguments: dict[str, Any]
+) -> tuple[PreTrainedModel, HealingRecord]:
+    """Train an adapter on all linear layers of the blocks, save it, and merge it."""
+    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    # The rows are tokenised and cut already; recomputing activations saves memory that a small model does not need.
+    config = SFTConfig(**arguments, max_length=None, gradient_checkpointing=False)
+    trainer = SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
+    trainer.train()
+    trainer.save_model(config.output_dir)
+    return trainer.model.merge_and_unload(), healing_record(trainer, f"LoRA of rank {rank}, merged", name)
+
+
+def main(
+    folder: Path, output: Path, text: Path, test_text: Path, steps: int, batch_size: int, length: int, rank: int
+) -> None:
+    """Load, measure, heal, measure again, save."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
+    before = perplexity(model, tokenizer, str(test_text), window_length=length)
+    rows = rows_of(read_text_file(text, "text"), tokenizer, length)
+    arguments = training(output.with_name(f"{output.name}-adapter"), steps, batch_size, 1e-3)
+    model, healing = heal(model, tokenizer, rows, text.name, rank, arguments)
+    finish(model, output, folder, healing, before, test_text)
+
+
+if __name__ == "__main__":
+    parser = parser_of(main.__doc__)
+    parser.add_argument("--rank", type=int, default=64)
+    main(**vars(parser.parse_args()))

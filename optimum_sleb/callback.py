@@ -1,0 +1,139 @@
+"""Pruning the best checkpoint as soon as a Trainer has trained it."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
+
+from .config import SLEBConfig
+from .hub.folder import check_output_folder
+from .pruner import SLEBPruner
+from .report import PruningReport
+from .trainer import calibration_of, model_of, switch_cache_on
+
+logger = logging.get_logger(__name__)
+
+
+class SLEBCallback(TrainerCallback):
+    """Prunes a trained model when the training ends, and saves it beside the Trainer's output folder.
+
+    The best checkpoint is loaded (the last one where the Trainer keeps no record of the best; where there is none, the
+    model is saved first), pruned and written to a folder of its own, and what came of it goes into the Trainer's log.
+    The model that was trained stays as it is. Where several processes train, the first one prunes and the others wait.
+
+    What could not be pruned or saved after the training is refused before it.
+
+    Args:
+        trainer: The Trainer, or TRL's `SFTTrainer`.
+        config: The recipe.
+        calibration: Calibration data, as `SLEBPruner.prune` takes them; `None` takes the Trainer's eval data set, else
+            its train data set, through its collator.
+        output_dir: Folder for the pruned model; `None` is the Trainer's output folder with `-sleb` behind its name.
+        overwrite: Replace a model that is there already.
+
+    Raises:
+        UnsupportedModelError: If the model is one that cannot be pruned, such as one with PEFT adapters.
+        ConfigError: If the recipe leaves fewer blocks than its barriers protect.
+        CalibrationError: If the Trainer evaluates on several data sets and `calibration` does not name one.
+        OutputFolderError: If the folder holds a model already.
+
+    Example:
+        ```python
+        trainer.add_callback(SLEBCallback(trainer, SLEBConfig(sparsity=0.2)))
+        trainer.train()
+        ```
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        config: SLEBConfig,
+        *,
+        calibration: Any = None,
+        output_dir: str | Path | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self._trainer = trainer
+        self._config = config
+        self._calibration = calibration_of(trainer) if calibration is None else calibration
+        trained = Path(trainer.args.output_dir)
+        self._folder = Path(output_dir) if output_dir else trained.with_name(f"{trained.absolute().name}-sleb")
+        self._overwrite = overwrite
+        check_output_folder(self._folder, overwrite)
+        config.num_blocks_to_remove_of(len(SLEBPruner(model_of(trainer)).blocks))
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Step in front of the other callbacks: those that log (TensorBoard, say) close their logs at the end.
+
+        Args:
+            args: Arguments of the training.
+            state: Its state.
+            control: What the Trainer is to do next.
+            **kwargs: What else a Trainer hands out.
+
+        Example:
+            ```python
+            trainer.train()  # calls it
+            ```
+        """
+        handler = self._trainer.callback_handler
+        # A new list: the Trainer is walking over the old one.
+        handler.callbacks = [self, *(callback for callback in handler.callbacks if callback is not self)]
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Prune, save and log.
+
+        Args:
+            args: Arguments of the training.
+            state: Its state.
+            control: What the Trainer is to do next.
+            **kwargs: What else a Trainer hands out.
+
+        Raises:
+            SLEBError: If the model cannot be pruned or saved after all; what was trained is in its checkpoint.
+
+        Example:
+            ```python
+            trainer.train()  # calls it
+            ```
+        """
+        checkpoint = state.best_model_checkpoint or f"{args.output_dir}/checkpoint-{state.global_step}"
+        if not Path(checkpoint).is_dir():
+            checkpoint = args.output_dir
+            self._trainer.save_model(checkpoint)
+        report = None
+        try:
+            if state.is_world_process_zero:
+                report = self._prune(checkpoint)
+        finally:
+            self._trainer.accelerator.wait_for_everyone()
+        if report is not None:
+            self._trainer.log(_numbers_of(report))
+
+    def _prune(self, checkpoint: str) -> PruningReport:
+        tokenizer, device = self._trainer.processing_class, self._trainer.args.device
+        pruner = SLEBPruner.from_pretrained(checkpoint, tokenizer=tokenizer, dtype="auto", device_map=device)
+        switch_cache_on(pruner.model)
+        pruner.prune(self._config, calibration=self._calibration)
+        folder = pruner.save_pretrained(self._folder, overwrite=self._overwrite)
+        logger.info(f"{checkpoint} was pruned and saved to {folder}.\n{pruner.report.summary()}")
+        return pruner.report
+
+
+def _numbers_of(report: PruningReport) -> dict[str, float]:
+    """The report, as far as it can be plotted."""
+    numbers = {
+        "blocks_before": len(report.blocks_before),
+        "blocks_after": len(report.blocks_after),
+        "parameters_before": report.parameters_before,
+        "parameters_after": report.parameters_after,
+        "perplexity_before": report.perplexity_before,
+        "perplexity_after": report.perplexity_after,
+        "seconds": report.seconds,
+    }
+    return {f"sleb_{name}": value for name, value in numbers.items() if value is not None}

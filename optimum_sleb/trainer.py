@@ -1,0 +1,111 @@
+"""What a `Trainer` holds, as `SLEBPruner` needs it: the model itself, and data that have passed the collator."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate.data_loader import IterableDatasetShard
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from .calibration.rows import Batches
+from .errors import CalibrationError, UnsupportedModelError
+
+
+def model_of(trainer: Any) -> PreTrainedModel:
+    """The model that a Trainer trains, out of what was wrapped around it.
+
+    Args:
+        trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
+
+    Returns:
+        The model. Whether it can be pruned is for `SLEBPruner` to find out.
+
+    Raises:
+        UnsupportedModelError: If its weights are sharded over processes.
+
+    Example:
+        ```python
+        model = model_of(trainer)
+        ```
+    """
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        raise UnsupportedModelError(
+            "The trainer shards the model's weights over processes (FSDP or DeepSpeed); save the model "
+            "(trainer.save_model(folder)) and prune what was saved (SLEBPruner.from_pretrained(folder))."
+        )
+    return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+
+
+def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
+    """The data that a Trainer evaluates on, else those that it trains on, through its collator and in their order.
+
+    Args:
+        trainer: The Trainer.
+        dataset: A data set of the kind that the Trainer takes, instead of its own.
+
+    Returns:
+        The batches, the same ones in every process; `None` for a Trainer without data.
+
+    Raises:
+        CalibrationError: If it evaluates on several data sets.
+
+    Example:
+        ```python
+        pruner.prune(config, calibration=calibration_of(trainer))
+        ```
+    """
+    if dataset is not None:
+        return _batches_of(trainer, dataset, "a data set, through the trainer's collator")
+    if isinstance(trainer.eval_dataset, dict):
+        names = ", ".join(map(repr, trainer.eval_dataset))
+        raise CalibrationError(
+            f"The trainer evaluates on several data sets ({names}); say which to calibrate on "
+            "(from_trainer(trainer, dataset=trainer.eval_dataset[name]))."
+        )
+    if trainer.eval_dataset is not None:
+        return _batches_of(trainer, trainer.eval_dataset, "the trainer's eval data set")
+    if trainer.train_dataset is not None:
+        return _batches_of(trainer, trainer.train_dataset, "the trainer's train data set")
+    return None
+
+
+def origin_of(trainer: Any) -> str | None:
+    """Where a model that was trained can be found: it is no longer the model that its name says.
+
+    Args:
+        trainer: The Trainer.
+
+    Returns:
+        The absolute path of the Trainer's output folder; `None` where nothing was trained, so that the name holds.
+
+    Example:
+        ```python
+        origin_of(trainer)  # "/home/me/runs/smollm2-sft"
+        ```
+    """
+    return str(Path(trainer.args.output_dir).absolute()) if trainer.state.global_step else None
+
+
+def switch_cache_on(model: PreTrainedModel) -> None:
+    """Undo what every Trainer does to its model's config, in place: saved so, it would generate without a cache.
+
+    Args:
+        model: The model.
+
+    Example:
+        ```python
+        switch_cache_on(trainer.model)
+        ```
+    """
+    model.config.use_cache = True
+
+
+def _batches_of(trainer: Any, dataset: Any, source: str) -> Batches:
+    """A data set as a Trainer feeds it to its model, but neither shuffled nor shared out among processes."""
+    # The Trainer drops columns that its model does not take, from the data set or in the collator.
+    prepared = trainer.get_eval_dataloader(dataset)
+    whole = prepared.dataset
+    if isinstance(whole, IterableDatasetShard):
+        whole = whole.dataset
+    batch_size = trainer.args.per_device_eval_batch_size
+    return Batches(DataLoader(whole, batch_size=batch_size, collate_fn=prepared.collate_fn), source)

@@ -1,0 +1,136 @@
+"""Pruning at the end of a training, from its best checkpoint."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from optimum_sleb import (
+    ConfigError,
+    OutputFolderError,
+    PruningReport,
+    SLEBCallback,
+    SLEBConfig,
+    SLEBPruner,
+    UnsupportedModelError,
+)
+
+from .conftest import ROOT
+from .families import tiny_model
+from .test_trainer import plain_trainer, sft_trainer, tokenised
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = SLEBConfig(num_blocks_to_remove=2)
+
+
+class Listener(TrainerCallback):
+    """Keeps what is logged until the training ends, as TensorBoard does."""
+
+    def __init__(self) -> None:
+        self.logged: dict = {}
+        self.closed = False
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        assert not self.closed
+        self.logged.update(logs)
+
+    def on_train_end(self, *args, **kwargs) -> None:
+        self.closed = True
+
+
+def same_weights(one, other) -> bool:
+    other = other.state_dict()
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.state_dict().items())
+
+
+def test_the_best_checkpoint_is_pruned_saved_and_logged(tmp_path: Path, tokenizer) -> None:
+    model = tiny_model()
+    trainer = plain_trainer(tmp_path, model, tokenizer, eval_dataset=tokenised(tokenizer, seed=20))
+    trainer.args.eval_strategy = trainer.args.save_strategy = "steps"
+    trainer.args.eval_steps = trainer.args.save_steps = 1
+    trainer.args.metric_for_best_model = "eval_loss"
+    trainer.args.greater_is_better = True  # it falls, so the first checkpoint is the best
+    listener = Listener()
+    trainer.add_callback(listener)
+    trainer.add_callback(SLEBCallback(trainer, CONFIG))
+    trainer.train()
+
+    assert trainer.state.best_model_checkpoint.endswith("checkpoint-1")
+    report = PruningReport.load(tmp_path / "run-sleb")
+    by_hand = SLEBPruner.from_pretrained(tmp_path / "run" / "checkpoint-1", dtype="auto")
+    pruned = by_hand.prune(CONFIG, calibration=trainer.eval_dataset)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "run-sleb")
+    assert same_weights(again, pruned)
+    assert again.config.use_cache is True
+    assert (tmp_path / "run-sleb" / "tokenizer.json").is_file()
+
+    assert listener.logged["sleb_perplexity_after"] == report.perplexity_after
+    assert listener.logged["sleb_blocks_after"] == 4
+    assert any("sleb_parameters_after" in entry for entry in trainer.state.log_history)
+
+
+def test_the_live_model_stays_as_it_is(tmp_path: Path, tokenizer) -> None:
+    weights = {}
+    for name in ("with", "without"):
+        model = tiny_model()
+        trainer = plain_trainer(tmp_path / name, model, tokenizer)
+        if name == "with":
+            trainer.add_callback(SLEBCallback(trainer, CONFIG))
+        trainer.train()
+        assert len(model.model.layers) == 6
+        assert model.training
+        weights[name] = model
+    assert same_weights(weights["with"], weights["without"])
+    # Without checkpoints the model as it was in the end is the one that is pruned.
+    assert (tmp_path / "with" / "run" / "model.safetensors").is_file()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "with" / "run-sleb").config.num_hidden_layers == 4
+
+
+def test_with_trl_on_labels(tmp_path: Path, tokenizer) -> None:
+    trainer = sft_trainer(tmp_path, tiny_model(), tokenizer)
+    config = SLEBConfig(num_blocks_to_remove=1, loss="labels")
+    trainer.add_callback(SLEBCallback(trainer, config, output_dir=tmp_path / "mine"))
+    trainer.train()
+    assert PruningReport.load(tmp_path / "mine").calibration.num_labels == 16
+
+
+def test_other_processes_wait_and_write_nothing(tmp_path: Path, tokenizer, monkeypatch) -> None:
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
+    callback = SLEBCallback(trainer, CONFIG)
+    waited = []
+    monkeypatch.setattr(trainer.accelerator, "wait_for_everyone", lambda: waited.append(True))
+    monkeypatch.setattr(trainer.state, "is_world_process_zero", False)
+    callback.on_train_end(trainer.args, trainer.state, trainer.control)
+    assert waited
+    assert not (tmp_path / "run-sleb").exists()
+
+
+def test_what_cannot_be_done_is_refused_before_the_training(tmp_path: Path, tokenizer) -> None:
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
+    with pytest.raises(ConfigError, match="removes 6 of 6|num_blocks_to_remove=6"):
+        SLEBCallback(trainer, SLEBConfig(num_blocks_to_remove=6))
+    (tmp_path / "run-sleb").mkdir()
+    (tmp_path / "run-sleb" / "model.safetensors").touch()
+    with pytest.raises(OutputFolderError, match="already holds a model"):
+        SLEBCallback(trainer, CONFIG)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    with pytest.raises(UnsupportedModelError, match="merge them first"):
+        SLEBCallback(sft_trainer(tmp_path / "lora", tiny_model(), tokenizer, lora), CONFIG)
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.callback_driver", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "process 0 of 2: logged True" in done.stdout
+    assert "process 1 of 2: logged False" in done.stdout
+    report = PruningReport.load(tmp_path / "run-sleb")
+    assert report.calibration.num_windows == 5  # all rows, not this process's share
