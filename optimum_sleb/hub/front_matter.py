@@ -76,11 +76,12 @@ def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
             "dataset_config": config[0] if config else None,
             "dataset_split": dataset.evaluation_split if split == "evaluation" else "train",
         }
+    error = {} if evaluation.after_stderr is None else {"stderr": evaluation.after_stderr}
     return EvalResult(
         task_type="text-generation",
         dataset_name=name,
         metric_type=one_line(evaluation.metric),
         metric_value=evaluation.after,
-        metric_args={"protocol": one_line(evaluation.protocol)},
+        metric_args={"protocol": one_line(evaluation.protocol), **error},
         **place,
     )

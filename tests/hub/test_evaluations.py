@@ -4,9 +4,18 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from optimum_sleb import ConfigError, EvaluationRecord, PruningReport, PushError, SLEBPruner, SpeedRecord, perplexity
+from optimum_sleb import (
+    ConfigError,
+    EvaluationRecord,
+    PruningReport,
+    PushError,
+    Score,
+    SLEBPruner,
+    SpeedRecord,
+    perplexity,
+)
 from optimum_sleb.evaluation.perplexity import Perplexity
-from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
+from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations, record_scores
 
 from ..conftest import make_tokenizer
 from ..families import tiny_model
@@ -45,6 +54,15 @@ def test_report_and_card_tell_of_it(folder: Path) -> None:
     assert [result.metric_value for result in ModelCard(text).data.eval_results] == [33.25]
     assert "No quality was measured" not in text
     assert not [path for path in folder.iterdir() if path.is_dir()]
+
+
+def test_standard_errors_stand_in_the_card(folder: Path) -> None:
+    scores = [Score("piqa", "acc_norm", value, "1,838 examples", True, 1838, 0.011) for value in (0.6, 0.68)]
+    record_evaluations(folder, record_scores(scores[:1], scores[1:]))
+    text = (folder / "README.md").read_text()
+    assert "| acc\\_norm, piqa | 0.6800 ± 0.0110 | 0.6000 ± 0.0110 | 1,838 examples |" in text
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.metric_value, result.metric_args["stderr"]) == (0.6, 0.011)
 
 
 def test_speeds_stand_in_report_and_card(folder: Path) -> None:
