@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from shapes import SHAPES, random_model
+from transformers import PreTrainedModel
 
 from optimum_sleb.blocks.offload import offloaded
 from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
@@ -83,20 +85,25 @@ class Log:
         return result
 
 
+def _numbered(name: str) -> torch.device:
+    """A device with its number, without which its memory cannot be limited."""
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def offload(arguments: argparse.Namespace, log: Log) -> None:
     """One step of a search resident, and block by block under a limit."""
-    device = torch.device(arguments.device)
+    device = _numbered(arguments.device)
     model, stack, windows = _prepare(arguments, device, log)
     alive, candidates = range(len(stack)), range(1, len(stack) - 1)
     resident = ExactLosses(model, stack, windows, arguments.batch_size or 1)
     resident.batch_size = arguments.batch_size or choose_batch_size(resident, candidates[-1])
     log.note(resident_batch_size=resident.batch_size)
     expected = log.timed("resident", lambda: resident(alive, candidates), device)
-    log.timed("to_host", lambda: model.to("cpu"), device)
+    log.timed("to_host", lambda: to_host(model, stack), device)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(device).total_memory
@@ -115,6 +122,13 @@ def offload(arguments: argparse.Namespace, log: Log) -> None:
         log.note(loads=there.loader.loads)
     _compare(losses, expected, candidates, log)
     log.note(ratio=log.values["offloaded_seconds"] / log.values["resident_seconds"])
+
+
+def to_host(model: PreTrainedModel, stack: DecoderStack) -> None:
+    """Move a model to host memory, several blocks at a time: fresh memory is slow to come by."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda block: block.to("cpu"), stack.blocks))
+    model.to("cpu")
 
 
 def ranks(arguments: argparse.Namespace, log: Log) -> None:
@@ -136,7 +150,7 @@ def ranks(arguments: argparse.Namespace, log: Log) -> None:
 
 def resident70b(arguments: argparse.Namespace, log: Log) -> None:
     """Steps of a search on a model that just fits, and what the whole job would take."""
-    device = torch.device(arguments.device)
+    device = _numbered(arguments.device)
     model, stack, windows = _prepare(arguments, device, log)
     alive = list(range(len(stack)))
     measure = ExactLosses(model, stack, windows, arguments.batch_size or 1)

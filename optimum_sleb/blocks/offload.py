@@ -130,8 +130,9 @@ class BlockLoader:
         if self._coming is not None and self._coming[0] == index:
             self._coming[1].exception()  # it may be halfway through; what it brings is the old weight
             self._coming = None
-        if index == self._here:
-            self._host[index][slot].copy_(tensor.data)
+        host = self._host[index][slot]
+        if tensor.data_ptr() != host.data_ptr():
+            host.copy_(tensor.data)
 
     def close(self) -> None:
         """Let go of everything.

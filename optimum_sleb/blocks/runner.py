@@ -126,10 +126,23 @@ class BlockRunner:
             raise _LastBlockReachedError
         return hidden
 
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """The decoder blocks themselves, whatever stands in their places."""
-        return self._blocks
+    def block(self, index: int) -> nn.Module:
+        """A decoder block itself, whatever stands in its place, on the device that computes.
+
+        Args:
+            index: Index of the block.
+
+        Returns:
+            The block. Where blocks are brought one at a time, it stays there until another is asked for.
+
+        Example:
+            ```python
+            runner.block(3).mlp.down_proj.weight
+            ```
+        """
+        if self._stack.loader is not None:
+            self._stack.loader.bring(index)
+        return self._blocks[index]
 
     def enter(self, ids: Tensor) -> Stream:
         """Start on a new batch of windows.
@@ -170,9 +183,7 @@ class BlockRunner:
         for index in blocks:
             if index not in stream.arguments:
                 continue
-            if self._stack.loader is not None:
-                self._stack.loader.bring(index)
-            output = self._kernels.block(self._blocks[index], stream.hidden, *stream.arguments_of(index))
+            output = self._kernels.block(self.block(index), stream.hidden, *stream.arguments_of(index))
             carried = {place: output[slot] for slot, place in self._stack.forms[index].carried}
             stream = Stream(hidden_state_of(output), stream.arguments, carried)
             self.block_passes += 1

@@ -190,7 +190,7 @@ class Compensator:
     def _compensate(self, walk: _Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
         """Compensate one gap; afterwards the block before it has its new weights."""
         before = walk.loss
-        site = find_site(walk.runner.blocks[block], walk.probe, block)
+        site = find_site(walk.runner.block(block), walk.probe, block)
         if site is None:
             reason = "no module of the block writes straight to the residual stream"
             return CutRecord(block, gap, before, before, reason=reason)
@@ -198,13 +198,17 @@ class Compensator:
             reason = f"the weights of {site.path} are used in several places"
             return CutRecord(block, gap, before, before, reason=reason)
 
-        def loss_with(matrix: Tensor) -> float:
+        def fold(matrix: Tensor | None) -> None:
+            walk.runner.block(block)  # a matrix is made from the weights, so they must lie where it does
             self._fold(site, matrix)
+
+        def loss_with(matrix: Tensor) -> float:
+            fold(matrix)
             return self._loss(walk, [block, *above])
 
         moments = self._moments(walk, block, site)
         choice = choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
-        self._fold(site, choice.matrix)
+        fold(choice.matrix)
         walk.loss = choice.loss
         return CutRecord(block, gap, before, choice.loss, choice.name, choice.tried, module=site.path)
 
@@ -218,7 +222,7 @@ class Compensator:
             for short, dense in zip(walk.short, walk.dense, strict=True):
                 calls.clear()
                 arguments = short.arguments_of(block)
-                state = hidden_state_of(call_block(walk.runner.blocks[block], short.hidden, *arguments)).float()
+                state = hidden_state_of(call_block(walk.runner.block(block), short.hidden, *arguments)).float()
                 given, output = calls[-1]
                 target = dense.hidden.to(state.device).float()
                 wanted = output.view_as(state).float() + (target - state) / site.scale

@@ -1,13 +1,17 @@
 """Blocks that come to the device one at a time: the same numbers, and nothing left behind."""
 
+from contextlib import nullcontext
+from itertools import chain
+
 import pytest
 import torch
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.gates import refusal, removable_blocks
-from optimum_sleb.blocks.offload import offloaded, running_whole
+from optimum_sleb.blocks.offload import BlockLoader, offloaded, running_whole
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.layerwise import LayerwiseLosses
 from optimum_sleb.search.run import run_search
@@ -135,3 +139,30 @@ def test_a_whole_search(family: str, search: str, compensate: str, device: str) 
     assert offloaded_there.record.reason == "blocks are brought to the device one at a time"
     for name, value in here.weights.items():
         torch.testing.assert_close(offloaded_there.weights[name].cpu(), value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_blocks_are_used_only_while_they_are_there(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, whoever computes with a block that was not brought meets another device; here, NaN."""
+
+    def spoil(loader: BlockLoader) -> None:
+        for tensor in chain.from_iterable(loader._tensors):
+            tensor.data = torch.full_like(tensor.data, float("nan"))
+        loader._here = None
+
+    bring = BlockLoader.bring
+    monkeypatch.setattr(BlockLoader, "bring", lambda loader, index: (spoil(loader), bring(loader, index)))
+    windows = TokenWindows(tuple(random_ids(9, 20)))
+    removed = {2, 4}
+    records = []
+    for offload in (False, True):
+        model = tiny_model(family)
+        stack = find_decoder_stack(model)
+        context = offloaded(model, stack, torch.device("cpu")) if offload else nullcontext(stack)
+        with context as there, Compensator(model, there, windows, torch.float32) as compensator:
+            records.append(compensator.fit(removed))
+    expected, record = records
+    assert all(cut.kept is not None or cut.tried for cut in record.cuts)
+    assert [cut.kept for cut in record.cuts] == [cut.kept for cut in expected.cuts]
+    for cut, other in zip(record.cuts, expected.cuts, strict=True):
+        assert cut.loss_after == pytest.approx(other.loss_after, rel=1e-5)

@@ -43,7 +43,7 @@ def site_and_run(model, index: int = 2):
     stack = find_decoder_stack(model)
     with BlockRunner(model, stack) as runner:
         stream = runner.run(runner.enter(probe_ids(model)), range(index))
-        block = runner.blocks[index]
+        block = runner.block(index)
         args, kwargs = stream.arguments_of(index)
 
     def run() -> torch.Tensor:
