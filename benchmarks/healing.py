@@ -93,6 +93,9 @@ def measure(arguments: argparse.Namespace) -> None:
                 process.kill()
             log("measure", f"stopped after {arguments.seconds:.0f} s")
             break
+        for part, parent in PARTS.items():
+            if parent and running[parent].poll() and not (arguments.work / parent / "config.json").is_file():
+                running[part].kill()  # what it waits for will never be there
         time.sleep(0.5)
     found = {part: arguments.work / f"{part}.json" for part in PARTS}
     results = {part: json.loads(file.read_text()) for part, file in found.items() if file.is_file()}

@@ -55,7 +55,8 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
         ```
     """
     if dataset is not None:
-        return _batches_of(trainer, dataset, "a data set, through the trainer's collator")
+        loader = trainer.get_test_dataloader(dataset)
+        return _batches_of(trainer, loader, "a data set, through the trainer's collator")
     if isinstance(trainer.eval_dataset, dict):
         names = ", ".join(map(repr, trainer.eval_dataset))
         raise CalibrationError(
@@ -63,9 +64,11 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
             "(from_trainer(trainer, dataset=trainer.eval_dataset[name]))."
         )
     if trainer.eval_dataset is not None:
-        return _batches_of(trainer, trainer.eval_dataset, "the trainer's eval data set")
+        return _batches_of(trainer, trainer.get_eval_dataloader(), "the trainer's eval data set")
     if trainer.train_dataset is not None:
-        return _batches_of(trainer, trainer.train_dataset, "the trainer's train data set")
+        # Not its own loader for them, which shuffles; nor the eval one, which may be kept for later evaluations.
+        loader = trainer.get_test_dataloader(trainer.train_dataset)
+        return _batches_of(trainer, loader, "the trainer's train data set")
     return None
 
 
@@ -100,10 +103,9 @@ def switch_cache_on(model: PreTrainedModel) -> None:
     model.config.use_cache = True
 
 
-def _batches_of(trainer: Any, dataset: Any, source: str) -> Batches:
-    """A data set as a Trainer feeds it to its model, but neither shuffled nor shared out among processes."""
-    # The Trainer drops columns that its model does not take, from the data set or in the collator.
-    prepared = trainer.get_eval_dataloader(dataset)
+def _batches_of(trainer: Any, prepared: DataLoader, source: str) -> Batches:
+    """What a Trainer's loader gives to its model, but not shared out among processes."""
+    # Columns that the model does not take are gone from the data set by now, or go in the collator.
     whole = prepared.dataset
     if isinstance(whole, IterableDatasetShard):
         whole = whole.dataset

@@ -76,6 +76,17 @@ def test_the_train_data_where_there_are_no_others_in_their_order(tmp_path: Path,
     assert [window.tolist() for window in loaded.windows.windows] == tokenised(tokenizer)["input_ids"]
 
 
+def test_the_trainers_own_evaluations_are_not_disturbed(tmp_path: Path, tokenizer) -> None:
+    """With persistent workers a Trainer keeps the first loader that it is asked to evaluate on."""
+    data = tokenised(tokenizer, seed=20)
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset=data)
+    trainer.args.dataloader_num_workers, trainer.args.dataloader_persistent_workers = 1, True
+    calibration_of(trainer, tokenised(tokenizer))
+    assert trainer.get_eval_dataloader().dataset["input_ids"] == data["input_ids"]
+    loaded = load_calibration(calibration_of(trainer, tokenised(tokenizer)), None, CONFIG)
+    assert loaded.windows.windows[0].tolist() == tokenised(tokenizer)["input_ids"][0]
+
+
 def test_streamed_data(tmp_path: Path, tokenizer) -> None:
     data = tokenised(tokenizer).to_iterable_dataset()
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset=data)
