@@ -22,7 +22,7 @@ test: $(VENV)/.installed
 # What docs/reliability.md tells, again: kills, faults, damaged files, memory that runs out.
 RELIABILITY := tests/test_progress.py tests/test_batching.py tests/search tests/hub/test_push.py tests/hub/test_folder.py \
 	tests/test_faults.py tests/test_state.py tests/test_quantised.py tests/test_checkpoint.py tests/test_checks.py tests/test_strict_json.py \
-	tests/test_fuzz.py tests/test_secrets.py \
+	tests/test_fuzz.py tests/test_secrets.py tests/evaluation \
 	tests/test_remote_code.py tests/cli/test_cli.py
 reliability: $(VENV)/.installed
 	$(BIN)/python -m pytest -v $(RELIABILITY)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
-from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
+from .common import (
+    add_json_argument,
+    add_loading_arguments,
+    clear_endings,
+    load_with_tokenizer,
+    loading_arguments,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +77,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             from ..evaluation.speeds import speed_table
             from ..hub.evaluations import record_evaluations
             from ..hub.records import check_records, size_on_disk
-            from ..loading import load_model, load_tokenizer
+            from ..loading import load_model
 
             args = self.args
             if args.assisted and not args.baseline:
@@ -80,15 +86,18 @@ class BenchmarkCommand(BaseOptimumCLICommand):
                 check_records(Path(args.model))  # before anything is measured
             arguments = loading_arguments(args)
             model = load_model(args.model, **arguments)
-            baseline = load_model(args.baseline, **arguments) if args.baseline else None
+            baseline, tokenizer = None, None
+            if args.assisted:
+                baseline, tokenizer = load_with_tokenizer(args.baseline, arguments)
+            elif args.baseline:
+                baseline = load_model(args.baseline, **arguments)
             speeds = benchmark(
                 model, baseline, self._scenarios(model), repeats=args.repeats, progress_dir=args.progress
             )
             if args.update_card:
                 record_evaluations(args.model, speeds=[speed.record() for speed in speeds])
             assisted = None
-            if args.assisted:
-                tokenizer = load_tokenizer(args.baseline, **arguments)
+            if baseline is not None and tokenizer is not None:
                 new_tokens, repeats = args.new_tokens or 64, args.repeats or 3
                 assisted = assisted_generation(model, baseline, tokenizer, new_tokens=new_tokens, repeats=repeats)
             if args.json:

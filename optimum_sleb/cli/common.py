@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SLEBError
+from ..errors import ModelNotFoundError, SLEBError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from ..pruner import SLEBPruner
 
 
@@ -58,6 +60,29 @@ def loading_arguments(args: Namespace) -> dict[str, Any]:
     if args.trust_remote_code:
         arguments["trust_remote_code"] = True
     return arguments
+
+
+def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A model to measure, and the tokenizer that its text is made of.
+
+    Args:
+        name: Model on the Hub or local folder.
+        arguments: Keyword arguments of `from_pretrained`.
+
+    Returns:
+        Both.
+
+    Raises:
+        ModelNotFoundError: If one of them is not there.
+    """
+    from ..loading import load_model, load_tokenizer
+
+    model, tokenizer = load_model(name, **arguments), load_tokenizer(name, **arguments)
+    if tokenizer is None:
+        raise ModelNotFoundError(
+            f"There is no tokenizer beside the model {name!r}, so it cannot be measured on text; put one there."
+        )
+    return model, tokenizer
 
 
 def add_output_arguments(parser: ArgumentParser) -> None:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
-from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
+from .common import (
+    add_json_argument,
+    add_loading_arguments,
+    clear_endings,
+    load_with_tokenizer,
+    loading_arguments,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.scores import Score
@@ -108,7 +114,6 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..evaluation.protocol import is_text
         from ..evaluation.scores import without_examples
         from ..hub.curve_plot import draw_curve
-        from ..loading import load_model, load_tokenizer
         from ..report import PruningReport
 
         args, arguments = self.args, loading_arguments(self.args)
@@ -121,10 +126,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         name = args.model or report.first_run.base_model
         if name is None:
             raise ConfigError("Name the dense model that the search began with (--model).")
-        tokenizer = load_tokenizer(name, **arguments)
         depths = curve(
-            load_model(name, **arguments),
-            tokenizer,
+            *load_with_tokenizer(name, arguments),
             report,
             text,
             progress_dir=args.progress,
@@ -150,13 +153,10 @@ class EvaluateCommand(BaseOptimumCLICommand):
 
     def _evaluate(self, name: str) -> "tuple[Score, ...]":
         from ..evaluation.evaluate import evaluate
-        from ..loading import load_model, load_tokenizer
 
-        args, arguments = self.args, loading_arguments(self.args)
-        tokenizer = load_tokenizer(name, **arguments)
+        args = self.args
         return evaluate(
-            load_model(name, **arguments),
-            tokenizer,
+            *load_with_tokenizer(name, loading_arguments(args)),
             args.tasks,
             limit=args.limit,
             data_dir=args.data_dir,

@@ -211,6 +211,18 @@ def test_benchmark(sleb, model_folder: Path, tmp_path: Path) -> None:
     assert "holds no sleb_report.json" in done.stderr
 
 
+def test_a_model_without_a_tokenizer_is_not_measured_on_text(sleb, tmp_path: Path, llama, text_file: Path) -> None:
+    llama.save_pretrained(tmp_path / "bare")
+    for command in (
+        ["evaluate", "--model", tmp_path / "bare", "--tasks", text_file],
+        ["benchmark", "--model", tmp_path / "bare", "--baseline", tmp_path / "bare", "--assisted"],
+    ):
+        with pytest.warns(UserWarning, match="No tokenizer could be loaded"):
+            done = sleb(*command)
+        assert done.returncode == 2
+        assert "There is no tokenizer beside the model" in done.stderr
+
+
 def test_json_is_all_that_a_machine_reads(sleb, model_folder: Path, text_file: Path) -> None:
     done = sleb("evaluate", "--model", model_folder, "--tasks", text_file, "--window-length", 20, "--json")
     assert done.returncode == 0, done.stderr
