@@ -181,7 +181,7 @@ def prune(part: str, arguments: argparse.Namespace, result: dict[str, Any]) -> t
     elif part == "compensated":
         mixture = "+".join(str(arguments.work / f"{name}.txt") for name in ("wikitext2-valid", "c4-first"))
         windows = {"window_length": arguments.window_length, "max_windows": arguments.windows}
-        how = {"compensate": "during", "search": "racing", "compile": "never"}
+        how = {"compensate": "during", "search": "racing", "compile": "never", "batch_size": 8}
         pruner.prune(SLEBConfig(num_blocks_to_remove=len(BLOCKS), dataset=mixture, **windows, **how))
     if part != "dense":
         result |= {"blocks": list(pruner.report.removed_blocks), "prune_seconds": time.perf_counter() - started}

@@ -98,6 +98,7 @@ def quality(arguments: argparse.Namespace) -> None:
             compensate="during",
             search="racing",
             compile="never",
+            batch_size=8,  # other models are evaluated beside it
         )
         pruner.prune(recipe)
     elif cut:

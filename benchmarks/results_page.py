@@ -34,6 +34,13 @@ optimum-cli sleb evaluate --model DIR --baseline MODEL --tasks paper
 optimum-cli sleb benchmark --model DIR --baseline MODEL
 ```
 """
+PLAIN = "All plain cuts come from one search; nothing was trained afterwards."
+COMPENSATED = """ The compensated model was searched
+for with `compensate="during"` ([compensation.md](compensation.md)), on WikiText-2 validation text and
+the first half of the C4 sample."""
+PERPLEXITY = "Perplexity (less is better), with standard errors."
+ZERO_SHOT = " Zero-shot accuracy: more is better; chance is 0.5 for PIQA and\nWinoGrande, 0.25 for the others."
+LOSSES = "What was lost against the dense model, its standard error taken example by example:"
 
 
 def page(results: dict[str, Any]) -> str:
@@ -75,22 +82,15 @@ def _quality(models: dict[str, Any]) -> str:
         f"{score['protocol']}"
         for score in measured
     )
-    return "\n\n".join(
-        [
-            "## What was lost: SmolLM2-135M-Instruct",
-            "All plain cuts come from one search; nothing was trained afterwards. The compensated model was searched\n"
-            'for with `compensate="during"` ([compensation.md](compensation.md)), on WikiText-2 validation text and\n'
-            "the first half of the C4 sample.",
-            cuts,
-            "Perplexity (less is better) and zero-shot accuracy (more is better), with standard errors. "
-            "Chance is 0.5 for PIQA and\nWinoGrande, 0.25 for the others.",
-            _table(rows),
-            "How it was measured ([evaluation.md](evaluation.md)):",
-            protocols,
-            "What was lost against the dense model, its standard error taken example by example:",
-            _table([["", *list(models)[1:]], *_losses(models, measured)]),
-        ]
-    )
+    sections = ["## What was lost: SmolLM2-135M-Instruct", PLAIN]
+    if any("compensated" in name for name in models):
+        sections[-1] += COMPENSATED
+    losses = list(_losses(models, measured))
+    sections += [cuts, PERPLEXITY + (ZERO_SHOT if losses else ""), _table(rows)]
+    sections += ["How it was measured ([evaluation.md](evaluation.md)):", protocols]
+    if losses:
+        sections += [LOSSES, _table([["", *list(models)[1:]], *losses])]
+    return "\n\n".join(sections)
 
 
 def _losses(models: dict[str, Any], measured: list[dict[str, Any]]) -> Iterable[list[str]]:
