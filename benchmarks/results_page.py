@@ -1,14 +1,16 @@
-"""Write docs/results.md from what benchmarks/results.py measured.
+"""Write docs/results.md from what benchmarks/results.py measured, and benchmarks/healing.py of zero-shot accuracy.
 
 python benchmarks/results_page.py
 """
 
 import json
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results.json"
+HEALING = Path(__file__).parents[1] / "docs" / "healing.json"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 NAMES = {
     "wikitext2": "WikiText-2 test, as published",
@@ -34,6 +36,8 @@ optimum-cli sleb evaluate --model DIR --baseline MODEL --tasks paper
 optimum-cli sleb benchmark --model DIR --baseline MODEL
 ```
 """
+LAUNCHES = """
+So what is timed here is mostly the program that launches; it too has less to do with fewer blocks, but is noisy."""
 PLAIN = "All plain cuts come from one search; nothing was trained afterwards."
 COMPENSATED = """ The compensated model was searched
 for with `compensate="during"` ([compensation.md](compensation.md)), on WikiText-2 validation text and
@@ -43,13 +47,14 @@ ZERO_SHOT = " Zero-shot accuracy: more is better; chance is 0.5 for PIQA and\nWi
 LOSSES = "What was lost against the dense model, its standard error taken example by example:"
 
 
-def page(results: dict[str, Any]) -> str:
-    """The page."""
+def page(results: dict[str, Any], healing: dict[str, Any] | None = None) -> str:
+    """The page; with what the benchmark of healing measured where the results lack zero-shot accuracy."""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = [
         "# Results",
         f"Measured on {results['date']} on {results['device']}, {versions}, in bfloat16.",
         _quality(results["models"]),
+        *([_zero_shot(healing)] if healing and not _has_tasks(results["models"]) else []),
         *(_speeds(results["speeds"][name], title) for name, title in TITLES.items() if name in results["speeds"]),
         "## The commands",
         "DATA is a folder as [evaluation.md](evaluation.md#without-the-hub) describes it.",
@@ -93,6 +98,37 @@ def _quality(models: dict[str, Any]) -> str:
     return "\n\n".join(sections)
 
 
+# The models of the benchmark of healing, before any healing.
+HEALED = {"dense": "dense", "plain": "20 %", "compensated": "20 %, compensated"}
+
+
+def _has_tasks(models: dict[str, Any]) -> bool:
+    return any(score["metric"] != "perplexity" for model in models.values() for score in model["scores"])
+
+
+def _zero_shot(healing: dict[str, Any]) -> str:
+    models = {name: healing["models"][key] for key, name in HEALED.items()}
+    rows = [["", *models]]
+    for task in models["dense"]["zero_shot"]:
+        rows.append([NAMES[task], *(_accuracy(model["zero_shot"][task]) for model in models.values())])
+    rows.append(["mean of the five", *(_accuracy(model["zero_shot_mean"]) for model in models.values())])
+    made, compensated = healing["made"], models["20 %, compensated"]
+    text = textwrap.fill(
+        "Zero-shot accuracy (more is better; chance is 0.5 for PIQA and WinoGrande, 0.25 for the others), on the "
+        f"first {made['limit']:,} rows of each task, with standard errors; `acc_norm`, and `acc` for WinoGrande. "
+        f"Measured by the benchmark of [healing](healing.md) on one {made['device']}, which compensated on "
+        f"{made['windows']} windows and so chose the blocks {' '.join(map(str, compensated['blocks']))}: perplexity "
+        f"{compensated['wikitext2']['perplexity']:.1f} on WikiText-2 test (the file as it is), "
+        f"{compensated['c4']['perplexity']:.1f} on the C4 sample. The cuts of 10 % and 30 % were not run.",
+        width=119,
+    )
+    return f"{text}\n\n{_table(rows)}"
+
+
+def _accuracy(value: list[float]) -> str:
+    return f"{value[0]:.3f} ± {value[1]:.3f}"
+
+
 def _losses(models: dict[str, Any], measured: list[dict[str, Any]]) -> Iterable[list[str]]:
     for number, score in enumerate(measured):
         if score["metric"] == "perplexity":
@@ -127,7 +163,10 @@ def _where(parts: dict[str, float | None]) -> str:
         f"Of the dense model's time {parts['blocks']:.1%} is spent in the blocks, {parts['head']:.1%} in the head, "
         f"{parts['rest']:.1%} elsewhere"
     )
-    return f"{text}." if parts["idle"] is None else f"{text}; its GPU waits for launches {parts['idle']:.0%} of it."
+    if parts["idle"] is None:
+        return f"{text}."
+    text = f"{text}; its GPU waits for launches {parts['idle']:.0%} of it."
+    return text + (LAUNCHES if parts["idle"] > 0.5 else "")
 
 
 def _ratio(speed: dict[str, Any]) -> str:
@@ -160,4 +199,5 @@ def _table(rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    results, healing = (json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS, HEALING))
+    PAGE.write_text(page(results, healing), encoding="utf-8")
