@@ -105,11 +105,11 @@ class PruneCommand(BaseOptimumCLICommand):
 
         args = self.args
         only_the_first_speaks(ranks.is_first)
+        ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
         where = where_to_load(args.model, config, args.offload, **arguments)
         arguments["device_map"] = "cpu" if ranks.largest(int(where == "cpu")) else where
-        ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
             config,
