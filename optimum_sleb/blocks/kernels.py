@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..losses import MAX_COMPILED_LOGITS, MAX_LOGITS, nll_sums
 
-if TYPE_CHECKING:
-    from .runner import BlockRunner
+
+class _MakesLogits(Protocol):
+    """What makes logits of a final hidden state: a `BlockRunner` on a model."""
+
+    def logits(self, hidden: Tensor, ids: Tensor) -> Tensor: ...
 
 
 def call_block(block: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -34,7 +37,7 @@ def call_block(block: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: 
     return block(hidden, *args, **kwargs)
 
 
-def nll_behind_blocks(runner: "BlockRunner", hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+def nll_behind_blocks(runner: _MakesLogits, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
     """The loss that a model makes of a final hidden state: norm, head and cross-entropy.
 
     Args:
@@ -65,7 +68,7 @@ class Kernels:
     """
 
     block: Callable[[nn.Module, Tensor, tuple[Any, ...], dict[str, Any]], Any] = call_block
-    nll: Callable[["BlockRunner", Tensor, Tensor, Tensor], Tensor] = nll_behind_blocks
+    nll: Callable[[_MakesLogits, Tensor, Tensor, Tensor], Tensor] = nll_behind_blocks
     max_logits: int = MAX_LOGITS
 
 

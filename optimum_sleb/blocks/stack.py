@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,9 @@ from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError
 from .forward import logits_of, measuring, vocab_size_of
+from .loader import BlockLoader
 from .shortening import num_blocks_of
 from .standins import OutputForm, Place, StandIn, arguments_of, split_call
-
-if TYPE_CHECKING:
-    from .offload import BlockLoader
 
 PROBE_LENGTH = 16
 
@@ -35,7 +33,7 @@ class DecoderStack:
     path: str
     blocks: nn.ModuleList
     forms: dict[int, OutputForm]
-    loader: "BlockLoader | None" = None
+    loader: BlockLoader | None = None
 
     def __len__(self) -> int:
         return len(self.blocks)

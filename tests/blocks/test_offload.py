@@ -8,7 +8,8 @@ import torch
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.gates import refusal, removable_blocks
-from optimum_sleb.blocks.offload import BlockLoader, offloaded, running_whole
+from optimum_sleb.blocks.loader import BlockLoader
+from optimum_sleb.blocks.offload import offloaded, running_whole
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation.compensator import Compensator
