@@ -12,23 +12,29 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# What quantises models while they are loaded: for the tests alone, since transformers imports torchao where it finds it,
+# and torchao warns of what its build lacks.
+$(VENV)/.complete: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,quantised]'
+	touch $@
+
 # The real SmolLM2-135M-Instruct, made shallower; leaves the pruned model in demo/pruned.
 demo: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/prune_smollm2.py demo/dense demo/pruned
 
-test: $(VENV)/.installed
+test: $(VENV)/.complete
 	$(BIN)/python -m pytest -m "not matrix"
 
 # What docs/reliability.md tells, again: kills, faults, damaged files, memory that runs out.
 RELIABILITY := tests/test_progress.py tests/test_batching.py tests/search tests/hub/test_push.py tests/hub/test_folder.py \
 	tests/test_faults.py tests/test_state.py tests/test_quantised.py tests/test_checkpoint.py tests/test_checks.py tests/test_strict_json.py \
-	tests/test_fuzz.py tests/test_secrets.py tests/evaluation \
+	tests/test_fuzz.py tests/test_secrets.py tests/test_ranks.py tests/test_pruner.py tests/blocks/test_offload.py tests/evaluation \
 	tests/test_remote_code.py tests/cli/test_cli.py
-reliability: $(VENV)/.installed
+reliability: $(VENV)/.complete
 	$(BIN)/python -m pytest -v $(RELIABILITY)
 
 # Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
-matrix: $(VENV)/.installed
+matrix: $(VENV)/.complete
 	$(BIN)/python -m pytest -m matrix
 
 lint: $(VENV)/.installed

@@ -54,7 +54,7 @@ def page(results: dict[str, Any], healing: dict[str, Any] | None = None) -> str:
         "# Results",
         f"Measured on {results['date']} on {results['device']}, {versions}, in bfloat16.",
         _quality(results["models"]),
-        *([_zero_shot(healing)] if healing and not _has_tasks(results["models"]) else []),
+        *([_zero_shot(results, healing)] if healing and not _has_tasks(results["models"]) else []),
         *(_speeds(results["speeds"][name], title) for name, title in TITLES.items() if name in results["speeds"]),
         "## The commands",
         "DATA is a folder as [evaluation.md](evaluation.md#without-the-hub) describes it.",
@@ -106,12 +106,15 @@ def _has_tasks(models: dict[str, Any]) -> bool:
     return any(score["metric"] != "perplexity" for model in models.values() for score in model["scores"])
 
 
-def _zero_shot(healing: dict[str, Any]) -> str:
+def _zero_shot(results: dict[str, Any], healing: dict[str, Any]) -> str:
     models = {name: healing["models"][key] for key, name in HEALED.items()}
-    rows = [["", *models]]
+    alone = results["zero_shot"]
+    # In the order of the other tables.
+    shown = {name: (models | alone["models"])[name] for name in (*results["models"], HEALED["compensated"])}
+    rows = [["", *shown]]
     for task in models["dense"]["zero_shot"]:
-        rows.append([NAMES[task], *(_accuracy(model["zero_shot"][task]) for model in models.values())])
-    rows.append(["mean of the five", *(_accuracy(model["zero_shot_mean"]) for model in models.values())])
+        rows.append([NAMES[task], *(_accuracy(model["zero_shot"][task]) for model in shown.values())])
+    rows.append(["mean of the five", *(_accuracy(model["zero_shot_mean"]) for model in shown.values())])
     made, compensated = healing["made"], models["20 %, compensated"]
     text = textwrap.fill(
         "Zero-shot accuracy (more is better; chance is 0.5 for PIQA and WinoGrande, 0.25 for the others), on the "
@@ -119,7 +122,8 @@ def _zero_shot(healing: dict[str, Any]) -> str:
         f"Measured by the benchmark of [healing](healing.md) on one {made['device']}, which compensated on "
         f"{made['windows']} windows and so chose the blocks {' '.join(map(str, compensated['blocks']))}: perplexity "
         f"{compensated['wikitext2']['perplexity']:.1f} on WikiText-2 test (the file as it is), "
-        f"{compensated['c4']['perplexity']:.1f} on the C4 sample. The cuts of 10 % and 30 % were not run.",
+        f"{compensated['c4']['perplexity']:.1f} on the C4 sample. {' and '.join(alone['models'])} were measured "
+        f"{alone['made']}.",
         width=119,
     )
     return f"{text}\n\n{_table(rows)}"
