@@ -118,3 +118,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    os._exit(0)  # as in optimum_sleb/__main__.py
