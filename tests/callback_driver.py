@@ -3,6 +3,7 @@
 torchrun --nproc-per-node 2 -m tests.callback_driver FOLDER
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,3 +27,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # as in optimum_sleb/__main__.py
