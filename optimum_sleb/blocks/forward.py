@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..errors import OutOfMemoryError
 from ..losses import nll_sums, positions_at_a_time, window_losses
 
 
@@ -92,3 +93,29 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for module in in_training:
             module.training = True
+
+
+def reason_of(error: Exception) -> str:
+    """What a family's own code says about a layout that it does not allow.
+
+    Args:
+        error: What it raised.
+
+    Returns:
+        The message, in one line.
+
+    Raises:
+        OutOfMemoryError: If memory ran out, which says nothing about the family.
+
+    Example:
+        >>> reason_of(ValueError("no\\nway"))
+        'no way'
+    """
+    if isinstance(error, OutOfMemoryError):
+        raise error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        raise OutOfMemoryError(
+            "Memory ran out while the model was tried on a few tokens; load it in half precision, leave its blocks in "
+            "host memory (offload='cpu'), or use a larger device."
+        ) from error
+    return " ".join(str(error).split())

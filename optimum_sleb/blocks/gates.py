@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError, VerificationError
 from .folding import fold_of
-from .forward import logits_of, measuring
+from .forward import logits_of, measuring, reason_of
 from .offload import offloaded_alike, running_whole
 from .packed import packed_modules
 from .probes import cache_trouble, same_logits
@@ -209,7 +209,7 @@ def _difference_in_logits(
                 logits = logits_of(template, ids)
             trouble = cache_trouble(template)
     except Exception as error:  # a family's own code, on a layout that it does not allow
-        return f"the remaining blocks do not run ({' '.join(str(error).split())})"
+        return f"the remaining blocks do not run ({reason_of(error)})"
     if not same_logits(logits, expected):
         return "a model reloaded from its config would compute something else, because blocks depend on their position"
     with running_whole(stack):

@@ -5,7 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError
-from .forward import logits_of, measuring, vocab_size_of
+from .forward import logits_of, measuring, reason_of, vocab_size_of
 from .packed import packed_modules
 from .shortening import text_config_of
 from .stack import probe_ids
@@ -148,7 +148,7 @@ def cache_trouble(model: PreTrainedModel) -> str | None:
                 )
                 logits.append(torch.stack(output.logits))
     except Exception as error:  # a family's own code, on a layout that it does not allow
-        return f"generation with a cache fails ({' '.join(str(error).split())})"
+        return f"generation with a cache fails ({reason_of(error)})"
     # A cache takes other paths through the kernels, so rounding differs; a wrong one is wrong by much more than this.
     cached, plain = (stacked.float() for stacked in logits)
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2

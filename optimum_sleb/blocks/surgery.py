@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 
 from ..errors import UnsupportedModelError
 from .folding import fold_of
+from .forward import reason_of
 from .packed import adopt_packed_modules, packed_modules
 from .shortening import shorten_config
 from .stack import DecoderStack
@@ -54,7 +55,7 @@ def build_shortened(
         with device, no_init_weights():
             template = type(model)._from_config(config, dtype=model.dtype)
     except Exception as error:  # whatever a family's own code raises about a layout that it does not allow
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
     packed = {new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
     adopt_packed_modules(template, {name: module for name, module in packed.items() if name is not None})

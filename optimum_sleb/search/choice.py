@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from ..blocks.forward import reason_of
 from ..blocks.kernels import PLAIN
 from ..blocks.offload import running_whole
 from ..blocks.stack import DecoderStack, probe_ids
@@ -127,7 +128,7 @@ def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates:
     try:
         fast = ExactLosses(model, stack, probe)(alive, tried)
     except Exception as error:  # a family's own code, run block by block
-        return f"the blocks of this model do not run one by one ({' '.join(str(error).split())})"
+        return f"the blocks of this model do not run one by one ({reason_of(error)})"
     if same_losses(fast, plain, model.dtype):
         return None
     worst = ((fast - plain).abs() / plain.abs()).max().item()

@@ -7,6 +7,10 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError, VerificationError
+from optimum_sleb.blocks.gates import refusal
+from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.errors import OutOfMemoryError
+from optimum_sleb.search.choice import difference_of_exact
 
 from ..families import random_ids, randomise, tiny_model
 
@@ -140,3 +144,25 @@ def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("optimum_sleb.blocks.gates.cut_out", lambda model, stack, kept, template: None)
     with pytest.raises(VerificationError, match="does not compute what was measured with its blocks skipped"):
         pruner.remove([2])
+
+
+@pytest.mark.parametrize("where", ["in the blocks", "in generation", "block by block"])
+def test_memory_that_runs_out_says_nothing_about_an_architecture(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the run: taken for a refusal, it would bar blocks, or make the search slow, for no reason of theirs."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    if where == "in the blocks":
+        model.model.layers[3].register_forward_pre_hook(full)
+    elif where == "in generation":
+        monkeypatch.setattr(type(model), "generate", full)
+    else:
+        monkeypatch.setattr("optimum_sleb.blocks.runner.BlockRunner.run", full)
+    with pytest.raises(OutOfMemoryError, match="offload='cpu'"):
+        if where == "block by block":
+            difference_of_exact(model, stack, [1, 2, 3])
+        else:
+            refusal(model, stack, {2})
