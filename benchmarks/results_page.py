@@ -54,7 +54,11 @@ def page(results: dict[str, Any], healing: dict[str, Any] | None = None) -> str:
         "# Results",
         f"Measured on {results['date']} on {results['device']}, {versions}, in bfloat16.",
         _quality(results["models"]),
-        *([_zero_shot(results, healing)] if healing and not _has_tasks(results["models"]) else []),
+        *(
+            [_zero_shot(results, healing)]
+            if healing and "zero_shot" in results and not _has_tasks(results["models"])
+            else []
+        ),
         *(_speeds(results["speeds"][name], title) for name, title in TITLES.items() if name in results["speeds"]),
         "## The commands",
         "DATA is a folder as [evaluation.md](evaluation.md#without-the-hub) describes it.",

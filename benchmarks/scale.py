@@ -45,7 +45,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--batch-size", type=int, help="Windows in one forward pass (default: as a search chooses).")
     parser.add_argument("--limit-gb", type=float, default=16.0, help="With offload: memory that may be used.")
-    parser.add_argument("--steps", type=int, default=1, help="With resident70b: steps, of 1 the rest is extrapolated.")
+    parser.add_argument(
+        "--steps", type=int, default=1, help="With resident70b: steps to measure; the rest of the job is extrapolated."
+    )
     parser.add_argument("--removals", type=int, default=16, help="With resident70b: steps of the whole job.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path)

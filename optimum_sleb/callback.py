@@ -60,6 +60,7 @@ class SLEBCallback(TrainerCallback):
         trained = Path(trainer.args.output_dir)
         self._folder = Path(output_dir) if output_dir else trained.with_name(f"{trained.absolute().name}-sleb")
         self._overwrite = overwrite
+        self._saved_at: int | None = None
         check_output_folder(self._folder, overwrite)
         config.num_blocks_to_remove_of(len(SLEBPruner(model_of(trainer)).blocks))
 
@@ -83,6 +84,22 @@ class SLEBCallback(TrainerCallback):
         # A new list: the Trainer is walking over the old one.
         handler.callbacks = [self, *(callback for callback in handler.callbacks if callback is not self)]
 
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Take note of a checkpoint of this training.
+
+        Args:
+            args: Arguments of the training.
+            state: Its state.
+            control: What the Trainer is to do next.
+            **kwargs: What else a Trainer hands out.
+
+        Example:
+            ```python
+            trainer.train()  # calls it
+            ```
+        """
+        self._saved_at = state.global_step
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -102,8 +119,10 @@ class SLEBCallback(TrainerCallback):
             trainer.train()  # calls it
             ```
         """
-        checkpoint = state.best_model_checkpoint or f"{args.output_dir}/checkpoint-{state.global_step}"
-        if not Path(checkpoint).is_dir():
+        checkpoint = state.best_model_checkpoint
+        if checkpoint is None and self._saved_at == state.global_step:  # a folder alone may be of an earlier training
+            checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
+        if checkpoint is None or not Path(checkpoint).is_dir():
             checkpoint = args.output_dir
             self._trainer.save_model(checkpoint)
         report = None

@@ -141,7 +141,7 @@ def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwa
     device = _device(wanted, _CPU, offload)
     if offload == "cpu":
         return "cpu"
-    if offload == "no" or "gguf_file" in kwargs:  # how large a GGUF file becomes is not known
+    if offload == "no" or device == _CPU or "gguf_file" in kwargs:  # how large a GGUF file becomes is not known
         return wanted
     size = weight_bytes(empty_model(name_or_path, **kwargs), search_dtype(device, config))
     return wanted if too_large(size, device) is None else "cpu"

@@ -246,7 +246,7 @@ def _noticing_who_is_gone() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, RankError):
+        if isinstance(error, torch.OutOfMemoryError):
             raise
         line = str(error).strip().partition("\n")[0]
         raise _known_to_all(

@@ -33,7 +33,30 @@ def model_of(trainer: Any) -> PreTrainedModel:
             "The trainer shards the model's weights over processes (FSDP or DeepSpeed); save the model "
             "(trainer.save_model(folder)) and prune what was saved (SLEBPruner.from_pretrained(folder))."
         )
-    return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    return without_autocast(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
+
+
+def without_autocast(model: PreTrainedModel) -> PreTrainedModel:
+    """Take off, in place, the mixed precision that accelerate puts around the forward of a model in training.
+
+    Args:
+        model: The model, which may have been trained with `bf16=True`, several times.
+
+    Returns:
+        The model, which computes in the precision of its weights.
+
+    Example:
+        ```python
+        without_autocast(trainer.model)
+        ```
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is not None:
+        if hasattr(model, "_hf_hook"):  # accelerate's hooks of a model on several devices lie beneath
+            model.forward = original
+        else:
+            del model.forward
+    return model
 
 
 def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:

@@ -92,6 +92,15 @@ def test_the_live_model_stays_as_it_is(tmp_path: Path, tokenizer) -> None:
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "with" / "run-sleb").config.num_hidden_layers == 4
 
 
+def test_a_checkpoint_of_an_earlier_training_is_passed_over(tmp_path: Path, tokenizer) -> None:
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
+    tiny_model(seed=1).save_pretrained(tmp_path / "run" / "checkpoint-2")
+    trainer.add_callback(SLEBCallback(trainer, CONFIG))
+    trainer.train()
+    pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "run-sleb")
+    assert pruned.get_input_embeddings().weight.equal(trainer.model.get_input_embeddings().weight)
+
+
 def test_with_trl_on_labels(tmp_path: Path, tokenizer) -> None:
     trainer = sft_trainer(tmp_path, tiny_model(), tokenizer)
     config = SLEBConfig(num_blocks_to_remove=1, loss="labels")

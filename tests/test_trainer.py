@@ -16,7 +16,14 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from optimum_sleb import CalibrationError, SLEBConfig, SLEBPruner, UnsupportedModelError
+from optimum_sleb import (
+    CalibrationError,
+    SLEBConfig,
+    SLEBPruner,
+    UnsupportedModelError,
+    healing_record,
+    save_healed,
+)
 from optimum_sleb.calibration.sources import load_calibration
 from optimum_sleb.trainer import calibration_of
 
@@ -170,3 +177,22 @@ def test_images_are_refused() -> None:
     batches = DataLoader([{"input_ids": torch.arange(4), "pixel_values": torch.zeros(3)}])
     with pytest.raises(CalibrationError, match="The batches hold pixel_values beside token ids"):
         load_calibration(batches, None, CONFIG)
+
+
+def test_mixed_precision_is_taken_off(tmp_path: Path, tokenizer) -> None:
+    """accelerate puts it around the forward in place; what is pruned, and saved, computes as a loaded model does."""
+    pruner = SLEBPruner(tiny_model(), tokenizer)
+    pruner.remove([3])
+    pruner.save_pretrained(tmp_path / "parent")
+    trainer = plain_trainer(tmp_path, AutoModelForCausalLM.from_pretrained(tmp_path / "parent"), tokenizer)
+    trainer.args = arguments(output_dir=str(tmp_path / "run"), bf16=True)
+    trainer.create_accelerator_and_postprocess()
+    for _ in range(2):
+        trainer.train()
+    assert hasattr(trainer.model, "_original_forward"), "this version of accelerate does it otherwise"
+    healing = healing_record(trainer, "full fine-tuning", "text")
+    save_healed(trainer.model, tmp_path / "healed", parent=tmp_path / "parent", healing=healing)
+    trainer.train()
+    pruner = SLEBPruner.from_trainer(trainer)
+    pruner.prune(SLEBConfig(num_blocks_to_remove=1))
+    pruner.save_pretrained(tmp_path / "pruned")

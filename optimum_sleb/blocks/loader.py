@@ -108,7 +108,9 @@ class BlockLoader:
             ```
         """
         self.release()
-        self._coming = None
+        if self._coming is not None:
+            self._coming[1].exception()  # it takes memory until it is through
+            self._coming = None
 
     def keep(self, tensor: Tensor) -> None:
         """Take over what was written to a weight, wherever it lay, so that the block comes with it from now on.

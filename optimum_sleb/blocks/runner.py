@@ -189,7 +189,7 @@ class BlockRunner:
             self.block_passes += 1
         return stream
 
-    def run_all(self, streams: Iterable[Stream], blocks: Sequence[int]) -> list[Stream]:
+    def run_all(self, streams: Iterable[Stream], blocks: Sequence[int]) -> Iterator[Stream]:
         """Run blocks on several streams, each block on all of them before the next.
 
         Where blocks are brought to the device one at a time, each comes once.
@@ -198,7 +198,7 @@ class BlockRunner:
             streams: The streams; they stay as they are.
             blocks: Indices of the blocks, in the order in which they run.
 
-        Returns:
+        Yields:
             The streams after the last of them.
 
         Example:
@@ -207,11 +207,12 @@ class BlockRunner:
             ```
         """
         if self._stack.loader is None:
-            return [self.run(stream, blocks) for stream in streams]
+            yield from (self.run(stream, blocks) for stream in streams)
+            return
         streams = list(streams)
         for block in blocks:
             streams = [self.run(stream, [block]) for stream in streams]
-        return streams
+        yield from streams
 
     def losses(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
         """The loss that the model makes of a final hidden state, window by window and in parts that fit the memory.

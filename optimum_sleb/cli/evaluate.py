@@ -100,13 +100,13 @@ class EvaluateCommand(BaseOptimumCLICommand):
         names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
         results = {name: self._evaluate(name) for name in names}
         pruned, dense = results[args.model], results.get(args.baseline)
-        if args.update_card:
-            record_evaluations(args.model, record_scores(pruned, dense))
         if args.json:
             plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
             print(json.dumps(plain, allow_nan=False))
         else:
             print(score_table(headline(pruned), headline(dense) if dense else None))
+        if args.update_card:  # last: what was measured is told in any case
+            record_evaluations(args.model, record_scores(pruned, dense))
 
     def _draw_curve(self) -> None:
         from ..evaluation.curve import curve, curve_table
@@ -117,6 +117,12 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..report import PruningReport
 
         args, arguments = self.args, loading_arguments(self.args)
+        if args.baseline or args.limit or args.update_card:
+            raise ConfigError("--baseline, --limit and --update-card do not belong to --curve; leave them out.")
+        if not Path(args.output).absolute().parent.is_dir():
+            raise ConfigError(
+                f"There is no folder for the picture {args.output!r}; make it, or name another (--output)."
+            )
         if not args.report:
             raise ConfigError("--curve draws the depths of a search; name its report (--report).")
         (text, *more) = check_tasks(args.tasks, args.data_dir)

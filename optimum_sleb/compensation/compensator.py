@@ -148,6 +148,8 @@ class Compensator:
         """
         self.restore()
         record = self._ranks.from_first(lambda: self._fit(set(removed)))
+        if self._ranks.size == 1:
+            return record
         # Through the host: sent as they are, they would arrive on the first process's device.
         folded = self._ranks.from_first(lambda: {name: value.cpu() for name, value in self.folded().items()})
         for name, value in () if self._ranks.is_first else folded.items():
@@ -174,13 +176,13 @@ class Compensator:
         walk = _Walk(runner, dense, list(dense), held_back, runner.enter(probe_ids(self._model)))
         walk.loss = self._loss(walk, alive)
         if alive[0] > 0:
-            walk.dense = runner.run_all(walk.dense, range(alive[0]))
+            walk.dense = list(runner.run_all(walk.dense, range(alive[0])))
             reason = "no block stands before the gap"
             yield CutRecord(None, tuple(range(alive[0])), walk.loss, walk.loss, reason=reason)
         for position, block in enumerate(alive):
             above = alive[position + 1 :]
             gap = tuple(range(block + 1, above[0] if above else len(self._stack)))
-            walk.dense = runner.run_all(walk.dense, [block, *gap])
+            walk.dense = list(runner.run_all(walk.dense, [block, *gap]))
             if gap:
                 yield self._compensate(walk, block, gap, above)
             walk.short = [runner.run(stream, [block]) for stream in walk.short]
@@ -251,7 +253,9 @@ class Compensator:
 
     def _put(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Give a parameter another value, and remember the one that it had."""
-        self._originals[parameter] = parameter.detach().clone()
+        original = parameter.detach()
+        # Where blocks come and go, the device has no room for what it does not compute with.
+        self._originals[parameter] = original.clone() if self._stack.loader is None else original.to("cpu", copy=True)
         self._write(parameter, value)
 
     def _write(self, parameter: nn.Parameter, value: Tensor) -> None:

@@ -76,7 +76,9 @@ def parts_of(model: PreTrainedModel, run: Callable[[], object]) -> Parts:
         run()
         total = clock.between(start, clock.now())
     in_blocks, in_head = blocks.seconds() / total, heads.seconds() / total if heads else 0.0
-    return Parts(in_blocks, in_head, max(0.0, 1 - in_blocks - in_head), _idle_share(run) if clock.on_gpu else None)
+    return Parts(
+        in_blocks, in_head, max(0.0, 1 - in_blocks - in_head), _idle_share(run, clock) if clock.on_gpu else None
+    )
 
 
 class _Stopwatch:
@@ -105,16 +107,15 @@ class _Stopwatch:
         return sum(self._clock.between(*moments) for moments in zip(self._starts, self._ends, strict=True))
 
 
-def _idle_share(run: Callable[[], object]) -> float | None:
+def _idle_share(run: Callable[[], object], clock: Clock) -> float | None:
     """Share of a run in which no kernel runs. A profiler slows the program down, but not the kernels."""
-    clock = Clock(torch.device("cuda"))
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(clock.device)
     start = clock.now()
     run()
     total = clock.between(start, clock.now())
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         run()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(clock.device)
     busy = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
     # Where the profiler may not look at the GPU, it sees nothing at all.
     return max(0.0, 1 - busy / total) if busy else None

@@ -70,5 +70,7 @@ def headline(scores: Sequence[Score]) -> tuple[Score, ...]:
     kept = [score for score in scores if ZERO_SHOT.get(score.task, score.metric) == score.metric]
     five = [score for score in kept if score.task in ZERO_SHOT]
     if len(five) == len(ZERO_SHOT):
-        kept.append(mean_score(MEAN, five, f"of {', '.join(score.task for score in five)}"))
+        # With the numbers of examples, so that the mean of a part is not taken for that of all.
+        five.sort(key=lambda score: list(ZERO_SHOT).index(score.task))
+        kept.append(mean_score(MEAN, five, f"of {', '.join(f'{one.task} ({one.num_examples:,})' for one in five)}"))
     return tuple(kept)

@@ -50,6 +50,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
+        self.device = device
 
     def now(self) -> float | torch.cuda.Event:
         """The moment at which the device gets here.
@@ -65,7 +66,7 @@ class Clock:
         if not self.on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))
         return event
 
     def between(self, start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
@@ -115,16 +116,16 @@ def time_in_turns(
     for run in runs:
         if clock.on_gpu:
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() if clock.on_gpu else 0
+            torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) if clock.on_gpu else 0
         for _ in range(warm_up):
             run()
-        peaks.append(torch.cuda.max_memory_allocated() - before if clock.on_gpu else None)
+        peaks.append(torch.cuda.max_memory_allocated(device) - before if clock.on_gpu else None)
     seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
         for taken, run in zip(seconds, runs, strict=True):
             if clock.on_gpu:
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(device)
             start = clock.now()
             run()
             taken.append(clock.between(start, clock.now()))

@@ -70,7 +70,7 @@ def zero_shot(
         batch_size: Requests in one forward pass; `None` takes 64 on a GPU, 8 on a CPU.
 
     Returns:
-        A score for each metric of the task, and of each of its tasks for a group.
+        A score for each metric of the task; of a group its own metrics, or those of its tasks where it has none.
 
     Raises:
         ConfigError: If lm-evaluation-harness is not installed, or does not know the task.
@@ -151,9 +151,11 @@ def _protocol(results: Mapping[str, Any], name: str, note: str) -> str:
     from importlib.metadata import version
 
     counts = results.get("n-samples", {}).get(name, {})
-    effective, original = counts.get("effective"), counts.get("original")
-    amount = f"{effective:,}" if effective == original else f"first {effective:,} of {original:,}"
-    words = [f"{amount} examples" if effective else "", f"{results['n-shot'].get(name, 0)} shots"]
+    effective, original = counts.get("effective"), counts.get("original")  # a group has none
+    words = [f"{results['n-shot'].get(name, 0)} shots"]
+    if effective:
+        amount = f"{effective:,}" if effective == original else f"first {effective:,} of {original:,}"
+        words.insert(0, f"{amount} examples")
     return ", ".join(word for word in [*words, f"lm-evaluation-harness {version('lm_eval')}", note] if word)
 
 

@@ -17,7 +17,7 @@ from ..loading import load_processing_class, load_report
 from ..provenance import check_report, provenance_of, rename
 from ..records import EvaluationRecord, HealingRecord
 from ..report import PruningReport
-from ..trainer import switch_cache_on
+from ..trainer import switch_cache_on, without_autocast
 from .evaluations import healed_evaluations
 from .folder import read_back, write_folder
 from .records import write_records
@@ -71,7 +71,8 @@ def save_healed(
     off. Like `SLEBPruner.save_pretrained`, it writes the folder whole or not at all, and reads it back before.
 
     Args:
-        model: The fine-tuned model, adapters merged. It is left as it is, but for its cache.
+        model: The fine-tuned model, adapters merged. It is left as it is, but for its cache, its name, and mixed
+            precision that a Trainer put around it.
         save_directory: The folder.
         parent: The pruned model that it was made from: its folder, or its name on the Hub.
         healing: How it was fine-tuned; see `healing_record`.
@@ -123,7 +124,7 @@ def save_healed(
         )
         report = write_records(folder, report, report.recipe, directory.name)
 
-    switch_cache_on(model)
+    switch_cache_on(without_autocast(model))
     write_folder(directory, fill, overwrite)
     rename(model, str(directory))
     return report

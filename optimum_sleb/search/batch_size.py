@@ -69,6 +69,8 @@ def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: in
     if device.type == "cuda":
         with BlockRunner(measure.model, measure.stack) as runner:
             state = runner.enter(longest[None]).hidden.nbytes
+        if measure.stack.loader is not None:
+            measure.stack.loader.rest()  # so that blocks are counted once
         free = usable_memory(device) - (measure.stack.loader.most_bytes if measure.stack.loader else 0)
         window = _memory_of(measure, candidates[-1], longest)[device]
         at_a_time = max(1, min(at_a_time, free // (2 * window)))

@@ -72,7 +72,8 @@ def choose_method(
     """
     ranks = ranks or Ranks(together=False)
     if stack.loader is not None:
-        layerwise = LayerwiseLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
+        size = config.batch_size or 1
+        layerwise = LayerwiseLosses(model, stack, windows, size, on_progress, ranks=ranks, windows_at_a_time=size)
         if config.batch_size is None:
             fit_layerwise(layerwise, candidates, CHUNK if config.search == "racing" else None)
         compilation = compile_for_search(layerwise, config)

@@ -13,7 +13,7 @@ from optimum_sleb.evaluation import zero_shot as module
 from optimum_sleb.evaluation.evaluate import check_tasks, evaluate
 from optimum_sleb.evaluation.local_tasks import local_rows
 from optimum_sleb.evaluation.protocol import MEAN, headline
-from optimum_sleb.evaluation.zero_shot import zero_shot
+from optimum_sleb.evaluation.zero_shot import _scores, zero_shot
 from optimum_sleb.loading import load_model, load_tokenizer
 
 from .small_data import NUM_ROWS, TASKS, write_small_data
@@ -152,3 +152,17 @@ def test_refusals_come_before_a_model_is_loaded(
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"is not installed; install it with `pip install optimum-sleb\[eval\]`"):
         check_tasks(["piqa"])
+
+
+def test_a_group_has_no_number_of_examples() -> None:
+    """The harness counts examples for tasks alone."""
+    results = {
+        "results": {"group": {"acc,none": 0.5, "acc_stderr,none": 0.1}},
+        "n-samples": {"task": {"original": 9, "effective": 4}},
+        "n-shot": {"task": 0},
+        "samples": {"task": []},
+        "higher_is_better": {"group": {"acc": True}},
+    }
+    (score,) = _scores("group", results, "")
+    assert (score.value, score.stderr, score.num_examples) == (0.5, 0.1, 0)
+    assert score.protocol.startswith("0 shots, lm-evaluation-harness")
