@@ -20,7 +20,8 @@ class SLEBCallback(TrainerCallback):
 
     The best checkpoint is loaded (the last one where the Trainer keeps no record of the best; where there is none, the
     model is saved first), pruned and written to a folder of its own, and what came of it goes into the Trainer's log.
-    The model that was trained stays as it is. Where several processes train, the first one prunes and the others wait.
+    The model that was trained stays as it is. Where several processes train, the first one prunes and the others
+    wait, for `TrainingArguments.ddp_timeout` seconds at most.
 
     What could not be pruned or saved after the training is refused before it.
 
@@ -62,7 +63,10 @@ class SLEBCallback(TrainerCallback):
         self._overwrite = overwrite
         self._saved_at: int | None = None
         check_output_folder(self._folder, overwrite)
-        config.num_blocks_to_remove_of(len(SLEBPruner(model_of(trainer)).blocks))
+        model = model_of(trainer)
+        # The checkpoint's own code is the code that the model in memory is running.
+        self._loading = {"trust_remote_code": True} if model._auto_class is not None else {}
+        config.num_blocks_to_remove_of(len(SLEBPruner(model).blocks))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -136,7 +140,9 @@ class SLEBCallback(TrainerCallback):
 
     def _prune(self, checkpoint: str) -> PruningReport:
         tokenizer, device = self._trainer.processing_class, self._trainer.args.device
-        pruner = SLEBPruner.from_pretrained(checkpoint, tokenizer=tokenizer, dtype="auto", device_map=device)
+        pruner = SLEBPruner.from_pretrained(
+            checkpoint, tokenizer=tokenizer, dtype="auto", device_map=device, **self._loading
+        )
         switch_cache_on(pruner.model)
         pruner.prune(self._config, calibration=self._calibration)
         folder = pruner.save_pretrained(self._folder, overwrite=self._overwrite)
