@@ -212,6 +212,8 @@ def measure(arguments: argparse.Namespace) -> None:
     wait(timing)
     done.touch()
     wait(others)
+    if any(process.returncode for process in timing):
+        done.unlink()  # the next call times again
     arguments.output.write_text(json.dumps(collect(files, timed, arguments), indent=1) + "\n", encoding="utf-8")
     print(f"{time.perf_counter() - started:.0f} s: {arguments.output} is written", flush=True)
 

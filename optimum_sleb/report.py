@@ -100,6 +100,11 @@ class PruningReport:
         return self if self.previous is None else self.previous.first_run
 
     @property
+    def healed_between_runs(self) -> bool:
+        """Whether the model was fine-tuned before the last run, so that no run of the dense model is this one's."""
+        return self.previous is not None and (bool(self.previous.healing) or self.previous.healed_between_runs)
+
+    @property
     def blocks_after(self) -> tuple[int, ...]:
         """The blocks that are left."""
         gone = {step.block for step in self.steps}

@@ -13,11 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.forward import logits_of, measuring, vocab_size_of
 from ..blocks.stack import DecoderStack, find_decoder_stack
-from ..progress import model_fingerprint
-from ..provenance import check_same_model, provenance_of, versions
+from ..errors import ReportError
+from ..provenance import check_same_model, provenance_of
 from ..removal import check_removal, compensation_of
 from ..report import PruningReport
 from ..search.compensating import put_weights
+from .evaluate import conditions_of, data_of
 from .finished import Finished
 from .perplexity import perplexity
 from .scenarios import paper_scenarios
@@ -72,7 +73,7 @@ def curve(
         The depths, from the dense model on.
 
     Raises:
-        ReportError: If the report is of another model.
+        ReportError: If the report is of another model, or of one that was fine-tuned between two runs.
         UnsupportedModelError: If this architecture's blocks cannot be removed.
         CalibrationError: If the text, or the calibration data, cannot be used.
 
@@ -85,11 +86,19 @@ def curve(
     stack = find_decoder_stack(model)
     numbers = provenance_of(model, len(stack)).blocks
     check_same_model(model, numbers, report.first_run)
+    if report.healed_between_runs:
+        raise ReportError(
+            "The model was fine-tuned between two runs of the report, so its depths cannot be made of the dense "
+            "model; draw the curve of the first run's report."
+        )
     check_removal(model, stack, numbers, report.removed_blocks)
     finished, scores = Finished(progress_dir), []
     conditions: dict[str, Any] = {"dataset": dataset, "protocol": {key: str(value) for key, value in protocol.items()}}
     if progress_dir is not None:
-        conditions |= {"model": model_fingerprint(model), "dtype": str(model.dtype), "versions": versions()}
+        data_dir = protocol.get("data_dir")
+        conditions |= conditions_of(model, tokenizer)
+        conditions["data"] = data_of(dataset, None if data_dir is None else Path(data_dir))
+        conditions["calibration"] = report.calibration.fingerprint if report.calibration else None
     order = [numbers.index(block) for block in report.removed_blocks]
     for depth in range(len(order) + 1):
         recipe = None if report.recipe is None else report.recipe.to_dict()

@@ -117,17 +117,32 @@ def evaluate(
         return (result.score(),)
 
     finished = Finished(progress_dir)
-    of_model = {} if progress_dir is None else _conditions(model, tokenizer)
+    of_model = {} if progress_dir is None else conditions_of(model, tokenizer)
     scores: list[Score] = []
     for name in names:
         of_task = texts if is_text(name) else {"limit": limit}
-        conditions = {"task": name, "batch_size": batch_size, "data": _data(name, folder), **of_task, **of_model}
+        conditions = {"task": name, "batch_size": batch_size, **of_task, **of_model}
+        if progress_dir is not None:
+            conditions["data"] = data_of(name, folder)
         scores += finished.get_or_measure(name, conditions, tuple[Score, ...], partial(measure, name))
     return tuple(scores)
 
 
-def _conditions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """All about a model that decides its scores."""
+def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """All about a model that decides its scores.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        Plain values, by which a finished measurement is known again.
+
+    Example:
+        ```python
+        conditions_of(model, tokenizer)["dtype"]  # "torch.bfloat16"
+        ```
+    """
     harness = {"lm_eval": version("lm_eval")} if find_spec("lm_eval") else {}
     return {
         "model": model_fingerprint(model),
@@ -138,8 +153,20 @@ def _conditions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> d
     }
 
 
-def _data(name: str, folder: Path | None) -> list[str]:
-    """Fingerprints of the local files that a task is read from."""
+def data_of(name: str, folder: Path | None) -> list[str]:
+    """Fingerprints of the local files that a task is read from.
+
+    Args:
+        name: The task, text or file.
+        folder: Folder with the data; `None` where they are on the Hub.
+
+    Returns:
+        SHA-256 of each; none for data on the Hub.
+
+    Example:
+        >>> data_of("piqa", None)
+        []
+    """
     if not is_text(name):
         return [] if folder is None else contents_of(local_files(name, folder))
     if name not in NAMED_DATASETS:

@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.forward import measuring
 from ..blocks.precision import computes_in_float32, computing_in_float32
-from ..errors import CalibrationError, ConfigError
+from ..errors import CalibrationError, ConfigError, OutOfMemoryError
 from .local_tasks import local_files, local_note, local_task
 from .scores import Score, standard_error
 
@@ -75,6 +76,7 @@ def zero_shot(
     Raises:
         ConfigError: If lm-evaluation-harness is not installed, or does not know the task.
         CalibrationError: If the data cannot be loaded.
+        OutOfMemoryError: If memory runs out.
 
     Example:
         ```python
@@ -95,6 +97,11 @@ def zero_shot(
         lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
         try:
             results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=_task_manager())
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"Memory ran out on the task {task!r} with {size} requests at a time; choose fewer (batch_size, "
+                "--batch-size)."
+            ) from error
         except (OSError, ValueError) as error:
             first = (str(error).splitlines() or ["no details"])[0]
             raise CalibrationError(

@@ -67,7 +67,7 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         measured_on_calibration=calibration_evaluation(report) is not None and not report.healing,
         evaluated=bool(report.evaluations),
         healing=[_healing_of(one) for one in report.healing],
-        healed_between=report.previous is not None and bool(report.previous.healing),
+        healed_between=report.healed_between_runs,
         commands=commands_of(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
         licence=inherited.license,

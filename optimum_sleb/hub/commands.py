@@ -35,7 +35,7 @@ def commands_of(report: PruningReport, output: str) -> list[str]:
     runs = [report]
     while (earlier := runs[0].previous) is not None:
         runs.insert(0, earlier)
-    if not all(_is_repeatable(run) for run in runs) or any(run.healing for run in runs[:-1]):
+    if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
         return []
     folders = [f"{output}-after-run-{number}" for number in range(1, len(runs))] + [output]
     first_model = _model_name(runs[0].base_model)

@@ -1,15 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.image import imread
 
-from optimum_sleb import PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
+from optimum_sleb import HealingRecord, PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
 from optimum_sleb.evaluation import curve as module
 from optimum_sleb.evaluation.curve import curve, curve_table
 from optimum_sleb.hub.curve_plot import draw_curve
 
-from ..conftest import make_tokenizer
+from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,3 +71,25 @@ def test_an_interruption_loses_no_finished_depth(
 def test_of_another_model(text_file: Path, tokenizer) -> None:
     with pytest.raises(ReportError, match="load the model that the report began with"):
         curve(tiny_model("gpt2"), tokenizer, search(text_file, "no"), str(text_file))
+
+
+def test_another_text_under_the_same_name_is_measured_anew(text_file: Path, tokenizer, tmp_path: Path) -> None:
+    report = search(text_file, "no")
+    unseen = tmp_path / "unseen.txt"
+    options = {"window_length": 20, "repeats": 1, "progress_dir": tmp_path / "kept"}
+    values = []
+    for seed in (1, 2):
+        unseen.write_text(make_text(100, seed=seed))
+        depths = curve(tiny_model(), tokenizer, report, str(unseen), **options)
+        values.append([depth.score.value for depth in depths])
+    assert not set(values[0]) & set(values[1])
+
+
+def test_of_a_model_that_was_fine_tuned_between_two_runs(text_file: Path, tokenizer) -> None:
+    first = replace(search(text_file, "no"), healing=(HealingRecord("full fine-tuning", "text", 1, 1.0),))
+    second = replace(first, previous=first, healing=())
+    third = replace(second, previous=second)
+    assert not first.healed_between_runs
+    for report in (second, third):
+        with pytest.raises(ReportError, match="fine-tuned between two runs"):
+            curve(tiny_model(), tokenizer, report, str(text_file))
