@@ -11,8 +11,10 @@ the paper's five zero-shot tasks, of each the first rows.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import textwrap
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,18 +26,25 @@ GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BLOCKS = [5, 4, 26, 25, 3, 6]
 # What is measured, and what each fine-tuned model starts from.
 PARTS = {"dense": None, "plain": None, "compensated": None}
-PARTS |= {"lora-plain": "plain", "full-plain": "plain", "full-compensated": "compensated"}
+PARTS |= {f"{recipe}-plain": "plain" for recipe in ("lora", "full", "distilled")}
+PARTS |= {f"{recipe}-compensated": "compensated" for recipe in ("full", "distilled")}
 NAMES = {
     "dense": "dense",
     "plain": "pruned",
     "lora-plain": "pruned, then LoRA",
     "full-plain": "pruned, then full fine-tuning",
+    "distilled-plain": "pruned, then distillation",
     "compensated": "compensated",
     "full-compensated": "compensated, then full fine-tuning",
+    "distilled-compensated": "compensated, then distillation",
 }
 _SETTINGS = (
-    *("model", "data", "work", "steps", "batch_size", "length", "rank"),
+    *("model", "data", "work", "steps", "batch_size", "length", "rank", "learning_rate", "lora_learning_rate"),
     *("windows", "window_length", "test_windows", "limit"),
+)
+_TOLD = (
+    *("steps", "batch_size", "length", "rank", "learning_rate", "lora_learning_rate"),
+    *("windows", "window_length", "limit"),
 )
 FIRST, LAST = "<!-- figures: written by benchmarks/healing.py -->\n", "<!-- end of the figures -->\n"
 
@@ -50,17 +59,19 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("--model", type=Path, required=True, help="Folder with the dense model, a GGUF file.")
         command.add_argument("--data", type=Path, required=True, help="Folder with wikitext-2-raw, c4 and the tasks.")
         command.add_argument("--work", type=Path, default=Path("healing"), help="Folder for models and logs.")
-        command.add_argument("--steps", type=int, default=300)
+        command.add_argument("--steps", type=int, default=150)
         command.add_argument("--batch-size", type=int, default=16)
         command.add_argument("--length", type=int, default=512, help="Tokens in a row to train on.")
         command.add_argument("--rank", type=int, default=64)
+        command.add_argument("--learning-rate", type=float, default=2e-4, help="Of full fine-tuning, distillation.")
+        command.add_argument("--lora-learning-rate", type=float, default=2e-3)
         command.add_argument("--windows", type=int, default=48, help="Calibration windows to compensate on.")
         command.add_argument("--window-length", type=int, default=2048)
         command.add_argument("--test-windows", type=int, default=None, help="Windows of each test text, at most.")
         command.add_argument("--limit", type=int, default=1000, help="Rows of each zero-shot task, at most.")
     measured = commands.choices["measure"]
     measured.add_argument("--output", type=Path, default=RESULTS)
-    measured.add_argument("--seconds", type=float, default=150, help="Stop what still runs then.")
+    measured.add_argument("--seconds", type=float, default=300, help="Stop what still runs then.")
     commands.choices["part"].add_argument("part", choices=PARTS)
     return parser.parse_args()
 
@@ -84,8 +95,12 @@ def measure(arguments: argparse.Namespace) -> None:
     settings = {name: getattr(arguments, name) for name in _SETTINGS}
     words = [word for name, value in settings.items() if value is not None for word in (_option(name), str(value))]
     running = {
-        part: subprocess.Popen([sys.executable, __file__, "part", *words, part], start_new_session=True)
-        for part in PARTS
+        part: subprocess.Popen(
+            [sys.executable, __file__, "part", *words, part],
+            start_new_session=True,
+            env=on_gpu(number),
+        )
+        for number, part in enumerate(PARTS)
     }
     while any(process.poll() is None for process in running.values()):
         if time.perf_counter() - started > arguments.seconds:
@@ -99,10 +114,18 @@ def measure(arguments: argparse.Namespace) -> None:
         time.sleep(0.5)
     found = {part: arguments.work / f"{part}.json" for part in PARTS}
     results = {part: json.loads(file.read_text()) for part, file in found.items() if file.is_file()}
-    told = {name: settings[name] for name in ("steps", "batch_size", "length", "rank", "windows", "limit")}
+    told = {name: value for name, value in settings.items() if name in _TOLD}
     made = {"date": datetime.now(UTC).date().isoformat(), **told, **machine()}
     arguments.output.write_text(json.dumps({"made": made, "models": results}, indent=2) + "\n", encoding="utf-8")
     log("measure", f"{len(results)} of {len(PARTS)} in {time.perf_counter() - started:.0f} s")
+
+
+def on_gpu(number: int) -> dict[str, str]:
+    """The environment of a part: the GPUs take turns."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return os.environ | ({"CUDA_VISIBLE_DEVICES": str(number % count)} if count else {})
 
 
 def write_texts(data: Path, work: Path) -> None:
@@ -169,11 +192,9 @@ def keep(file: Path, result: dict[str, Any]) -> None:
 
 def prune(part: str, arguments: argparse.Namespace, result: dict[str, Any]) -> tuple[Any, Any]:
     """The dense model, or what a cut leaves of it, saved for those that wait."""
-    from heal_with_trainer import DEVICE
+    from optimum_sleb import SLEBConfig
 
-    from optimum_sleb import SLEBConfig, SLEBPruner
-
-    pruner = SLEBPruner.from_pretrained(arguments.model, gguf_file=GGUF_FILE, dtype="bfloat16", device_map=DEVICE)
+    pruner = dense_model(arguments)
     log(part, "loaded")
     started = time.perf_counter()
     if part == "plain":
@@ -192,6 +213,7 @@ def prune(part: str, arguments: argparse.Namespace, result: dict[str, Any]) -> t
 
 def heal(part: str, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> tuple[Any, Any]:
     """One of the recipes, as it stands in examples/."""
+    import distill_from_dense
     import heal_with_lora
     import heal_with_trainer
 
@@ -200,10 +222,22 @@ def heal(part: str, model: Any, tokenizer: Any, arguments: argparse.Namespace) -
     log(part, f"{len(rows)} rows of {arguments.length} tokens")
     settings = (arguments.work / f"{part}-run", arguments.steps, arguments.batch_size)
     if part.startswith("lora"):
-        training = heal_with_trainer.training(*settings, learning_rate=1e-3)
+        training = heal_with_trainer.training(*settings, arguments.lora_learning_rate)
         return heal_with_lora.heal(model, tokenizer, rows, "heal.txt", arguments.rank, training)
-    training = heal_with_trainer.training(*settings, learning_rate=5e-4)
+    training = heal_with_trainer.training(*settings, arguments.learning_rate)
+    if part.startswith("distilled"):
+        dense = dense_model(arguments).model
+        return model, distill_from_dense.heal(model, dense, rows, "heal.txt", training)
     return model, heal_with_trainer.heal(model, rows, "heal.txt", training)
+
+
+def dense_model(arguments: argparse.Namespace) -> Any:
+    """The dense model, ready to be pruned."""
+    from heal_with_trainer import DEVICE
+
+    from optimum_sleb import SLEBPruner
+
+    return SLEBPruner.from_pretrained(arguments.model, gguf_file=GGUF_FILE, dtype="bfloat16", device_map=DEVICE)
 
 
 def filled(page: str, results: dict[str, Any]) -> str:
@@ -240,23 +274,24 @@ def figures(results: dict[str, Any]) -> str:
         rows.append(f"| {' | '.join(cells)} |")
     windows = [models["dense"][text]["windows"] for text in ("wikitext2", "c4")]
     blocks = [" ".join(map(str, models[part]["blocks"])) for part in ("plain", "compensated")]
+    rate = f"learning rate {made['learning_rate']:g}"
     recipes = {
-        "lora": f"LoRA of rank {made['rank']} on all linear layers, learning rate 1e-3",
-        "full": "Full fine-tuning, learning rate 5e-4.",
+        "lora": f"LoRA of rank {made['rank']} on all linear layers, learning rate {made['lora_learning_rate']:g}",
+        "full": f"full fine-tuning, {rate}",
+        "distilled": f"distillation from the dense model, {rate}",
     }
-    rows += [
-        "",
-        f"SmolLM2-135M-Instruct without 6 of its 30 blocks: {blocks[0]} (pruned), {blocks[1]} (compensated, chosen so",
-        f"on {made['windows']} windows). {made['steps']} steps of {made['batch_size']} rows of {made['length']}",
-        "tokens. "
-        + "; ".join(recipe for kind, recipe in recipes.items() if any(part.startswith(kind) for part in models)),
-        f"Perplexity of the model as saved, in bfloat16, on {windows[0]} and {windows[1]} windows of 2048 tokens.",
-        '"Recovered" is the share of what the cut added to the perplexity, on WikiText-2 and C4. Zero-shot: the mean',
-        f"of PIQA, WinoGrande, HellaSwag, ARC-easy and ARC-challenge, in per cent, on the first {made['limit']} rows.",
-        f"Measured on one {made['device']} with torch {made['torch']}, transformers {made['transformers']}, on",
-        f"{made['date']}; all ran side by side, and each is faster alone.",
-    ]
-    return "\n".join(rows) + "\n"
+    used = [recipe for kind, recipe in recipes.items() if any(part.startswith(kind) for part in models)]
+    told = (
+        f"SmolLM2-135M-Instruct without 6 of its 30 blocks: {blocks[0]} (pruned), {blocks[1]} (compensated, chosen "
+        f"so on {made['windows']} windows). {made['steps']} steps of {made['batch_size']} rows of {made['length']} "
+        f"tokens. Recipes: {'; '.join(used)}. Perplexity of the model as saved, in bfloat16, on {windows[0]} and "
+        f'{windows[1]} windows of {made["window_length"]} tokens. "Recovered" is the share of what the cut added to '
+        "the perplexity, on WikiText-2 and C4. Zero-shot: the mean of PIQA, WinoGrande, HellaSwag, ARC-easy and "
+        f"ARC-challenge, in per cent, on the first {made['limit']} rows. Measured on {made['gpus']} {made['device']} "
+        f"with torch {made['torch']}, transformers {made['transformers']}, on {made['date']}; all ran side by side, "
+        "and each is faster alone."
+    )
+    return "\n".join([*rows, "", textwrap.fill(told, width=119)]) + "\n"
 
 
 def recovery(models: dict[str, Any], part: str, text: str) -> float:
@@ -265,13 +300,18 @@ def recovery(models: dict[str, Any], part: str, text: str) -> float:
     return (plain - healed) / (plain - dense)
 
 
-def machine() -> dict[str, str]:
+def machine() -> dict[str, Any]:
     """What it was measured with."""
     import torch
     import transformers
 
     device = torch.cuda.get_device_name().removeprefix("NVIDIA ") if torch.cuda.is_available() else "CPU"
-    return {"device": device, "torch": torch.__version__, "transformers": transformers.__version__}
+    return {
+        "device": device,
+        "gpus": torch.cuda.device_count(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def log(part: str, what: str) -> None:

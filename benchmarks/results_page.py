@@ -1,16 +1,14 @@
-"""Write docs/results.md from what benchmarks/results.py measured, and benchmarks/healing.py of zero-shot accuracy.
+"""Write docs/results.md from what benchmarks/results.py measured.
 
 python benchmarks/results_page.py
 """
 
 import json
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results.json"
-HEALING = Path(__file__).parents[1] / "docs" / "healing.json"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 NAMES = {
     "wikitext2": "WikiText-2 test, as published",
@@ -47,18 +45,13 @@ ZERO_SHOT = " Zero-shot accuracy: more is better; chance is 0.5 for PIQA and\nWi
 LOSSES = "What was lost against the dense model, its standard error taken example by example:"
 
 
-def page(results: dict[str, Any], healing: dict[str, Any] | None = None) -> str:
-    """The page; with what the benchmark of healing measured where the results lack zero-shot accuracy."""
+def page(results: dict[str, Any]) -> str:
+    """The page."""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = [
         "# Results",
         f"Measured on {results['date']} on {results['device']}, {versions}, in bfloat16.",
         _quality(results["models"]),
-        *(
-            [_zero_shot(results, healing)]
-            if healing and "zero_shot" in results and not _has_tasks(results["models"])
-            else []
-        ),
         *(_speeds(results["speeds"][name], title) for name, title in TITLES.items() if name in results["speeds"]),
         "## The commands",
         "DATA is a folder as [evaluation.md](evaluation.md#without-the-hub) describes it.",
@@ -102,41 +95,6 @@ def _quality(models: dict[str, Any]) -> str:
     return "\n\n".join(sections)
 
 
-# The models of the benchmark of healing, before any healing.
-HEALED = {"dense": "dense", "plain": "20 %", "compensated": "20 %, compensated"}
-
-
-def _has_tasks(models: dict[str, Any]) -> bool:
-    return any(score["metric"] != "perplexity" for model in models.values() for score in model["scores"])
-
-
-def _zero_shot(results: dict[str, Any], healing: dict[str, Any]) -> str:
-    models = {name: healing["models"][key] for key, name in HEALED.items()}
-    alone = results["zero_shot"]
-    # In the order of the other tables.
-    shown = {name: (models | alone["models"])[name] for name in (*results["models"], HEALED["compensated"])}
-    rows = [["", *shown]]
-    for task in models["dense"]["zero_shot"]:
-        rows.append([NAMES[task], *(_accuracy(model["zero_shot"][task]) for model in shown.values())])
-    rows.append(["mean of the five", *(_accuracy(model["zero_shot_mean"]) for model in shown.values())])
-    made, compensated = healing["made"], models["20 %, compensated"]
-    text = textwrap.fill(
-        "Zero-shot accuracy (more is better; chance is 0.5 for PIQA and WinoGrande, 0.25 for the others), on the "
-        f"first {made['limit']:,} rows of each task, with standard errors; `acc_norm`, and `acc` for WinoGrande. "
-        f"Measured by the benchmark of [healing](healing.md) on one {made['device']}, which compensated on "
-        f"{made['windows']} windows and so chose the blocks {' '.join(map(str, compensated['blocks']))}: perplexity "
-        f"{compensated['wikitext2']['perplexity']:.1f} on WikiText-2 test (the file as it is), "
-        f"{compensated['c4']['perplexity']:.1f} on the C4 sample. {' and '.join(alone['models'])} were measured "
-        f"{alone['made']}.",
-        width=119,
-    )
-    return f"{text}\n\n{_table(rows)}"
-
-
-def _accuracy(value: list[float]) -> str:
-    return f"{value[0]:.3f} ± {value[1]:.3f}"
-
-
 def _losses(models: dict[str, Any], measured: list[dict[str, Any]]) -> Iterable[list[str]]:
     for number, score in enumerate(measured):
         if score["metric"] == "perplexity":
@@ -149,7 +107,8 @@ def _losses(models: dict[str, Any], measured: list[dict[str, Any]]) -> Iterable[
 
 
 def _speeds(speeds: list[dict[str, Any]], title: str) -> str:
-    sections = [title]
+    place = speeds[0]["protocol"].rpartition(" on ")[2]
+    sections = [title, f"Timed on one {place}."]
     for protocol in dict.fromkeys(speed["protocol"] for speed in speeds):
         chosen = [speed for speed in speeds if speed["protocol"] == protocol]
         dense = chosen[0]
@@ -207,5 +166,4 @@ def _table(rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    results, healing = (json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS, HEALING))
-    PAGE.write_text(page(results, healing), encoding="utf-8")
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Models larger than the device, several GPUs, and 70B on one: what a step of the search takes.
 
     python benchmarks/scale.py offload                     # 13B shape under 16 GB, against the same in 26 GB and more
-    torchrun --nproc-per-node 1 benchmarks/scale.py ranks  # 7B shape; then the same with 2
+    torchrun --nproc-per-node 1 benchmarks/scale.py ranks  # 7B shape, a whole job; then the same with 2
     python benchmarks/scale.py resident70b                 # on one device of 141 GB
 
 Weights are random and made on the device; windows are random tokens. Nothing is compiled, so that what is compared is
@@ -13,15 +13,14 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from shapes import SHAPES, random_model
 from transformers import PreTrainedModel
 
+from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.blocks.offload import offloaded
 from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
@@ -46,7 +45,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="Windows in one forward pass (default: as a search chooses).")
     parser.add_argument("--limit-gb", type=float, default=16.0, help="With offload: memory that may be used.")
     parser.add_argument(
-        "--steps", type=int, default=1, help="With resident70b: steps to measure; the rest of the job is extrapolated."
+        "--steps",
+        type=int,
+        default=1,
+        help="Steps to measure; with resident70b the rest of the job is extrapolated.",
     )
     parser.add_argument("--removals", type=int, default=16, help="With resident70b: steps of the whole job.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -134,20 +136,26 @@ def to_host(model: PreTrainedModel, stack: DecoderStack) -> None:
 
 
 def ranks(arguments: argparse.Namespace, log: Log) -> None:
-    """One step of a search on as many GPUs as processes were started."""
-    PartialState(cpu=arguments.device == "cpu", timeout=timedelta(hours=1))
-    together = Ranks(together=True)
+    """A whole job, from the checks to the shorter model, on as many GPUs as processes were started."""
+    together = Ranks.of_launcher(cpu=arguments.device == "cpu")
     log.quiet = not together.is_first
-    device = PartialState().device
-    model, stack, windows = _prepare(arguments, device, log)
-    candidates = range(1, len(stack) - 1)
-    measure = ExactLosses(model, stack, windows, arguments.batch_size or 1, ranks=together)
-    measure.batch_size = arguments.batch_size or choose_batch_size(measure, candidates[-1])
-    measure.losses_with(range(2))  # connections are made at the first sum
-    log.note(processes=together.size, batch_size=measure.batch_size)
-    losses = log.timed("step", lambda: measure(range(len(stack)), candidates), device)
-    log.note(losses=losses.double().sum(dim=1).tolist(), best=candidates[int(losses.sum(dim=1).argmin())])
-    torch.distributed.destroy_process_group()
+    device = torch.device(together.own_device(arguments.device))
+    model, _, windows = _prepare(arguments, device, log)
+    pruner = SLEBPruner(model)
+    recipe = SLEBConfig(
+        num_blocks_to_remove=arguments.steps,
+        search="exact",
+        window_length=arguments.length,
+        max_windows=arguments.windows,
+        batch_size=arguments.batch_size,
+        compile="never",
+    )
+    log.timed("job", lambda: pruner.prune(recipe, calibration=torch.stack(windows.windows), ranks=together), device)
+    report = pruner.report
+    log.note(processes=together.size, batch_size=report.search.batch_size, removed=report.removed_blocks)
+    log.note(step_seconds=[step.seconds for step in report.steps], loss_before=report.search.loss_before)
+    log.values["losses"] = [step.candidate_losses for step in report.steps]
+    together.leave()
 
 
 def resident70b(arguments: argparse.Namespace, log: Log) -> None:

@@ -1,6 +1,6 @@
 """Heal a pruned model by letting it imitate its dense parent: the loss is the divergence of their predictions.
 
-    python examples/distill_from_dense.py FOLDER OUTPUT --dense MODEL [--text FILE] [--test-text FILE] [--steps 300]
+    python examples/distill_from_dense.py FOLDER OUTPUT --dense MODEL [--text FILE] [--test-text FILE] [--steps 150]
 
 FOLDER is what `SLEBPruner.save_pretrained` or `optimum-cli sleb prune` wrote. Worth its time where the text to heal on
 is little, or of another kind than the text that the dense model learned: what it says of every token teaches more than
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
+from datasets import Dataset
 from heal_with_trainer import DEVICE, finish, parser_of, rows_of, training
 from torch import Tensor, no_grad
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Trainer, TrainingArguments
 
-from optimum_sleb import healing_record, perplexity
+from optimum_sleb import HealingRecord, healing_record, perplexity
 from optimum_sleb.calibration.texts import read_text_file
 
 
@@ -39,8 +40,25 @@ class DistillationTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
+def heal(
+    model: PreTrainedModel, dense: PreTrainedModel, rows: Dataset, name: str, arguments: dict[str, Any]
+) -> HealingRecord:
+    """Train in place, in float32 as full fine-tuning does."""
+    trainer = DistillationTrainer(dense, model.float(), TrainingArguments(**arguments), train_dataset=rows)
+    trainer.train()
+    return healing_record(trainer, f"distillation from {Path(dense.name_or_path).name}", name)
+
+
 def main(
-    folder: Path, output: Path, dense: str, text: Path, test_text: Path, steps: int, batch_size: int, length: int
+    folder: Path,
+    output: Path,
+    dense: str,
+    text: Path,
+    test_text: Path,
+    steps: int,
+    batch_size: int,
+    length: int,
+    learning_rate: float,
 ) -> None:
     """Load, measure, heal, measure again, save."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -48,14 +66,12 @@ def main(
     parent = AutoModelForCausalLM.from_pretrained(dense, dtype="auto", device_map=DEVICE)
     before = perplexity(model, tokenizer, str(test_text), window_length=length)
     rows = rows_of(read_text_file(text, "text"), tokenizer, length)
-    arguments = TrainingArguments(**training(output.with_name(f"{output.name}-run"), steps, batch_size, 5e-4))
-    trainer = DistillationTrainer(parent, model.float(), arguments, train_dataset=rows)
-    trainer.train()
-    healing = healing_record(trainer, f"distillation from {Path(dense).name}", text.name)
+    arguments = training(output.with_name(f"{output.name}-run"), steps, batch_size, learning_rate)
+    healing = heal(model, parent, rows, text.name, arguments)
     finish(model, output, folder, healing, before, test_text)
 
 
 if __name__ == "__main__":
-    parser = parser_of(main.__doc__)
+    parser = parser_of(main.__doc__, learning_rate=2e-4)
     parser.add_argument("--dense", required=True, help="The dense model, on the Hub or in a folder.")
     main(**vars(parser.parse_args()))

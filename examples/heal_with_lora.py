@@ -1,6 +1,6 @@
 """Heal a pruned model with LoRA: TRL's SFTTrainer trains an adapter, which is merged and saved as one ordinary model.
 
-    python examples/heal_with_lora.py FOLDER OUTPUT [--text FILE] [--test-text FILE] [--steps 300] [--rank 64]
+    python examples/heal_with_lora.py FOLDER OUTPUT [--text FILE] [--test-text FILE] [--steps 150] [--rank 64]
 
 FOLDER is what `SLEBPruner.save_pretrained` or `optimum-cli sleb prune` wrote. The adapter alone is left in
 OUTPUT-adapter; it names FOLDER as its base, for it fits no other model: loaded onto the dense one it would attach its
@@ -34,19 +34,27 @@ def heal(
 
 
 def main(
-    folder: Path, output: Path, text: Path, test_text: Path, steps: int, batch_size: int, length: int, rank: int
+    folder: Path,
+    output: Path,
+    text: Path,
+    test_text: Path,
+    steps: int,
+    batch_size: int,
+    length: int,
+    learning_rate: float,
+    rank: int,
 ) -> None:
     """Load, measure, heal, measure again, save."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
     before = perplexity(model, tokenizer, str(test_text), window_length=length)
     rows = rows_of(read_text_file(text, "text"), tokenizer, length)
-    arguments = training(output.with_name(f"{output.name}-adapter"), steps, batch_size, 1e-3)
+    arguments = training(output.with_name(f"{output.name}-adapter"), steps, batch_size, learning_rate)
     model, healing = heal(model, tokenizer, rows, text.name, rank, arguments)
     finish(model, output, folder, healing, before, test_text)
 
 
 if __name__ == "__main__":
-    parser = parser_of(main.__doc__)
+    parser = parser_of(main.__doc__, learning_rate=2e-3)
     parser.add_argument("--rank", type=int, default=64)
     main(**vars(parser.parse_args()))

@@ -1,6 +1,6 @@
 """Heal a pruned model: fine-tune all of it with transformers' Trainer, and save it with what came of it.
 
-    python examples/heal_with_trainer.py FOLDER OUTPUT [--text FILE] [--test-text FILE] [--steps 300]
+    python examples/heal_with_trainer.py FOLDER OUTPUT [--text FILE] [--test-text FILE] [--steps 150]
 
 FOLDER is what `SLEBPruner.save_pretrained` or `optimum-cli sleb prune` wrote. Heal on text of the kind that the model
 is for, and never on the text that it is tested on. The defaults fit a model of 135M on one GPU.
@@ -32,7 +32,7 @@ def rows_of(text: str, tokenizer: Any, length: int) -> Dataset:
 
 
 def training(folder: Path, steps: int, batch_size: int, learning_rate: float) -> dict[str, Any]:
-    """Arguments of the training that both recipes share."""
+    """Arguments of the training that all recipes share."""
     return {
         "output_dir": str(folder),
         "max_steps": steps,
@@ -56,13 +56,23 @@ def heal(model: PreTrainedModel, rows: Dataset, name: str, arguments: dict[str, 
     return healing_record(trainer, "full fine-tuning", name)
 
 
-def main(folder: Path, output: Path, text: Path, test_text: Path, steps: int, batch_size: int, length: int) -> None:
+def main(
+    folder: Path,
+    output: Path,
+    text: Path,
+    test_text: Path,
+    steps: int,
+    batch_size: int,
+    length: int,
+    learning_rate: float,
+) -> None:
     """Load, measure, heal, measure again, save."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
     before = perplexity(model, tokenizer, str(test_text), window_length=length)
     rows = rows_of(read_text_file(text, "text"), tokenizer, length)
-    healing = heal(model, rows, text.name, training(output.with_name(f"{output.name}-run"), steps, batch_size, 5e-4))
+    arguments = training(output.with_name(f"{output.name}-run"), steps, batch_size, learning_rate)
+    healing = heal(model, rows, text.name, arguments)
     finish(model, output, folder, healing, before, test_text)
 
 
@@ -82,18 +92,19 @@ def finish(
     print(f"saved to {output}")
 
 
-def parser_of(text: str | None) -> ArgumentParser:
-    """The command line of both recipes."""
+def parser_of(text: str | None, learning_rate: float) -> ArgumentParser:
+    """The command line of all recipes."""
     parser = ArgumentParser(description=text)
     parser.add_argument("folder", type=Path, help="Folder of the pruned model.")
     parser.add_argument("output", type=Path, help="Folder to write the healed model to.")
     parser.add_argument("--text", type=Path, default=DATA / "wikitext2-valid-excerpt.txt", help="Text to heal on.")
     parser.add_argument("--test-text", type=Path, default=DATA / "wikitext2-test-excerpt.txt", help="Text to test on.")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--length", type=int, default=512, help="Tokens in a row.")
+    parser.add_argument("--learning-rate", type=float, default=learning_rate)
     return parser
 
 
 if __name__ == "__main__":
-    main(**vars(parser_of(main.__doc__).parse_args()))
+    main(**vars(parser_of(main.__doc__, learning_rate=2e-4).parse_args()))
