@@ -7,17 +7,17 @@ is little, or of another kind than the text that the dense model learned: what i
 the token alone.
 """
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from datasets import Dataset
-from heal_with_trainer import DEVICE, finish, parser_of, rows_of, training
+from heal_with_trainer import DEVICE, finish, parser_of, prepared, training
 from torch import Tensor, no_grad
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, TrainingArguments
 
-from optimum_sleb import HealingRecord, healing_record, perplexity
-from optimum_sleb.calibration.texts import read_text_file
+from optimum_sleb import HealingRecord, healing_record
 
 
 class DistillationTrainer(Trainer):
@@ -49,29 +49,17 @@ def heal(
     return healing_record(trainer, f"distillation from {Path(dense.name_or_path).name}", name)
 
 
-def main(
-    folder: Path,
-    output: Path,
-    dense: str,
-    text: Path,
-    test_text: Path,
-    steps: int,
-    batch_size: int,
-    length: int,
-    learning_rate: float,
-) -> None:
+def main(arguments: Namespace) -> None:
     """Load, measure, heal, measure again, save."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
-    parent = AutoModelForCausalLM.from_pretrained(dense, dtype="auto", device_map=DEVICE)
-    before = perplexity(model, tokenizer, str(test_text), window_length=length)
-    rows = rows_of(read_text_file(text, "text"), tokenizer, length)
-    arguments = training(output.with_name(f"{output.name}-run"), steps, batch_size, learning_rate)
-    healing = heal(model, parent, rows, text.name, arguments)
-    finish(model, output, folder, healing, before, test_text)
+    model, _, rows, before = prepared(arguments)
+    dense = AutoModelForCausalLM.from_pretrained(arguments.dense, dtype="auto", device_map=DEVICE)
+    run = arguments.output.with_name(f"{arguments.output.name}-run")
+    settings = training(run, arguments.steps, arguments.batch_size, arguments.learning_rate)
+    healing = heal(model, dense, rows, arguments.text.name, settings)
+    finish(model, healing, before, arguments)
 
 
 if __name__ == "__main__":
     parser = parser_of(main.__doc__, learning_rate=2e-4)
     parser.add_argument("--dense", required=True, help="The dense model, on the Hub or in a folder.")
-    main(**vars(parser.parse_args()))
+    main(parser.parse_args())

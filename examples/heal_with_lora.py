@@ -7,17 +7,16 @@ OUTPUT-adapter; it names FOLDER as its base, for it fits no other model: loaded 
 layers to other blocks, without an error.
 """
 
-from pathlib import Path
+from argparse import Namespace
 from typing import Any
 
 from datasets import Dataset
-from heal_with_trainer import DEVICE, finish, parser_of, rows_of, training
+from heal_with_trainer import finish, parser_of, prepared, training
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from optimum_sleb import HealingRecord, healing_record, perplexity
-from optimum_sleb.calibration.texts import read_text_file
+from optimum_sleb import HealingRecord, healing_record
 
 
 def heal(
@@ -33,28 +32,16 @@ def heal(
     return trainer.model.merge_and_unload(), healing_record(trainer, f"LoRA of rank {rank}, merged", name)
 
 
-def main(
-    folder: Path,
-    output: Path,
-    text: Path,
-    test_text: Path,
-    steps: int,
-    batch_size: int,
-    length: int,
-    learning_rate: float,
-    rank: int,
-) -> None:
+def main(arguments: Namespace) -> None:
     """Load, measure, heal, measure again, save."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
-    before = perplexity(model, tokenizer, str(test_text), window_length=length)
-    rows = rows_of(read_text_file(text, "text"), tokenizer, length)
-    arguments = training(output.with_name(f"{output.name}-adapter"), steps, batch_size, learning_rate)
-    model, healing = heal(model, tokenizer, rows, text.name, rank, arguments)
-    finish(model, output, folder, healing, before, test_text)
+    model, tokenizer, rows, before = prepared(arguments)
+    run = arguments.output.with_name(f"{arguments.output.name}-adapter")
+    settings = training(run, arguments.steps, arguments.batch_size, arguments.learning_rate)
+    model, healing = heal(model, tokenizer, rows, arguments.text.name, arguments.rank, settings)
+    finish(model, healing, before, arguments)
 
 
 if __name__ == "__main__":
     parser = parser_of(main.__doc__, learning_rate=2e-3)
     parser.add_argument("--rank", type=int, default=64)
-    main(**vars(parser.parse_args()))
+    main(parser.parse_args())

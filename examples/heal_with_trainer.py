@@ -6,7 +6,7 @@ FOLDER is what `SLEBPruner.save_pretrained` or `optimum-cli sleb prune` wrote. H
 is for, and never on the text that it is tested on. The defaults fit a model of 135M on one GPU.
 """
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,33 +56,29 @@ def heal(model: PreTrainedModel, rows: Dataset, name: str, arguments: dict[str, 
     return healing_record(trainer, "full fine-tuning", name)
 
 
-def main(
-    folder: Path,
-    output: Path,
-    text: Path,
-    test_text: Path,
-    steps: int,
-    batch_size: int,
-    length: int,
-    learning_rate: float,
-) -> None:
+def prepared(arguments: Namespace) -> tuple[PreTrainedModel, Any, Dataset, Perplexity]:
+    """The pruned model, its tokenizer, the rows to heal on, and what the model measures before."""
+    tokenizer = AutoTokenizer.from_pretrained(arguments.folder)
+    model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype="auto", device_map=DEVICE)
+    before = perplexity(model, tokenizer, str(arguments.test_text), window_length=arguments.length)
+    return model, tokenizer, rows_of(read_text_file(arguments.text, "text"), tokenizer, arguments.length), before
+
+
+def main(arguments: Namespace) -> None:
     """Load, measure, heal, measure again, save."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map=DEVICE)
-    before = perplexity(model, tokenizer, str(test_text), window_length=length)
-    rows = rows_of(read_text_file(text, "text"), tokenizer, length)
-    arguments = training(output.with_name(f"{output.name}-run"), steps, batch_size, learning_rate)
-    healing = heal(model, rows, text.name, arguments)
-    finish(model, output, folder, healing, before, test_text)
+    model, _, rows, before = prepared(arguments)
+    run = arguments.output.with_name(f"{arguments.output.name}-run")
+    settings = training(run, arguments.steps, arguments.batch_size, arguments.learning_rate)
+    healing = heal(model, rows, arguments.text.name, settings)
+    finish(model, healing, before, arguments)
 
 
-def finish(
-    model: PreTrainedModel, output: Path, folder: Path, healing: HealingRecord, before: Perplexity, test_text: Path
-) -> None:
+def finish(model: PreTrainedModel, healing: HealingRecord, before: Perplexity, arguments: Namespace) -> None:
     """Save the healed model, test what was saved, and write that into its card."""
+    output, test_text = arguments.output, arguments.test_text
     # In the precision of the pruned model, whose report and card go on; and `use_cache` is true again, which every
     # Trainer sets to false.
-    save_healed(model, output, parent=folder, healing=healing, overwrite=True)
+    save_healed(model, output, parent=arguments.folder, healing=healing, overwrite=True)
     model = AutoModelForCausalLM.from_pretrained(output, dtype="auto", device_map=DEVICE)
     tokenizer = AutoTokenizer.from_pretrained(output)
     after = perplexity(model, tokenizer, str(test_text), window_length=before.window_length)
@@ -107,4 +103,4 @@ def parser_of(text: str | None, learning_rate: float) -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    main(**vars(parser_of(main.__doc__, learning_rate=2e-4).parse_args()))
+    main(parser_of(main.__doc__, learning_rate=2e-4).parse_args())

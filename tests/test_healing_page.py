@@ -19,13 +19,17 @@ PAGE = (ROOT / "docs" / "healing.md").read_text(encoding="utf-8")
 RESULTS = {
     "made": {
         "date": "2026-11-26",
-        "steps": 300,
+        "steps": 150,
         "batch_size": 16,
         "length": 512,
         "rank": 64,
+        "learning_rate": 2e-4,
+        "lora_learning_rate": 2e-3,
         "windows": 96,
+        "window_length": 2048,
         "limit": 1000,
         "device": "H100",
+        "gpus": 2,
         "torch": "2.11.0",
         "transformers": "5.17.0",
     },
@@ -71,6 +75,8 @@ def test_the_table_follows_from_the_results() -> None:
     assert "| pruned, then full fine-tuning | 30.0 | 40.0 | 75% / 75% | 45.0 ± 0.5 | 2.5 M | 0.6 |\n" in page
     assert "| compensated | 40.0 | 50.0 | 50% / 50% | 43.0 ± 0.5 |  | 0.5 |\n" in page
     assert "LoRA |" not in page.partition("What it gives")[2].partition("SmolLM2")[0]  # what failed is not shown
+    assert "learning rate 0.0002" in page
+    assert "learning rate 0.002" not in page  # LoRA's, which failed
     assert BENCHMARK["filled"](page, RESULTS) == page
 
 
