@@ -7,6 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from .config import SLEBConfig
+from .errors import CalibrationError
 from .hub.folder import check_output_folder
 from .pruner import SLEBPruner
 from .report import PruningReport
@@ -28,15 +29,16 @@ class SLEBCallback(TrainerCallback):
     Args:
         trainer: The Trainer, or TRL's `SFTTrainer`.
         config: The recipe.
-        calibration: Calibration data, as `SLEBPruner.prune` takes them; `None` takes the Trainer's eval data set, else
-            its train data set, through its collator.
+        calibration: Calibration data, as `SLEBPruner.prune` takes them; `None` takes the Trainer's.
+        dataset: Data to pass through the Trainer's collator and calibrate on; `None` takes its eval data set, else its
+            train data set.
         output_dir: Folder for the pruned model; `None` is the Trainer's output folder with `-sleb` behind its name.
         overwrite: Replace a model that is there already.
 
     Raises:
         UnsupportedModelError: If the model is one that cannot be pruned, such as one with PEFT adapters.
         ConfigError: If the recipe leaves fewer blocks than its barriers protect.
-        CalibrationError: If the Trainer evaluates on several data sets and `calibration` does not name one.
+        CalibrationError: If the Trainer evaluates on several data sets and none is named, or two are given.
         OutputFolderError: If the folder holds a model already.
 
     Example:
@@ -52,12 +54,15 @@ class SLEBCallback(TrainerCallback):
         config: SLEBConfig,
         *,
         calibration: Any = None,
+        dataset: Any = None,
         output_dir: str | Path | None = None,
         overwrite: bool = False,
     ) -> None:
+        if calibration is not None and dataset is not None:
+            raise CalibrationError("Both calibration and dataset were given; calibrate on one of them.")
         self._trainer = trainer
         self._config = config
-        self._calibration = calibration_of(trainer) if calibration is None else calibration
+        self._calibration = calibration_of(trainer, dataset) if calibration is None else calibration
         trained = Path(trainer.args.output_dir)
         self._folder = Path(output_dir) if output_dir else trained.with_name(f"{trained.absolute().name}-sleb")
         self._overwrite = overwrite

@@ -54,7 +54,8 @@ def place(
         The placement.
 
     Raises:
-        ConfigError: If `offload` is none of the three, the device is unknown, or the model lies on another device.
+        ConfigError: If `offload` is none of the three, the device is unknown, the model lies on another device, or
+            the recipe asks for the search as published, block by block.
         UnsupportedModelError: If the blocks of this model cannot be brought to a device.
 
     Example:
@@ -81,6 +82,11 @@ def place(
         return Placement()
     if lies_there:
         raise ConfigError(f"The model lies on {here}, but {reason}; load it in host memory in all (no device_map).")
+    if config.search == "reference":
+        raise ConfigError(
+            f"search='reference' runs the whole model for every candidate, for which {there} would have to hold it, "
+            f"but {reason}; use search='exact', which measures the same losses."
+        )
     if packed_modules(model):
         raise UnsupportedModelError(
             f"{type(model).__name__} is quantised, and packed weights cannot be brought to {there} one block at a "

@@ -83,8 +83,9 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
     if isinstance(trainer.eval_dataset, dict):
         names = ", ".join(map(repr, trainer.eval_dataset))
         raise CalibrationError(
-            f"The trainer evaluates on several data sets ({names}); say which to calibrate on "
-            "(from_trainer(trainer, dataset=trainer.eval_dataset[name]))."
+            f"The trainer evaluates on several data sets ({names}); say which to calibrate on: "
+            "from_trainer(trainer, dataset=trainer.eval_dataset[name]), or for a callback SLEBCallback(trainer, "
+            "config, dataset=trainer.eval_dataset[name])."
         )
     if trainer.eval_dataset is not None:
         return _batches_of(trainer, trainer.get_eval_dataloader(), "the trainer's eval data set")

@@ -11,6 +11,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from optimum_sleb import (
+    CalibrationError,
     ConfigError,
     OutputFolderError,
     PruningReport,
@@ -143,3 +144,18 @@ def test_two_processes(tmp_path: Path) -> None:
     assert "process 1 of 2: logged False" in done.stdout
     report = PruningReport.load(tmp_path / "run-sleb")
     assert report.calibration.num_windows == 5  # all rows, not this process's share
+
+
+def test_one_of_several_eval_data_sets(tmp_path: Path, tokenizer) -> None:
+    several = {"a": tokenised(tokenizer, seed=20), "b": tokenised(tokenizer, seed=30)}
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset=several)
+    with pytest.raises(CalibrationError, match=r"SLEBCallback\(trainer, config, dataset="):
+        SLEBCallback(trainer, CONFIG)
+    with pytest.raises(CalibrationError, match="Both calibration and dataset"):
+        SLEBCallback(trainer, CONFIG, calibration=several["a"], dataset=several["b"])
+    trainer.add_callback(SLEBCallback(trainer, CONFIG, dataset=several["b"]))
+    trainer.train()
+    expected = SLEBPruner(tiny_model())
+    expected.prune(CONFIG, calibration=several["b"])
+    report = PruningReport.load(tmp_path / "run-sleb")
+    assert report.calibration.fingerprint == expected.report.calibration.fingerprint

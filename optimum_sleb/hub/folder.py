@@ -8,7 +8,7 @@ from uuid import uuid4
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..auto import auto_class_of
 from ..blocks.forward import logits_of, measuring
@@ -82,6 +82,34 @@ def write_folder(directory: Path, fill: Callable[[Path], None], overwrite: bool)
         raise OutputFolderError(f"{directory} cannot be written ({error}); the folder is as it was.") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def save_model(
+    directory: Path,
+    model: PreTrainedModel,
+    processing_class: PreTrainedTokenizerBase | ProcessorMixin | None,
+    max_shard_size: str = "50GB",
+) -> None:
+    """Save a model and what prepares its input, and make sure that what was written is the model.
+
+    Args:
+        directory: A folder that is there.
+        model: The model.
+        processing_class: Its tokenizer or processor.
+        max_shard_size: Largest size of a file of weights, such as `"5GB"`.
+
+    Raises:
+        VerificationError: If what was written does not give the model's logits.
+
+    Example:
+        ```python
+        write_folder(Path("smollm2-sleb-20"), lambda folder: save_model(folder, model, tokenizer), overwrite=False)
+        ```
+    """
+    model.save_pretrained(directory, max_shard_size=max_shard_size)
+    if processing_class is not None:
+        processing_class.save_pretrained(directory)
+    read_back(directory, model)
 
 
 def read_back(directory: Path, model: PreTrainedModel) -> None:

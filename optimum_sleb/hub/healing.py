@@ -19,7 +19,7 @@ from ..records import EvaluationRecord, HealingRecord
 from ..report import PruningReport
 from ..trainer import switch_cache_on, without_autocast
 from .evaluations import healed_evaluations
-from .folder import read_back, write_folder
+from .folder import save_model, write_folder
 from .records import write_records
 
 
@@ -109,10 +109,7 @@ def save_healed(
     def fill(folder: Path) -> None:
         nonlocal report
         saved = model if model.dtype == dtype else _in_precision(model, dtype, folder)
-        saved.save_pretrained(folder, max_shard_size=max_shard_size)
-        if processing_class is not None:
-            processing_class.save_pretrained(folder)
-        read_back(folder, saved)
+        save_model(folder, saved, processing_class, max_shard_size)
         size = saved.get_memory_footprint(return_buffers=False)
         report = replace(
             before,

@@ -9,7 +9,7 @@ from ..config import SLEBConfig
 from ..errors import ReportError
 from ..provenance import rename
 from ..report import PruningReport
-from .folder import check_saved, read_back, write_folder
+from .folder import check_saved, save_model, write_folder
 from .push import push_folder
 from .records import write_records
 
@@ -130,8 +130,5 @@ class Saving:
 
     def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
         report = self.report
-        self.model.save_pretrained(folder, max_shard_size=max_shard_size)
-        if self._processing_class is not None:
-            self._processing_class.save_pretrained(folder)
-        read_back(folder, self.model)
+        save_model(folder, self.model, self._processing_class, max_shard_size)
         self._report = write_records(folder, report, self._recipe, load_from)

@@ -19,7 +19,7 @@ from ..blocks.spread import devices_of, hooks_of
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
-from ..errors import ConfigError, NonFiniteLossError, UnsupportedModelError
+from ..errors import NonFiniteLossError, UnsupportedModelError
 from ..ranks import Ranks
 from ..records import SearchRecord
 from ..units import perplexity_of
@@ -57,15 +57,14 @@ def run_search(
         on_step: Called after every removal with the result so far.
         ranks: The processes that search together, each on its share of the windows; `None` is this one alone.
         compute_on: The device that computes, where the model lies in the memory of the host because it is too large
-            for it; blocks are brought there one at a time.
+            for it; blocks are brought there one at a time. Not for the search as published (`placement.place`).
 
     Returns:
         The removals and how they were measured.
 
     Raises:
         NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
-        ConfigError: If no block can be removed within the recipe's perplexity budget, or it asks for the reference
-            block by block.
+        ConfigError: If no block can be removed within the recipe's perplexity budget.
         OutOfMemoryError: If not even one window at a time fits.
         UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, or its blocks
             cannot be brought to the device one at a time.
@@ -90,7 +89,7 @@ def run_search(
         resources.enter_context(precision)
         if compute_on is not None:
             stack = resources.enter_context(offloaded(model, stack, compute_on))
-            ranks.from_first(lambda: _check_block_by_block(model, stack, candidates, config))
+            ranks.from_first(lambda: _check_block_by_block(model, stack, candidates))
         hidden = None if ranks.is_first else True
         bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
         method = choose_method(model, stack, windows, candidates, config, bar.update, ranks)
@@ -138,14 +137,7 @@ def run_search(
     return result
 
 
-def _check_block_by_block(
-    model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int], config: SLEBConfig
-) -> None:
-    if config.search == "reference":
-        raise ConfigError(
-            "search='reference' runs the whole model for every candidate, for which the device would have to hold it; "
-            "use search='exact', which measures the same losses."
-        )
+def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
     difference = difference_of_exact(model, stack, candidates)
     if difference is not None:
         raise UnsupportedModelError(
