@@ -175,14 +175,19 @@ def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Itera
 
 def _state_of(folder: Path) -> str:
     """Where an interrupted search stands, and how to go on."""
+    from ..hub.records import WEIGHTS
     from ..report import JOURNAL_FILE_NAME, PruningReport
 
+    holds_model = any(path for pattern in WEIGHTS for path in folder.glob(pattern))
     if not (folder / JOURNAL_FILE_NAME).is_file():
-        return "nothing was measured yet."
-    try:
-        removed = f"{len(PruningReport.load(folder).removed_blocks)} removals are decided"
-    except SLEBError:
-        removed = "no removal is decided yet"
+        return f"{folder} holds a whole model." if holds_model else "nothing was measured yet."
+    if holds_model:  # one that is to be replaced, and the report is its own
+        removed = "the model that is there is as it was"
+    else:
+        try:
+            removed = f"{len(PruningReport.load(folder).removed_blocks)} removals are decided"
+        except SLEBError:
+            removed = "no removal is decided yet"
     return f"{removed}, and what was measured is kept; repeat the command with --resume to go on."
 
 

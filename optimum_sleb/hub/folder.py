@@ -1,7 +1,9 @@
 """The output folder: written whole or not at all, and read back before anyone relies on it."""
 
 import shutil
+import warnings
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +27,8 @@ from .records import RECORDS, WEIGHTS
 def check_output_folder(directory: Path, overwrite: bool) -> None:
     """Make sure that a folder may take a model, before the work that leads to it is done.
 
+    A folder that a save had moved aside when it was killed gets its name back, and with it the journal in it.
+
     Args:
         directory: The folder; it need not exist.
         overwrite: Whether a model that is there already may be replaced.
@@ -37,6 +41,9 @@ def check_output_folder(directory: Path, overwrite: bool) -> None:
         check_output_folder(Path("smollm2-sleb-20"), overwrite=False)
         ```
     """
+    aside = _siblings(directory, "old")
+    if len(aside) == 1 and not directory.exists():
+        aside[0].rename(directory)
     if directory.exists() and not directory.is_dir():
         raise OutputFolderError(f"{directory} is a file; name a folder.")
     weights = [path.name for pattern in WEIGHTS for path in directory.glob(pattern)] if directory.is_dir() else []
@@ -67,6 +74,11 @@ def write_folder(directory: Path, fill: Callable[[Path], None], overwrite: bool)
         ```
     """
     check_output_folder(directory, overwrite)
+    for left in _siblings(directory, "new"):
+        warnings.warn(
+            f"{left} was left by a save that was killed; delete it, unless another program is saving to {directory}.",
+            stacklevel=2,
+        )
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         fresh = directory.with_name(f".{directory.name}.{uuid4().hex[:8]}.new")
@@ -187,6 +199,11 @@ def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
         return logits_of(model, ids)
 
 
+def _siblings(directory: Path, ending: str) -> list[Path]:
+    """What saves of a folder left beside it: the folder that was there (`old`), one that was being written (`new`)."""
+    return sorted(directory.parent.glob(f".{escape(directory.name)}.{'[0-9a-f]' * 8}.{ending}"))
+
+
 def _is_of_the_disk(error: Exception) -> bool:
     # Where a disk is full, safetensors has an error of its own, and tokenizers a bare Exception.
     return isinstance(error, OSError | SafetensorError) or type(error) is Exception
@@ -200,7 +217,7 @@ def _swap(fresh: Path, directory: Path) -> None:
     directory.rename(old)
     try:
         fresh.rename(directory)
-    except OSError:
+    except BaseException:  # a signal as well
         old.rename(directory)
         raise
     try:

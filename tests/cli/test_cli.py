@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.architectures.matrix import Architecture
 from optimum_sleb.architectures.tiny import tiny_model as tiny
+from optimum_sleb.cli.common import stopping_clearly
 from optimum_sleb.report import JOURNAL_FILE_NAME
 
 from ..conftest import make_text
@@ -369,6 +370,21 @@ def test_stopped_and_resumed(number: int, code: int, model_folder: Path, text_fi
     done = run(*arguments)
     assert done.returncode == 2
     assert "holds the journal of an earlier run; go on from it (resume=True, --resume)" in done.stderr
+
+
+@pytest.mark.parametrize(("files", "state"), [
+    ([], "nothing was measured yet"),
+    (["model.safetensors"], "holds a whole model"),
+    ([JOURNAL_FILE_NAME], "no removal is decided yet, and what was measured is kept; repeat .* --resume"),
+    ([JOURNAL_FILE_NAME, "model.safetensors"], "the model that is there is as it was, and what .* --resume"),
+])  # fmt: skip
+def test_the_line_after_a_signal(files: list[str], state: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(SystemExit) as ended, stopping_clearly("prune", str(tmp_path)):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
+    assert re.search(f"stopped by SIGTERM; .*{state}", capsys.readouterr().err)
 
 
 def test_resume(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:

@@ -62,6 +62,36 @@ def test_a_failure_leaves_the_old_folder(error: Exception, tmp_path: Path) -> No
     assert names(tmp_path) == {"out"}
 
 
+def test_a_signal_between_the_two_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    write_folder(out, fill, overwrite=False)
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.suffix == ".new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(out, fill, overwrite=True)
+    assert names(out) == {"model.safetensors", "README.md"}
+    assert names(tmp_path) == {"out"}
+
+
+def test_what_a_killed_save_left(tmp_path: Path) -> None:
+    """Killed between the renames: the old folder gets its name back, and what was half written is told of."""
+    out = tmp_path / "out[1]"
+    write_folder(out, fill, overwrite=False)
+    out.rename(tmp_path / ".out[1].0123abcd.old")
+    (tmp_path / ".out[1].0123abcd.new").mkdir()
+    (tmp_path / ".out[1].other.old").mkdir()  # none of ours
+    with pytest.raises(OutputFolderError, match="already holds a model"):
+        check_output_folder(out, overwrite=False)
+    with pytest.warns(UserWarning, match="abcd.new was left by a save that was killed; delete it"):
+        write_folder(out, fill, overwrite=True)
+    assert names(tmp_path) == {"out[1]", ".out[1].0123abcd.new", ".out[1].other.old"}
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(OutputFolderError, match="out is a file; name a folder"):
