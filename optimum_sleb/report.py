@@ -18,6 +18,7 @@ from .records import (
     SpeedRecord,
     StepRecord,
 )
+from .strict_json import read_json
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -296,7 +297,7 @@ class PruningReport:
         if not file.is_file():
             raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
+            values = read_json(file)
+        except ValueError as error:
             raise ReportError(f"{file} is not valid JSON ({error}); take it from the run's folder again.") from error
         return cls.from_dict(values)
