@@ -17,6 +17,7 @@ from .records import (
     SearchRecord,
     SpeedRecord,
     StepRecord,
+    WeightsRecord,
 )
 from .strict_json import read_json
 from .units import perplexity_of
@@ -55,6 +56,7 @@ class PruningReport:
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
         speeds: How fast the finished model is.
         healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
+        weights_before: A sample of the weights when this run began; `None` in reports of earlier versions.
 
     Example:
         ```python
@@ -88,6 +90,7 @@ class PruningReport:
     compensation: CompensationRecord | None = None
     speeds: tuple[SpeedRecord, ...] = ()
     healing: tuple[HealingRecord, ...] = ()
+    weights_before: WeightsRecord | None = None
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
