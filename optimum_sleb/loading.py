@@ -53,7 +53,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         name_or_path: A model on the Hub or a local folder.
         **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`. A GGUF file (`gguf_file=`) is dequantised, for
             packed blocks cannot be saved, unless `quantization_config` says otherwise. Weights are read from
-            safetensors files only, unless `use_safetensors` says otherwise.
+            safetensors files only, unless `use_safetensors=False` says otherwise.
 
     Returns:
         The model.
@@ -76,8 +76,9 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         with _clear_errors(name_or_path):
             auto_class = _auto_class_for(name_or_path, config)
             _check_num_blocks(name_or_path, config)
-        if "use_safetensors" not in kwargs and getattr(config, "transformers_weights", None) is None:
-            check_weight_files(name_or_path, place, kwargs.get("variant"))
+        if kwargs.get("use_safetensors") is not False:
+            named = getattr(config, "transformers_weights", None)
+            check_weight_files(name_or_path, place, kwargs.get("variant"), named)
             kwargs["use_safetensors"] = True
     elif "quantization_config" not in kwargs and hasattr(transformers, "GgufConfig"):
         # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
