@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +130,57 @@ def test_another_model_and_other_data_are_refused(tmp_path: Path) -> None:
         SLEBPruner(other).prune(config, calibration=IDS, progress_dir=tmp_path, resume=True)
     with pytest.raises(JournalError, match="data is"):
         SLEBPruner(tiny_model("llama")).prune(config, calibration=IDS[1:], progress_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}},
+            "model.config.rope_parameters.rope_theta is 10000.0 there and 500000.0 here",
+        ),
+        ({"rms_norm_eps": 1e-3}, "model.config.rms_norm_eps is 1e-06 there and 0.001 here"),
+        ({"hidden_act": "gelu"}, "model.config.hidden_act is 'silu' there and 'gelu' here"),
+    ],
+)
+def test_the_same_weights_with_another_config_are_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    config = SLEBConfig(num_blocks_to_remove=3)
+    run(config, tmp_path)
+    other = tiny_model("llama", **change)
+    assert model_fingerprint(other) == model_fingerprint(tiny_model("llama"))
+    with pytest.raises(JournalError, match=message):
+        SLEBPruner(other).prune(config, calibration=IDS, progress_dir=tmp_path, resume=True)
+
+
+@pytest.mark.filterwarnings("ignore:No tokenizer")
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_a_model_that_is_loaded_again_goes_on(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    model.save_pretrained(tmp_path / "dense")
+    shutil.copytree(tmp_path / "dense", tmp_path / "moved")
+    config = SLEBConfig(num_blocks_to_remove=1)
+    SLEBPruner(model).prune(config, calibration=IDS, progress_dir=tmp_path / "out")
+    for folder in ("dense", "moved"):
+        again = SLEBPruner.from_pretrained(tmp_path / folder)
+        again.prune(config, calibration=IDS, progress_dir=tmp_path / "out", resume=True)
+
+
+@pytest.mark.filterwarnings("ignore:No tokenizer")
+def test_a_model_that_another_process_loads_goes_on(tmp_path: Path) -> None:
+    tiny_model("llama").save_pretrained(tmp_path / "dense")
+    config = SLEBConfig(num_blocks_to_remove=1)
+    SLEBPruner.from_pretrained(tmp_path / "dense").prune(config, calibration=IDS, progress_dir=tmp_path / "out")
+    torch.save(IDS, tmp_path / "ids.pt")
+    script = (
+        "import sys, torch; from optimum_sleb import SLEBConfig, SLEBPruner; dense, ids, out = sys.argv[1:]; "
+        "SLEBPruner.from_pretrained(dense).prune(SLEBConfig(num_blocks_to_remove=1), calibration=torch.load(ids), "
+        "progress_dir=out, resume=True)"
+    )
+    arguments = [str(tmp_path / name) for name in ("dense", "ids.pt", "out")]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_resume_needs_a_place() -> None:
