@@ -56,12 +56,14 @@ class Measurement(ABC):
 
         Raises:
             OutOfMemoryError: If not even one window at a time fits.
+            JournalError: If the journal cannot be written, or what it holds does not fit this measurement.
         """
         windows = self.windows if windows is None else windows
         # Kept on the device until the step ends, so that the host never waits for it in between.
         losses = torch.empty(len(candidates), len(windows), device=self.model.device)
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
-        recorded = self.ranks.from_first(lambda: self.journal.recorded(key) if self.journal else {})
+        shape = len(candidates), len(windows)
+        recorded = self.ranks.from_first(lambda: self.journal.recorded(key, *shape) if self.journal else {})
         for record in recorded.values():
             losses[:, record.start : record.stop] = torch.tensor(record.losses, device=losses.device)
             self._count(record)
