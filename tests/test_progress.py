@@ -28,11 +28,19 @@ class StoppedError(BaseException):
 
 def timeless(report: PruningReport) -> PruningReport:
     """A report without what a clock says."""
-    return replace(report, seconds=0.0, created="", steps=tuple(replace(step, seconds=0.0) for step in report.steps))
+    steps = tuple(replace(step, seconds=0.0) for step in report.steps)
+    compensation = report.compensation and replace(report.compensation, seconds=0.0)
+    return replace(report, seconds=0.0, created="", steps=steps, compensation=compensation)
 
 
-def run(config: SLEBConfig, folder: Path | None = None, resume: bool = False, stop_after: int | None = None):
-    """Prune a tiny model; optionally stop after so many runs of its last block."""
+def run(
+    config: SLEBConfig,
+    folder: Path | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+    memory_runs_out_after: int | None = None,
+):
+    """Prune a tiny model; optionally stop after so many runs of its last block, or let memory run out once."""
     pruner = SLEBPruner(tiny_model("llama"))
     pruner.calls = 0
 
@@ -40,25 +48,48 @@ def run(config: SLEBConfig, folder: Path | None = None, resume: bool = False, st
         pruner.calls += 1
         if pruner.calls == stop_after:
             raise StoppedError
+        if pruner.calls == memory_runs_out_after:
+            raise torch.OutOfMemoryError
 
     pruner.model.model.layers[5].register_forward_hook(stop)
     pruner.prune(config, calibration=IDS, progress_dir=folder, resume=resume)
     return pruner
 
 
+@pytest.mark.parametrize("compensate", ["no", "during", "after"])
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 @pytest.mark.parametrize("done", [0.5, 0.7, 0.9])
 def test_resumed_equals_uninterrupted(
-    search: str, done: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    search: str, done: float, compensate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
-    config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=2)
+    config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=2, compensate=compensate)
     expected = run(config)
     with pytest.raises(StoppedError):
         run(config, tmp_path, stop_after=int(expected.calls * done))
     resumed = run(config, tmp_path, resume=True)
     assert timeless(resumed.report) == timeless(expected.report)
     assert resumed.calls < expected.calls
+
+
+@pytest.mark.parametrize("search", ["exact", "racing", "reference"])
+@pytest.mark.parametrize("done", [0.6, 0.8, None])
+def test_resumed_equals_uninterrupted_where_memory_ran_out(
+    search: str, done: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it would suffice when the run goes on: what is counted, and the batch size, are the same."""
+    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=6)
+    half = run(config).calls // 2
+    expected = run(config, memory_runs_out_after=half)
+    assert expected.report.search.batch_size < 6
+    if done is None:  # all is on the disk
+        run(config, tmp_path, memory_runs_out_after=half)
+    else:
+        with pytest.raises(StoppedError):
+            run(config, tmp_path, stop_after=int(expected.calls * done), memory_runs_out_after=half)
+    resumed = run(config, tmp_path, resume=True)
+    assert timeless(resumed.report) == timeless(expected.report)
 
 
 def test_the_same_run_gives_the_same_result() -> None:

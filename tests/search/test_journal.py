@@ -13,6 +13,7 @@ from optimum_sleb.errors import JournalError
 from optimum_sleb.report import JOURNAL_FILE_NAME
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key
+from optimum_sleb.search.reference import ReferenceLosses
 from optimum_sleb.search.sealed_lines import seal
 
 from ..families import NUM_BLOCKS, random_ids, tiny_model
@@ -225,3 +226,73 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
         assert again(alive, candidates).equal(expected)
     assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
     assert json.loads((tmp_path / JOURNAL_FILE_NAME).read_text().splitlines()[-1])["stop"] == 8
+
+
+class DiedError(Exception):
+    """As a kill: the run is over."""
+
+
+@pytest.mark.parametrize("kind", [ExactLosses, ReferenceLosses])
+@pytest.mark.parametrize(("batch_size", "fits", "measured"), [(4, 2, 1), (4, 2, 2), (4, 2, 3), (8, 2, 1), (7, 3, 2)])
+def test_memory_ran_out_before_the_run_died(
+    kind: type, batch_size: int, fits: int, measured: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    windows = TokenWindows(tuple(random_ids(14, 12)))
+    alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
+    measure_batch = kind._measure_batch
+    batches: list[slice] = []
+    dies_after = len(windows)
+
+    def fail(measure, alive, candidates, batch, losses):
+        if len(batch) > fits:
+            raise torch.OutOfMemoryError
+        if len(batches) == dies_after:
+            raise DiedError
+        batches.append(batch)
+        return measure_batch(measure, alive, candidates, batch, losses)
+
+    def measuring(**options):
+        pairs: list[int] = []
+        measure = kind(model, stack, windows, batch_size, on_progress=pairs.append, **options)
+        return measure, pairs
+
+    def counted(measure, pairs):
+        return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
+
+    monkeypatch.setattr(kind, "_measure_batch", fail)
+    plain, plain_pairs = measuring()
+    expected = plain(alive, candidates)
+    whole, batches, dies_after = len(batches), [], measured
+    with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
+        measuring(journal=journal)[0](alive, candidates)
+    dies_after = len(windows)
+    for batches, left in (([], whole - measured), ([], 0)):  # the second time, all of it is read
+        with Journal(tmp_path, HEADER, resume=True) as journal:
+            again, pairs = measuring(journal=journal)
+            assert again(alive, candidates).equal(expected)
+        assert counted(again, pairs) == counted(plain, plain_pairs)
+        assert len(batches) == left
+
+
+def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> None:
+    """A batch size that is chosen by the memory that is free may be another when the run goes on."""
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    windows = TokenWindows(tuple(random_ids(14, 12)))
+    alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
+    plain = ExactLosses(model, stack, windows)
+    expected = plain(alive, candidates)
+    for size in (4, 6, 3, 14):
+        folder = tmp_path / str(size)
+        with Journal(folder, HEADER, resume=False) as journal:
+            ExactLosses(model, stack, windows, 4, journal=journal)(alive, candidates)
+        lines = (folder / JOURNAL_FILE_NAME).read_text().splitlines(keepends=True)
+        (folder / JOURNAL_FILE_NAME).write_text("".join(lines[:3]))
+        for _ in range(2):
+            with Journal(folder, HEADER, resume=True) as journal:
+                again = ExactLosses(model, stack, windows, size, journal=journal)
+                torch.testing.assert_close(again(alive, candidates), expected)
+            assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
