@@ -63,7 +63,8 @@ def open_compensator(measure: Measurement, candidates: Sequence[int], precision:
         raise UnsupportedModelError(
             f"The cuts of {type(measure.model).__name__} cannot be compensated: {difference}; use compensate='no'."
         )
-    kernels, size = (measure.kernels, measure.forward_size) if isinstance(measure, ExactLosses) else (PLAIN, 1)
+    kernels = measure.kernels if isinstance(measure, ExactLosses) else PLAIN
+    size = _windows_at_a_time(measure)
     return Compensator(measure.model, measure.stack, measure.windows, precision, size, kernels, measure.ranks)
 
 
@@ -78,15 +79,25 @@ def compensate(compensator: Compensator, measure: Measurement, removed: Collecti
     Returns:
         What came out.
 
+    Raises:
+        OutOfMemoryError: If not even one window at a time fits.
+
     Example:
         ```python
         compensate(compensator, measure, {4, 5}).loss
         ```
     """
+    # Where memory ran out since it was opened, the search goes on in smaller batches.
+    compensator.batch_size = min(compensator.batch_size, _windows_at_a_time(measure))
     record = compensator.fit(removed)
     alive = [block for block in range(len(measure.stack)) if block not in removed]
     loss = measure.losses_with(alive).double().sum().item()
     return Compensated(record, loss, compensator.folded())
+
+
+def _windows_at_a_time(measure: Measurement) -> int:
+    """Windows that the blocks run at a time. One by one they run only where the search is exact."""
+    return measure.forward_size if isinstance(measure, ExactLosses) else 1
 
 
 def compensate_known(
