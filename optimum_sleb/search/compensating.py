@@ -18,6 +18,7 @@ from ..errors import UnsupportedModelError
 from ..records import CompensationRecord
 from .choice import choose_method, difference_of_exact
 from .exact import ExactLosses
+from .kept_precision import check_float16
 from .measurement import Measurement
 
 
@@ -118,6 +119,7 @@ def compensate_known(
     Raises:
         UnsupportedModelError: If the blocks of this model do not run one by one.
         CalibrationError: If there are too few windows.
+        NonFiniteLossError: If a loss is NaN or infinite in float16, where that is what the model is kept in.
         OutOfMemoryError: If not even one window at a time fits.
 
     Example:
@@ -127,13 +129,15 @@ def compensate_known(
     """
     precision = model.dtype
     candidates = range(config.early_barrier, len(stack) - config.latter_barrier)
-    computing = (
-        computing_in_float32(model) if computes_in_float32(model.device, config.search_dtype) else nullcontext()
-    )
-    with computing:
+    in_float32 = computes_in_float32(model.device, config.search_dtype)
+    with computing_in_float32(model) if in_float32 else nullcontext():
         measure = choose_method(model, stack, windows, candidates, config, lambda pairs: None).measure
         with open_compensator(measure, candidates, precision) as compensator:
-            return compensate(compensator, measure, removed)
+            compensated = compensate(compensator, measure, removed)
+    if in_float32:
+        size = config.batch_size or 1
+        check_float16(model, stack, windows, removed=removed, weights=compensated.weights, batch_size=size)
+    return compensated
 
 
 @torch.no_grad()
