@@ -27,6 +27,7 @@ from .blocks.shortening import num_blocks_of
 from .checkpoint import check_weight_files, find_file
 from .config import MAX_BLOCKS
 from .errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
+from .memory import ran_out_of_memory
 from .report import REPORT_FILE_NAME, PruningReport
 
 # Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
@@ -251,11 +252,13 @@ def _clear_errors(name_or_path: str) -> Iterator[None]:
     """Whatever transformers says about files that it cannot make a model of, said in one sentence."""
     try:
         yield
-    except (SLEBError, ImportError, MemoryError, torch.OutOfMemoryError):
+    except (SLEBError, ImportError):
         raise  # they say themselves what to do
     except OSError as error:
         raise ModelNotFoundError(_not_found(name_or_path, error)) from error
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise
         raise ModelNotFoundError(
             f"No model can be made of what is at {name_or_path!r} ({type(error).__name__}: {_first_line(error)}); if "
             "its files are damaged (config.json, say), get them again, otherwise check the loading arguments."

@@ -198,7 +198,8 @@ class SLEBPruner(Saving):
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
                 right; found before the search starts.
-            NonFiniteLossError: If the loss is NaN or infinite from the start, or whichever block is removed.
+            NonFiniteLossError: If the loss is NaN or infinite from the start, or whichever block is removed; also
+                where it is so only in float16, if that is what the model is kept in.
             OutOfMemoryError: If not even one window at a time fits.
             JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
             VerificationError: If the shortened model is not what was measured.

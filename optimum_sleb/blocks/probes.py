@@ -18,7 +18,8 @@ def check_causal_lm(model: PreTrainedModel) -> None:
         model: The model. It runs twice on a few tokens.
 
     Raises:
-        UnsupportedModelError: If it gives no logits over its vocabulary, looks ahead, or changes its own weights.
+        UnsupportedModelError: If it gives no logits over its vocabulary, or NaN or infinite ones, looks ahead, or
+            changes its own weights.
 
     Example:
         ```python
@@ -54,6 +55,12 @@ def check_causal_lm(model: PreTrainedModel) -> None:
             f"{name} gives no logits over its vocabulary for every token, so it is not a causal language model; load "
             "the model with AutoModelForCausalLM."
         )
+    # Minus infinity may be meant: it forbids a token.
+    if (logits.isnan() | logits.isposinf() | other.isnan() | other.isposinf()).any():
+        remedy = "check its weights"
+        if model.dtype == torch.float16:
+            remedy = "float16 does not hold its hidden states, so load it with dtype='bfloat16' or 'float32'"
+        raise UnsupportedModelError(f"{name} gives logits that are NaN or infinite for a few tokens; {remedy}.")
     # Eight-bit kernels scale the activations of all tokens together, which is a little of a look ahead.
     tolerance = 5e-2 * float(logits.abs().max()) if packed_modules(model) else 1e-3
     if not torch.allclose(logits[:, :-1].float(), other[:, :-1].float(), rtol=1e-3, atol=tolerance):

@@ -96,7 +96,7 @@ class Measurement(ABC):
 
     def _run(self, batches: list[WindowBatch], measure: Callable[[WindowBatch], None]) -> None:
         """Run batches, each a batch for every process; take over the size that fitted in the end."""
-        fitted = run_in_batches(batches, measure)
+        fitted = run_in_batches(batches, measure, block_by_block=self.stack.loader is not None)
         if fitted is not None:
             self.batch_size = max(1, fitted // self.ranks.size)
 

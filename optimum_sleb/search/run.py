@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import torch
@@ -29,6 +30,7 @@ from .compensating import compensate, open_compensator
 from .cost import exact_block_passes
 from .greedy import greedy_search
 from .journal import Journal
+from .kept_precision import check_float16
 from .measurement import Measurement
 from .result import SearchResult
 
@@ -63,7 +65,8 @@ def run_search(
         The removals and how they were measured.
 
     Raises:
-        NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
+        NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed; also
+            where it is so only in float16, if that is what the model is kept in.
         ConfigError: If no block can be removed within the recipe's perplexity budget.
         OutOfMemoryError: If not even one window at a time fits.
         UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, or its blocks
@@ -85,6 +88,11 @@ def run_search(
     in_float32 = computes_in_float32(compute_on or model.device, config.search_dtype)
     precision = computing_in_float32(model) if in_float32 else nullcontext()
     refused: dict[int, str] = {}
+    check = partial(
+        check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks, compute_on=compute_on
+    )
+    if in_float32:
+        check()
     with ExitStack() as resources:
         resources.enter_context(precision)
         if compute_on is not None:
@@ -132,6 +140,8 @@ def run_search(
             last = compensate(compensator, method.measure, {step.block for step in result.steps})
             result = replace(result, compensated=(*result.compensated[:-1], last))
             on_step(result)
+    if in_float32 and result.steps:
+        check(removed={step.block for step in result.steps}, weights=result.weights)
     if ranks.is_first:
         _warn_if_short(result, limit, refused)
     return result

@@ -5,8 +5,9 @@ from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForSeque
 from optimum_sleb import UnsupportedModelError
 from optimum_sleb.architectures.tiny import tiny_model as tiny
 from optimum_sleb.blocks.probes import cache_trouble, check_causal_lm, same_logits
+from optimum_sleb.blocks.stack import probe_ids
 
-from ..families import randomise, tiny_model
+from ..families import overflowing_model, randomise, tiny_model
 
 
 def test_causal_models_pass() -> None:
@@ -69,3 +70,16 @@ def test_same_logits() -> None:
     assert same_logits(one, one + 1e-8)
     assert not same_logits(one, one + 1e-3)
     assert not same_logits(one, one[:1])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [(torch.float16, "float16 does not hold.*dtype='bfloat16'"), (torch.float32, "check its weights")],
+)
+def test_a_model_that_gives_no_finite_logits(dtype: torch.dtype, remedy: str) -> None:
+    model = overflowing_model(int(probe_ids(tiny_model())[0, 3]), dtype)
+    if dtype == torch.float32:
+        check_causal_lm(model)
+        model.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(UnsupportedModelError, match=f"NaN or infinite for a few tokens; .*{remedy}"):
+        check_causal_lm(model)
