@@ -301,7 +301,7 @@ class SLEBPruner(Saving):
             The model, edited in place.
 
         Raises:
-            ReportError: If the report is of another model, or does not go so far.
+            ReportError: If the report is of another model, does not go so far, or is of several runs that compensated.
             CalibrationError: If the calibration data cannot be used, or are not those of the search.
             UnsupportedModelError: If this architecture's blocks cannot be removed.
             VerificationError: If the shortened model does not compute the dense model with these blocks skipped.

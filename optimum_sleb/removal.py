@@ -68,7 +68,7 @@ def compensate_again(
         The report, with the compensation of this model; as it was where its search did not compensate.
 
     Raises:
-        ReportError: If the report is of several runs.
+        ReportError: If the report is of several runs, any of which compensated.
         CalibrationError: If the calibration data cannot be used, or are not those of the search.
 
     Example:
@@ -104,7 +104,7 @@ def compensation_of(
         report as it was, where its search did not compensate.
 
     Raises:
-        ReportError: If the report is of several runs.
+        ReportError: If the report is of several runs, any of which compensated.
         CalibrationError: If the calibration data cannot be used, or are not those of the search.
 
     Example:
@@ -112,13 +112,13 @@ def compensation_of(
         weights, cut = compensation_of(model, stack, range(30), report.cut(3), None, tokenizer)
         ```
     """
-    if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
-        return {}, cut
-    if cut.previous is not None:
+    if cut.previous is not None and _any_run_compensated(cut):
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
             "run; repeat its runs one after the other."
         )
+    if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
+        return {}, cut
     loaded = load_calibration(calibration, tokenizer, cut.recipe)
     if loaded.windows.fingerprint != cut.calibration.fingerprint:
         raise CalibrationError(
@@ -130,6 +130,12 @@ def compensation_of(
     last = replace(cut.steps[-1], compensated_loss=compensated.loss)
     record = name_blocks(compensated.record, tuple(numbers))
     return compensated.weights, replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
+
+
+def _any_run_compensated(report: PruningReport) -> bool:
+    if report.recipe is not None and report.recipe.compensate != "no":
+        return True
+    return report.previous is not None and _any_run_compensated(report.previous)
 
 
 def report_of_steps(

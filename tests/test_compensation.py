@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from optimum_sleb import CalibrationError, PruningReport, SLEBConfig, SLEBPruner
+from optimum_sleb import CalibrationError, PruningReport, ReportError, SLEBConfig, SLEBPruner
 from optimum_sleb.hub.card import render_card
 from optimum_sleb.search import run as search_run
 
@@ -74,6 +74,26 @@ def test_a_shallower_cut_needs_the_same_data() -> None:
     deep.prune(recipe(2, "during"), calibration=IDS)
     with pytest.raises(CalibrationError, match="are not those of the search"):
         pruner().apply(deep.report, 1, calibration=IDS[:12])
+
+
+@pytest.mark.parametrize("compensations", [("during", "no"), ("after", "no"), ("no", "during")], ids=str)
+def test_compensation_of_several_runs_is_refused_rather_than_dropped(compensations: tuple[str, str]) -> None:
+    twice, fresh = pruner(), pruner()
+    for compensate in compensations:
+        twice.prune(recipe(1, compensate), calibration=IDS)
+    with pytest.raises(ReportError, match="pruned several times, whose compensation cannot be repeated"):
+        fresh.apply(twice.report, calibration=IDS)
+    assert same_weights(fresh, pruner())
+    fresh.apply(twice.report, 1, calibration=IDS)  # the first run alone
+    assert fresh.report.perplexity_after == twice.report.first_run.perplexity_after
+
+
+def test_compensation_before_blocks_were_named_is_not_dropped_either() -> None:
+    twice = pruner()
+    twice.prune(recipe(1, "during"), calibration=IDS)
+    twice.remove([twice.blocks[-1]])
+    with pytest.raises(ReportError, match="pruned several times"):
+        pruner().apply(twice.report, calibration=IDS)
 
 
 def test_the_command_cuts_a_compensated_run_again(
