@@ -15,7 +15,7 @@ from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModel
 from .provenance import versions
 from .records import StepRecord
 from .report import PruningReport
-from .search.compensating import compensate_known, name_blocks, put_weights
+from .search.compensating import compensate_known, name_blocks
 
 
 def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence[int], blocks: Sequence[int]) -> None:
@@ -44,41 +44,6 @@ def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence
     reason = refusal(model, stack, {numbers.index(block) for block in blocks})
     if reason is not None:
         raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
-
-
-def compensate_again(
-    model: PreTrainedModel,
-    stack: DecoderStack,
-    numbers: Sequence[int],
-    cut: PruningReport,
-    calibration: Any,
-    tokenizer: PreTrainedTokenizerBase | None,
-) -> PruningReport:
-    """Compensate the removals of a report as its search did, in place, and say so in the report.
-
-    Args:
-        model: The dense model, from which the blocks are still to be taken.
-        stack: Its decoder blocks.
-        numbers: Their numbers in the dense model.
-        cut: The report.
-        calibration: The calibration data of the search, where the recipe's data set does not name them.
-        tokenizer: The model's tokenizer; needed for text.
-
-    Returns:
-        The report, with the compensation of this model; as it was where its search did not compensate.
-
-    Raises:
-        ReportError: If the report is of several runs, any of which compensated.
-        CalibrationError: If the calibration data cannot be used, or are not those of the search.
-
-    Example:
-        ```python
-        cut = compensate_again(model, stack, range(30), report.cut(3), None, tokenizer)
-        ```
-    """
-    weights, cut = compensation_of(model, stack, numbers, cut, calibration, tokenizer)
-    put_weights(model, weights)
-    return cut
 
 
 def compensation_of(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from optimum_sleb import CalibrationError, PruningReport, ReportError, SLEBConfig, SLEBPruner
+from optimum_sleb import CalibrationError, PruningReport, ReportError, SLEBConfig, SLEBPruner, VerificationError
 from optimum_sleb.hub.card import render_card
 from optimum_sleb.search import run as search_run
 
@@ -139,6 +139,44 @@ def test_the_weights_come_back_after_an_error(dtype: torch.dtype, monkeypatch: p
         SLEBPruner(model).prune(recipe(2, "during"), calibration=IDS)
     after = model.state_dict()
     assert all(after[name].equal(before[name]) and after[name].dtype == dtype for name in before)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("applied", [False, True])
+def test_the_dense_weights_come_back_if_the_cut_fails(
+    applied: bool, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched, again = pruner(), pruner()
+    searched.prune(recipe(2, "during"), calibration=IDS)
+
+    def prune() -> None:
+        if applied:
+            again.apply(searched.report, calibration=IDS)
+        else:
+            again.prune(recipe(2, "during"), calibration=IDS)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optimum_sleb.blocks.gates.rename_devices", fail)  # the last thing before the cut
+        with pytest.raises(error):
+            prune()
+    assert same_weights(again, pruner())
+    assert again.blocks == tuple(range(NUM_BLOCKS))
+    assert (again._recipe, again._report) == (None, None)
+    prune()
+    assert same_weights(again, searched)
+
+
+def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, broken = pruner(), pruner()
+    searched.prune(recipe(2, "during"), calibration=IDS)
+    monkeypatch.setattr("optimum_sleb.blocks.gates.same_logits", lambda *_: False)
+    monkeypatch.setattr("optimum_sleb.pruner.check_removal", lambda *_: None)
+    with pytest.raises(VerificationError):
+        broken.apply(searched.report, calibration=IDS)
+    assert same_weights(broken, searched)  # by then, the names of weights are those of other blocks
 
 
 def test_a_model_that_takes_no_fit_is_plain_sleb_and_says_so() -> None:

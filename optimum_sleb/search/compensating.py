@@ -1,7 +1,7 @@
 """Compensation as a part of a search, or of the removals that an earlier search found."""
 
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -140,6 +140,33 @@ def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
     """
     for name, value in weights.items():
         model.get_parameter(name).copy_(value)
+
+
+@contextmanager
+def compensated_for_a_cut(model: PreTrainedModel, stack: DecoderStack, weights: dict[str, Tensor]) -> Iterator[None]:
+    """Let a model have folded weights while its blocks are taken out, and keep them.
+
+    Args:
+        model: The model with all its blocks. Where an error ends the context before they are gone, it gets the weights
+            back that it had.
+        stack: Its decoder blocks.
+        weights: The weights, by name.
+
+    Example:
+        ```python
+        with compensated_for_a_cut(model, stack, compensated.weights):
+            take_out(model, stack, removed=[4, 5])
+        ```
+    """
+    num_blocks = len(stack)
+    originals = {name: model.get_parameter(name).detach().clone() for name in weights}
+    try:
+        put_weights(model, weights)
+        yield
+    except BaseException:
+        if len(stack) == num_blocks:  # later, these are the names of other blocks' weights
+            put_weights(model, originals)
+        raise
 
 
 def name_blocks(record: CompensationRecord, names: Sequence[int]) -> CompensationRecord:
