@@ -91,7 +91,8 @@ def compensation_of(
             f"{cut.calibration.source}; its compensation needs the same windows (calibration=)."
         )
     removed = {numbers.index(block) for block in cut.removed_blocks}
-    compensated = compensate_known(model, stack, loaded.windows, cut.recipe, removed)
+    barred = [index for index, number in enumerate(numbers) if number in cut.barred_blocks]
+    compensated = compensate_known(model, stack, loaded.windows, cut.recipe, removed, barred)
     last = replace(cut.steps[-1], compensated_loss=compensated.loss)
     record = name_blocks(compensated.record, tuple(numbers))
     return compensated.weights, replace(cut, steps=(*cut.steps[:-1], last), compensation=record)

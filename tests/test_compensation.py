@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
 from optimum_sleb import CalibrationError, PruningReport, ReportError, SLEBConfig, SLEBPruner, VerificationError
+from optimum_sleb.architectures.tiny import tiny_model as tiny_of
 from optimum_sleb.hub.card import render_card
 from optimum_sleb.search import run as search_run
 
@@ -67,6 +68,16 @@ def test_a_shallower_cut_equals_a_search_to_its_depth(compensate: str) -> None:
     assert same_weights(cut, straight)
     assert cut.report.perplexity_after == straight.report.perplexity_after
     assert cut.report.compensation.cuts == straight.report.compensation.cuts
+
+
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "hy_v4"])
+def test_where_some_blocks_are_barred_it_is_applied_all_the_same(family: str) -> None:
+    searched, applied = SLEBPruner(tiny_of(family)), SLEBPruner(tiny_of(family))
+    searched.prune(recipe(2, "during", early_barrier=0 if family == "hy_v4" else 1), calibration=IDS)
+    assert searched.report.barred_blocks
+    applied.apply(searched.report, calibration=IDS)
+    assert same_weights(applied, searched)
+    assert applied.report.perplexity_after == searched.report.perplexity_after
 
 
 def test_a_shallower_cut_needs_the_same_data() -> None:

@@ -90,7 +90,12 @@ def compensate(compensator: Compensator, measure: Measurement, removed: Collecti
 
 
 def compensate_known(
-    model: PreTrainedModel, stack: DecoderStack, windows: TokenWindows, config: SLEBConfig, removed: Collection[int]
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    windows: TokenWindows,
+    config: SLEBConfig,
+    removed: Collection[int],
+    barred: Collection[int],
 ) -> Compensated:
     """Compensate removals that are known, as the search that found them would have. The model is left as it was.
 
@@ -100,6 +105,7 @@ def compensate_known(
         windows: The calibration windows.
         config: The recipe of the search.
         removed: Indices of the removed blocks.
+        barred: Indices of the blocks between the barriers that the search had to leave out.
 
     Returns:
         What came out; its weights are for the caller to put into the model.
@@ -111,11 +117,13 @@ def compensate_known(
 
     Example:
         ```python
-        compensated = compensate_known(model, stack, windows, report.recipe, {5, 4, 26})
+        compensated = compensate_known(model, stack, windows, report.recipe, {5, 4, 26}, barred=())
         ```
     """
     precision = model.dtype
-    candidates = range(config.early_barrier, len(stack) - config.latter_barrier)
+    # Those of the search: a model may not even run without one that is barred, and batches are sized by the last.
+    between = range(config.early_barrier, len(stack) - config.latter_barrier)
+    candidates = [block for block in between if block not in barred]
     computing = (
         computing_in_float32(model) if computes_in_float32(model.device, config.search_dtype) else nullcontext()
     )
