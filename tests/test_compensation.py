@@ -228,3 +228,11 @@ def test_the_report_survives_json() -> None:
     one = pruner()
     one.prune(recipe(2, "after"), calibration=IDS)
     assert PruningReport.from_dict(json.loads(json.dumps(one.report.to_dict()))) == one.report
+
+
+def test_a_residual_stream_more_precise_than_the_blocks(tmp_path: Path) -> None:
+    tiny_of("zaya").save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    one = SLEBPruner(model)
+    one.prune(recipe(2, "during", search_dtype="model"), calibration=IDS)
+    assert one.report.compensation.cuts
