@@ -25,9 +25,9 @@ from .provenance import check_report, check_same_model, loading_of, mark_as_prun
 from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
-from .removal import check_removal, compensate_again, report_of_cut, report_of_steps, with_sizes_of
+from .removal import check_removal, compensation_of, report_of_cut, report_of_steps, with_sizes_of
 from .report import PruningReport
-from .search.compensating import put_weights
+from .search.compensating import compensated_for_a_cut
 from .search.result import SearchResult
 from .search.run import run_search
 from .trainer import calibration_of, model_of, origin_of, switch_cache_on
@@ -250,9 +250,8 @@ class SLEBPruner(Saving):
                     ranks=ranks,
                     compute_on=placement.compute_on,
                 )
+            self._report = self._take_out(report_of(result), result.weights)
             self._recipe = config
-            put_weights(self.model, result.weights)
-            self._report = self._take_out(report_of(result))
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
@@ -298,7 +297,7 @@ class SLEBPruner(Saving):
             The model, edited in place.
 
         Raises:
-            ReportError: If the report is of another model, or does not go so far.
+            ReportError: If the report is of another model, does not go so far, or is of several runs that compensated.
             CalibrationError: If the calibration data cannot be used, or are not those of the search.
             UnsupportedModelError: If this architecture's blocks cannot be removed.
             VerificationError: If the shortened model does not compute the dense model with these blocks skipped.
@@ -314,15 +313,16 @@ class SLEBPruner(Saving):
         check_same_model(self.model, self.blocks, report.first_run)
         check_removal(self.model, self._stack, self.blocks, cut.removed_blocks)
         calibration = self._calibration if calibration is None else calibration
-        cut = compensate_again(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
-        taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started))
+        weights, cut = compensation_of(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
+        taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started), weights)
         self._recipe, self._report = cut.recipe, report_of_cut(cut, taken)
         return self.model
 
-    def _take_out(self, report: PruningReport) -> PruningReport:
-        """Take out the blocks of a report's steps."""
+    def _take_out(self, report: PruningReport, weights: dict[str, torch.Tensor] | None = None) -> PruningReport:
+        """Take out the blocks of a report's steps; where it is compensated, with folded weights."""
         removed = tuple(step.block for step in report.steps)
-        take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
+        with compensated_for_a_cut(self.model, self._stack, weights or {}):
+            take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__

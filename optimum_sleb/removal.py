@@ -15,7 +15,7 @@ from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModel
 from .provenance import versions
 from .records import StepRecord
 from .report import PruningReport
-from .search.compensating import compensate_known, name_blocks, put_weights
+from .search.compensating import compensate_known, name_blocks
 
 
 def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence[int], blocks: Sequence[int]) -> None:
@@ -46,41 +46,6 @@ def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence
         raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
 
 
-def compensate_again(
-    model: PreTrainedModel,
-    stack: DecoderStack,
-    numbers: Sequence[int],
-    cut: PruningReport,
-    calibration: Any,
-    tokenizer: PreTrainedTokenizerBase | None,
-) -> PruningReport:
-    """Compensate the removals of a report as its search did, in place, and say so in the report.
-
-    Args:
-        model: The dense model, from which the blocks are still to be taken.
-        stack: Its decoder blocks.
-        numbers: Their numbers in the dense model.
-        cut: The report.
-        calibration: The calibration data of the search, where the recipe's data set does not name them.
-        tokenizer: The model's tokenizer; needed for text.
-
-    Returns:
-        The report, with the compensation of this model; as it was where its search did not compensate.
-
-    Raises:
-        ReportError: If the report is of several runs.
-        CalibrationError: If the calibration data cannot be used, or are not those of the search.
-
-    Example:
-        ```python
-        cut = compensate_again(model, stack, range(30), report.cut(3), None, tokenizer)
-        ```
-    """
-    weights, cut = compensation_of(model, stack, numbers, cut, calibration, tokenizer)
-    put_weights(model, weights)
-    return cut
-
-
 def compensation_of(
     model: PreTrainedModel,
     stack: DecoderStack,
@@ -104,7 +69,7 @@ def compensation_of(
         report as it was, where its search did not compensate.
 
     Raises:
-        ReportError: If the report is of several runs.
+        ReportError: If the report is of several runs, any of which compensated.
         CalibrationError: If the calibration data cannot be used, or are not those of the search.
 
     Example:
@@ -112,13 +77,13 @@ def compensation_of(
         weights, cut = compensation_of(model, stack, range(30), report.cut(3), None, tokenizer)
         ```
     """
-    if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
-        return {}, cut
-    if cut.previous is not None:
+    if cut.previous is not None and _any_run_compensated(cut):
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
             "run; repeat its runs one after the other."
         )
+    if cut.recipe is None or cut.calibration is None or cut.recipe.compensate == "no":
+        return {}, cut
     loaded = load_calibration(calibration, tokenizer, cut.recipe)
     if loaded.windows.fingerprint != cut.calibration.fingerprint:
         raise CalibrationError(
@@ -126,10 +91,17 @@ def compensation_of(
             f"{cut.calibration.source}; its compensation needs the same windows (calibration=)."
         )
     removed = {numbers.index(block) for block in cut.removed_blocks}
-    compensated = compensate_known(model, stack, loaded.windows, cut.recipe, removed)
+    barred = [index for index, number in enumerate(numbers) if number in cut.barred_blocks]
+    compensated = compensate_known(model, stack, loaded.windows, cut.recipe, removed, barred)
     last = replace(cut.steps[-1], compensated_loss=compensated.loss)
     record = name_blocks(compensated.record, tuple(numbers))
     return compensated.weights, replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
+
+
+def _any_run_compensated(report: PruningReport) -> bool:
+    if report.recipe is not None and report.recipe.compensate != "no":
+        return True
+    return report.previous is not None and _any_run_compensated(report.previous)
 
 
 def report_of_steps(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from optimum_sleb import CalibrationError, PruningReport, SLEBConfig, SLEBPruner
+from optimum_sleb import CalibrationError, PruningReport, ReportError, SLEBConfig, SLEBPruner, VerificationError
+from optimum_sleb.architectures.tiny import tiny_model as tiny_of
 from optimum_sleb.hub.card import render_card
 from optimum_sleb.search import run as search_run
 
@@ -69,11 +70,41 @@ def test_a_shallower_cut_equals_a_search_to_its_depth(compensate: str) -> None:
     assert cut.report.compensation.cuts == straight.report.compensation.cuts
 
 
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "hy_v4"])
+def test_where_some_blocks_are_barred_it_is_applied_all_the_same(family: str) -> None:
+    searched, applied = SLEBPruner(tiny_of(family)), SLEBPruner(tiny_of(family))
+    searched.prune(recipe(2, "during", early_barrier=0 if family == "hy_v4" else 1), calibration=IDS)
+    assert searched.report.barred_blocks
+    applied.apply(searched.report, calibration=IDS)
+    assert same_weights(applied, searched)
+    assert applied.report.perplexity_after == searched.report.perplexity_after
+
+
 def test_a_shallower_cut_needs_the_same_data() -> None:
     deep = pruner()
     deep.prune(recipe(2, "during"), calibration=IDS)
     with pytest.raises(CalibrationError, match="are not those of the search"):
         pruner().apply(deep.report, 1, calibration=IDS[:12])
+
+
+@pytest.mark.parametrize("compensations", [("during", "no"), ("after", "no"), ("no", "during")], ids=str)
+def test_compensation_of_several_runs_is_refused_rather_than_dropped(compensations: tuple[str, str]) -> None:
+    twice, fresh = pruner(), pruner()
+    for compensate in compensations:
+        twice.prune(recipe(1, compensate), calibration=IDS)
+    with pytest.raises(ReportError, match="pruned several times, whose compensation cannot be repeated"):
+        fresh.apply(twice.report, calibration=IDS)
+    assert same_weights(fresh, pruner())
+    fresh.apply(twice.report, 1, calibration=IDS)  # the first run alone
+    assert fresh.report.perplexity_after == twice.report.first_run.perplexity_after
+
+
+def test_compensation_before_blocks_were_named_is_not_dropped_either() -> None:
+    twice = pruner()
+    twice.prune(recipe(1, "during"), calibration=IDS)
+    twice.remove([twice.blocks[-1]])
+    with pytest.raises(ReportError, match="pruned several times"):
+        pruner().apply(twice.report, calibration=IDS)
 
 
 def test_the_command_cuts_a_compensated_run_again(
@@ -121,6 +152,44 @@ def test_the_weights_come_back_after_an_error(dtype: torch.dtype, monkeypatch: p
     assert all(after[name].equal(before[name]) and after[name].dtype == dtype for name in before)
 
 
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("applied", [False, True])
+def test_the_dense_weights_come_back_if_the_cut_fails(
+    applied: bool, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched, again = pruner(), pruner()
+    searched.prune(recipe(2, "during"), calibration=IDS)
+
+    def prune() -> None:
+        if applied:
+            again.apply(searched.report, calibration=IDS)
+        else:
+            again.prune(recipe(2, "during"), calibration=IDS)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optimum_sleb.blocks.gates.rename_devices", fail)  # the last thing before the cut
+        with pytest.raises(error):
+            prune()
+    assert same_weights(again, pruner())
+    assert again.blocks == tuple(range(NUM_BLOCKS))
+    assert (again._recipe, again._report) == (None, None)
+    prune()
+    assert same_weights(again, searched)
+
+
+def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, broken = pruner(), pruner()
+    searched.prune(recipe(2, "during"), calibration=IDS)
+    monkeypatch.setattr("optimum_sleb.blocks.gates.same_logits", lambda *_: False)
+    monkeypatch.setattr("optimum_sleb.pruner.check_removal", lambda *_: None)
+    with pytest.raises(VerificationError):
+        broken.apply(searched.report, calibration=IDS)
+    assert same_weights(broken, searched)  # by then, the names of weights are those of other blocks
+
+
 def test_a_model_that_takes_no_fit_is_plain_sleb_and_says_so() -> None:
     def mixtral() -> SLEBPruner:
         config = MixtralConfig(
@@ -159,3 +228,11 @@ def test_the_report_survives_json() -> None:
     one = pruner()
     one.prune(recipe(2, "after"), calibration=IDS)
     assert PruningReport.from_dict(json.loads(json.dumps(one.report.to_dict()))) == one.report
+
+
+def test_a_residual_stream_more_precise_than_the_blocks(tmp_path: Path) -> None:
+    tiny_of("zaya").save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    one = SLEBPruner(model)
+    one.prune(recipe(2, "during", search_dtype="model"), calibration=IDS)
+    assert one.report.compensation.cuts

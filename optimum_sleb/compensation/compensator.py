@@ -194,18 +194,21 @@ class Compensator:
 
     def _cuts(self, runner: BlockRunner, removed: set[int]) -> Iterator[CutRecord]:
         """Walk up the dense and the shortened model side by side, and stop at every gap."""
-        alive = [block for block in range(len(self._stack)) if block not in removed]
+        # Blocks that text does not run (cross-attention to an image) hand nothing on, so a fit stands before them.
+        alive = [block for block in sorted(self._stack.forms) if block not in removed]
         dense = [runner.enter(batch.ids) for batch in self._batches(self._fitting)]
         held_back = [(runner.enter(batch.ids), batch) for batch in self._batches(self._verifying)]
         walk = _Walk(runner, dense, list(dense), held_back, runner.enter(probe_ids(self._model)))
         walk.loss = self._loss(walk, alive)
-        if alive[0] > 0:
-            walk.dense = list(runner.run_all(walk.dense, range(alive[0])))
+        below = range(alive[0] if alive else len(self._stack))
+        if gap := tuple(block for block in below if block in removed):
+            walk.dense = list(runner.run_all(walk.dense, gap))
             reason = "no block stands before the gap"
-            yield CutRecord(None, tuple(range(alive[0])), walk.loss, walk.loss, reason=reason)
+            yield CutRecord(None, gap, walk.loss, walk.loss, reason=reason)
         for position, block in enumerate(alive):
             above = alive[position + 1 :]
-            gap = tuple(range(block + 1, above[0] if above else len(self._stack)))
+            between = range(block + 1, above[0] if above else len(self._stack))
+            gap = tuple(one for one in between if one in removed)
             walk.dense = list(runner.run_all(walk.dense, [block, *gap]))
             if gap:
                 yield self._compensate(walk, block, gap, above)

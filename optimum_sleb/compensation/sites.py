@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from ..blocks.forward import reason_of
 from ..blocks.packed import is_packed
 from ..blocks.runner import Stream
 from ..blocks.standins import hidden_state_of
+from ..errors import OutOfMemoryError
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
     """Find the last module of a block that writes straight to the residual stream.
 
     No table of families is needed: a disturbance of the module's output must come out of the block as it is, or times
-    a constant.
+    a constant. A module after whose disturbance the block does not run is none.
 
     Args:
         block: The block.
@@ -148,8 +150,14 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
         module = block.get_submodule(path)
         if outputs[path].numel() != base.numel():
             continue  # an expert that sees some of the tokens, say
-        with _disturbed(module, disturbance):
-            scale = _scale_of((run() - base).double(), disturbance.double())
+        added = disturbance.to(outputs[path].dtype)  # the residual stream may be more precise than its modules
+        try:
+            with _disturbed(module, added):
+                change = (run() - base).double()
+        except Exception as error:  # a family's own code, on an output that it does not allow
+            _pass_on_if_memory_ran_out(error)
+            continue
+        scale = _scale_of(change, added.double())
         if scale is not None:
             offset = 0.0 if isinstance(module, nn.Linear | Conv1D) else _offset_of(module, outputs[path])
             return Site(path, module, scale, offset)
@@ -178,6 +186,13 @@ def _disturbed(module: nn.Module, disturbance: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def _pass_on_if_memory_ran_out(error: Exception) -> None:
+    try:
+        reason_of(error)
+    except OutOfMemoryError:
+        raise error from None  # as it came: with fewer windows at a time there may be room
 
 
 def _scale_of(change: Tensor, disturbance: Tensor) -> float | None:

@@ -73,7 +73,8 @@ def curve(
         The depths, from the dense model on.
 
     Raises:
-        ReportError: If the report is of another model, or of one that was fine-tuned between two runs.
+        ReportError: If the report is of another model, of one that was fine-tuned between two runs, or of several runs
+            any of which compensated.
         UnsupportedModelError: If this architecture's blocks cannot be removed.
         CalibrationError: If the text, or the calibration data, cannot be used.
 

@@ -1,7 +1,7 @@
 """Compensation as a part of a search, or of the removals that an earlier search found."""
 
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -102,7 +102,12 @@ def _windows_at_a_time(measure: Measurement) -> int:
 
 
 def compensate_known(
-    model: PreTrainedModel, stack: DecoderStack, windows: TokenWindows, config: SLEBConfig, removed: Collection[int]
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    windows: TokenWindows,
+    config: SLEBConfig,
+    removed: Collection[int],
+    barred: Collection[int],
 ) -> Compensated:
     """Compensate removals that are known, as the search that found them would have. The model is left as it was.
 
@@ -112,6 +117,7 @@ def compensate_known(
         windows: The calibration windows.
         config: The recipe of the search.
         removed: Indices of the removed blocks.
+        barred: Indices of the blocks between the barriers that the search had to leave out.
 
     Returns:
         What came out; its weights are for the caller to put into the model.
@@ -124,11 +130,13 @@ def compensate_known(
 
     Example:
         ```python
-        compensated = compensate_known(model, stack, windows, report.recipe, {5, 4, 26})
+        compensated = compensate_known(model, stack, windows, report.recipe, {5, 4, 26}, barred=())
         ```
     """
     precision = model.dtype
-    candidates = range(config.early_barrier, len(stack) - config.latter_barrier)
+    # Those of the search: a model may not even run without one that is barred, and batches are sized by the last.
+    between = range(config.early_barrier, len(stack) - config.latter_barrier)
+    candidates = [block for block in between if block not in barred]
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     with computing_in_float32(model) if in_float32 else nullcontext():
         measure = choose_method(model, stack, windows, candidates, config, lambda pairs: None).measure
@@ -155,6 +163,33 @@ def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
     """
     for name, value in weights.items():
         model.get_parameter(name).copy_(value)
+
+
+@contextmanager
+def compensated_for_a_cut(model: PreTrainedModel, stack: DecoderStack, weights: dict[str, Tensor]) -> Iterator[None]:
+    """Let a model have folded weights while its blocks are taken out, and keep them.
+
+    Args:
+        model: The model with all its blocks. Where an error ends the context before they are gone, it gets the weights
+            back that it had.
+        stack: Its decoder blocks.
+        weights: The weights, by name.
+
+    Example:
+        ```python
+        with compensated_for_a_cut(model, stack, compensated.weights):
+            take_out(model, stack, removed=[4, 5])
+        ```
+    """
+    num_blocks = len(stack)
+    originals = {name: model.get_parameter(name).detach().clone() for name in weights}
+    try:
+        put_weights(model, weights)
+        yield
+    except BaseException:
+        if len(stack) == num_blocks:  # later, these are the names of other blocks' weights
+            put_weights(model, originals)
+        raise
 
 
 def name_blocks(record: CompensationRecord, names: Sequence[int]) -> CompensationRecord:

@@ -62,7 +62,7 @@ def greedy_search(
         The removals, in order.
 
     Raises:
-        NonFiniteLossError: If a step has no candidate without which every loss is finite.
+        NonFiniteLossError: If a step has no candidate without which every loss is finite, and none was refused.
 
     Example:
         ```python
@@ -85,7 +85,8 @@ def greedy_search(
         for block in alive[early_barrier : len(alive) - latter_barrier]
         if block in removable and block not in barred
     ]:
-        step = _best_removal(measure, alive, candidates, partial(refusal, set(range(num_blocks)) - set(alive)))
+        refusal_now = partial(refusal, set(range(num_blocks)) - set(alive))
+        step = _best_removal(measure, alive, candidates, refusal_now, some_refused=bool(barred))
         if step is None or not accept(step.loss):
             return
         alive.remove(step.block)
@@ -98,17 +99,23 @@ def _best_removal(
     alive: Sequence[int],
     candidates: Sequence[int],
     refusal: Callable[[int], str | None],
+    *,
+    some_refused: bool,
 ) -> Step | None:
-    """The best candidate that may go; `None` where all are refused."""
+    """The best candidate that may go; `None` where all are refused, but those without which a loss is not finite."""
     barred: dict[int, str] = {}
-    while remaining := [block for block in candidates if block not in barred]:
+    non_finite: dict[int, int] = {}
+    while remaining := [block for block in candidates if block not in barred and block not in non_finite]:
         measured = measure(alive, remaining)
+        non_finite |= measured.non_finite
+        if not measured.losses and (barred or some_refused or measured.dropped):
+            continue  # there were finite ones: refused, or given up for one that turned out not to be
         losses = measured.sums()
         # The sort is stable: ties go to the lowest index, as published.
         for block in sorted(losses, key=losses.__getitem__):
             reason = refusal(block)
             if reason is None:
-                return Step(block, losses, barred, measured.dropped, measured.non_finite)
+                return Step(block, losses, barred, measured.dropped, non_finite)
             barred[block] = reason
             if measured.dropped:
                 break  # the next best may have left the race: it is run again without the refused one

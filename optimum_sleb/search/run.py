@@ -143,7 +143,9 @@ def run_search(
     if in_float32 and result.steps:
         check(removed={step.block for step in result.steps}, weights=result.weights)
     if ranks.is_first:
-        _warn_if_short(result, limit, refused)
+        left = alive[config.early_barrier : len(alive) - config.latter_barrier]
+        odd = [block for block in left if block in candidates and block not in refused]
+        _warn_if_short(result, limit, refused | dict.fromkeys(odd, "without it the loss is NaN or infinite"))
     return result
 
 

@@ -1,5 +1,7 @@
 """What the gates are for: a family nobody foresaw is either right or refused before the search."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,12 +9,13 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError, VerificationError
-from optimum_sleb.blocks.gates import refusal
+from optimum_sleb.blocks import gates
+from optimum_sleb.blocks.gates import refusal, take_out
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.errors import OutOfMemoryError
 from optimum_sleb.search.choice import difference_of_exact
 
-from ..families import random_ids, randomise, tiny_model
+from ..families import NUM_BLOCKS, random_ids, randomise, tiny_model
 
 
 class StrangeConfig(PreTrainedConfig):
@@ -144,6 +147,34 @@ def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("optimum_sleb.blocks.gates.cut_out", lambda model, stack, kept, template: None)
     with pytest.raises(VerificationError, match="does not compute what was measured with its blocks skipped"):
         pruner.remove([2])
+
+
+@pytest.mark.parametrize("where", ["build_shortened", "_fill", "spread_alike", "logits_of"])
+def test_a_model_whose_cut_cannot_be_tried_stays_whole(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("gemma3").train()
+    model.hf_device_map = {f"model.layers.{index}": "cpu" for index in range(NUM_BLOCKS)}
+    stack = find_decoder_stack(model)
+    state, config = copy.deepcopy(model.state_dict()), copy.deepcopy(model.config.to_dict())
+    devices, attributes = dict(model.hf_device_map), [set(vars(module)) for module in model.modules()]
+    real = getattr(gates, where)
+
+    def full(first: nn.Module, *rest: object, **options: object) -> object:
+        if where == "logits_of" and first is model:
+            return real(first, *rest, **options)
+        raise MemoryError
+
+    monkeypatch.setattr(gates, where, full)
+    with pytest.raises(MemoryError):
+        take_out(model, stack, {1, 2})
+    after = model.state_dict()
+    assert after.keys() == state.keys()
+    assert all(after[name].equal(state[name]) for name in state)
+    assert (model.config.to_dict(), model.hf_device_map) == (config, devices)
+    assert [set(vars(module)) for module in model.modules()] == attributes
+    assert all(module.training for module in model.modules())
+    assert len(stack) == NUM_BLOCKS
+    monkeypatch.undo()
+    take_out(model, stack, {1, 2})
 
 
 @pytest.mark.parametrize("where", ["in the blocks", "in generation", "block by block"])

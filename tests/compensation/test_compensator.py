@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from optimum_sleb import CalibrationError
+from optimum_sleb.architectures.tiny import tiny_model as tiny_of
 from optimum_sleb.blocks.forward import logits_of, measuring
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
@@ -113,6 +114,30 @@ def test_a_gap_at_the_bottom_is_told() -> None:
         cut = compensator.fit({0, 1}).cuts[0]
     assert (cut.block, cut.gap, cut.kept) == (None, (0, 1), None)
     assert cut.reason == "no block stands before the gap"
+
+
+def test_a_fit_stands_before_a_block_that_text_does_not_run() -> None:
+    model = tiny_of("mllama", with_images=True)
+    stack = find_decoder_stack(model)
+    silent = [block for block in range(len(stack)) if block not in stack.forms]
+    before, removed = silent[0] - 1, {silent[0] + 1, silent[0] + 2}
+    windows = TokenWindows(tuple(random_ids(9, 24)))
+    with open_compensator(model, windows) as compensator:
+        cuts = compensator.fit(removed).cuts
+        folded = compensator.folded()
+    assert [(cut.block, cut.gap) for cut in cuts] == [(before, tuple(sorted(removed)))]
+    assert cuts[0].tried
+    assert all(name.startswith(f"{stack.path}.{before}.") for name in folded)
+
+
+@pytest.mark.parametrize("removed", [{0}, {0, 1}, "all that text runs"], ids=str)
+def test_gaps_at_the_bottom_beside_blocks_that_text_does_not_run(removed: set[int] | str) -> None:
+    model = tiny_of("mllama", with_images=True)
+    stack = find_decoder_stack(model)
+    removed = set(stack.forms) if isinstance(removed, str) else removed
+    with open_compensator(model, TokenWindows(tuple(random_ids(6, 24)))) as compensator:
+        (cut,) = compensator.fit(removed).cuts
+    assert (cut.block, cut.gap) == (None, tuple(sorted(removed)))
 
 
 def test_too_few_windows() -> None:

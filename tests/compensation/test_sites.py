@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GraniteConfig, MixtralConfig, Olmo2Config
 
 from optimum_sleb.blocks.forward import measuring
-from optimum_sleb.blocks.runner import BlockRunner
+from optimum_sleb.blocks.runner import BlockRunner, Stream
 from optimum_sleb.blocks.stack import find_decoder_stack, probe_ids
 from optimum_sleb.blocks.standins import hidden_state_of
 from optimum_sleb.compensation.sites import Site, find_site
@@ -118,3 +118,53 @@ def test_half_precision_finds_the_same(device: str) -> None:
     site, _ = site_and_run(tiny_model("llama", dtype=torch.bfloat16).to(device))
     assert site.path == "mlp.down_proj"
     assert isinstance(site.module, nn.Linear)
+
+
+class MixedBlock(nn.Module):
+    """A block in half precision on a residual stream in float32, as Zaya's."""
+
+    def __init__(self, behind: nn.Module | None = None) -> None:
+        super().__init__()
+        self.up = nn.Linear(32, 48, dtype=torch.bfloat16)
+        self.down = nn.Linear(48, 32, dtype=torch.bfloat16)
+        self.behind = nn.Linear(32, 32, dtype=torch.bfloat16) if behind is None else behind
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        written = self.down(torch.relu(self.up(hidden.to(torch.bfloat16))))
+        self.behind(written)  # another layer sees what the last one writes: it takes no float32
+        return hidden + 0.5 * written.float()
+
+
+def mixed_site(block: MixedBlock) -> Site | None:
+    hidden = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(0))
+    return find_site(block, Stream(hidden, {0: ((), {})}), 0)
+
+
+def test_a_stream_in_float32_around_modules_in_half_precision() -> None:
+    site = mixed_site(MixedBlock())
+    assert site.path == "down"
+    assert site.scale == pytest.approx(0.5, rel=1e-2)
+
+
+class Picky(nn.Module):
+    """Runs as long as its input is what it was before."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.error = error
+        self.seen: torch.Tensor | None = None
+
+    def forward(self, hidden: torch.Tensor) -> None:
+        self.seen = hidden if self.seen is None else self.seen
+        if not hidden.equal(self.seen):
+            raise self.error("not like this")
+
+
+def test_a_block_that_does_not_run_disturbed_has_no_site() -> None:
+    assert mixed_site(MixedBlock(Picky(RuntimeError))) is None
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_memory_that_runs_out_says_nothing_about_a_block(error: type[Exception]) -> None:
+    with pytest.raises(error, match="not like this"):
+        mixed_site(MixedBlock(Picky(error)))

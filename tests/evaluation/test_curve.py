@@ -73,6 +73,15 @@ def test_of_another_model(text_file: Path, tokenizer) -> None:
         curve(tiny_model("gpt2"), tokenizer, search(text_file, "no"), str(text_file))
 
 
+def test_an_earlier_compensation_is_not_dropped(text_file: Path, tokenizer) -> None:
+    pruner = SLEBPruner(tiny_model(), tokenizer)
+    for compensate in ("during", "no"):
+        recipe = {"window_length": 20, "dataset": str(text_file), "compensate": compensate}
+        pruner.prune(SLEBConfig(num_blocks_to_remove=1, **recipe))
+    with pytest.raises(ReportError, match="pruned several times"):
+        curve(tiny_model(), tokenizer, pruner.report, str(text_file), window_length=20)
+
+
 def test_another_text_under_the_same_name_is_measured_anew(text_file: Path, tokenizer, tmp_path: Path) -> None:
     report = search(text_file, "no")
     unseen = tmp_path / "unseen.txt"

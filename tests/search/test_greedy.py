@@ -100,3 +100,45 @@ def test_where_the_winner_of_a_race_is_refused_the_others_run_again() -> None:
     table = Table(losses)
     assert run(table, refusal=lambda removed, block: "no" if block in (1, 3) else None)[0].block == 2
     assert len(table.asked) == 1  # all losses were known at once
+
+
+class Odd(Table):
+    """As a table, but without some blocks the loss is NaN."""
+
+    def __init__(self, loss_of: dict[frozenset[int], float], odd: set[int], racing: bool) -> None:
+        super().__init__(loss_of)
+        self.odd, self.racing = odd, racing
+
+    def __call__(self, alive, candidates):
+        losses = super().__call__(alive, candidates).losses
+        best = min((block for block in losses if block not in self.odd), key=lambda block: losses[block][0], default=0)
+        dropped = {block: 4 for block in losses if self.racing and block not in self.odd | {best}}
+        odd = {block: losses[block] * float("nan") for block in losses if block in self.odd}
+        return StepLosses.of({block: row for block, row in losses.items() if block not in dropped} | odd, dropped)
+
+
+@pytest.mark.parametrize("racing", [False, True])
+def test_where_all_are_refused_but_those_whose_loss_is_not_finite_the_search_ends(racing: bool) -> None:
+    table = Odd({frozenset({2}): 1.0}, odd={3}, racing=racing)
+    steps = run(table, refusal=lambda removed, block: "no" if removed else None)
+    assert [step.block for step in steps] == [2]
+    assert run(table, refusal=lambda removed, block: "no") == []
+    # Also where they were refused in an earlier step.
+    table = Odd({frozenset({1}): 1.0, frozenset({2}): 2.0}, odd={3}, racing=racing)
+    steps = run(table, refusal=lambda removed, block: "no" if block == 1 else None)
+    assert [(step.block, step.barred, step.non_finite) for step in steps] == [(2, {1: "no"}, {3: 0})]
+
+
+def test_where_no_loss_is_finite_and_none_was_refused_the_search_fails() -> None:
+    with pytest.raises(NonFiniteLossError, match="whichever block is removed .without block 1"):
+        run(Odd({frozenset({2}): 1.0}, odd={1, 3}, racing=False))
+
+
+def test_candidates_given_up_for_one_whose_loss_is_not_finite_in_the_end_run_again() -> None:
+    def measure(alive, candidates):
+        if 1 in candidates:  # it led the race until the last window
+            return StepLosses.of({1: torch.tensor([0.5, float("nan")])}, {2: 4, 3: 4})
+        return StepLosses.of({block: torch.full((2,), float(block)) for block in candidates})
+
+    step = run(measure)[0]
+    assert (step.block, step.loss, step.non_finite, step.dropped) == (2, 4.0, {1: 1}, {})
