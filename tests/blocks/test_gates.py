@@ -127,6 +127,18 @@ def test_a_set_that_cannot_go_together_is_noticed_in_the_search() -> None:
     assert pruner.model.config.num_hidden_layers == 4
 
 
+def test_a_search_that_can_remove_nothing_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with all its blocks must not pass for a pruned one."""
+    model = strange()
+    monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "blocks are shy")
+    with pytest.raises(
+        UnsupportedModelError, match=r"without block \d, blocks are shy; none of the 3 that were tried"
+    ):
+        SLEBPruner(model).prune(RECIPE, calibration=random_ids(2, 20))
+    assert len(model.blocks) == 5
+    assert not hasattr(model.config, "sleb")
+
+
 def test_nothing_was_searched_or_changed_when_refusing() -> None:
     model = strange(wide_blocks=[4])
     runs = []
