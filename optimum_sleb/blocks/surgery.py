@@ -158,7 +158,8 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
         del stack.blocks[index]
     for path, attribute, old, new in list(differing_attributes(model, template)):
         # In the blocks, whole numbers are their own indices, by which they find their slot in the cache; around the
-        # blocks, and in lists, it is the stack as a whole that is described. The rest was folded or refused before.
+        # blocks, and in lists, it is the stack as a whole that is described (`is_renumbered`). The rest was folded or
+        # refused before.
         module = model.get_submodule(path)
         in_block = path.startswith(f"{stack.path}.")
         fold = fold_of(module, attribute) if in_block else None
