@@ -1,6 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    ProphetNetForCausalLM,
+)
 
 from optimum_sleb import UnsupportedModelError
 from optimum_sleb.architectures.tiny import tiny_model as tiny
@@ -21,6 +29,17 @@ def test_a_model_that_looks_ahead() -> None:
     )
     with pytest.raises(UnsupportedModelError, match="depend on later tokens.*is_decoder=True"):
         check_causal_lm(randomise(BertLMHeadModel(config)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_looking_ahead_in_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    for family in ("prophetnet", "bert"):
+        tiny(family).save_pretrained(tmp_path / family)
+    # Its relative positions mix tokens a very little, also in float64; rounding makes more of it.
+    check_causal_lm(ProphetNetForCausalLM.from_pretrained(tmp_path / "prophetnet", dtype=dtype))
+    bert = BertLMHeadModel.from_pretrained(tmp_path / "bert", dtype=dtype, is_decoder=False)
+    with pytest.raises(UnsupportedModelError, match="depend on later tokens"):
+        check_causal_lm(bert)
 
 
 def test_a_classifier() -> None:
