@@ -104,4 +104,4 @@ def test_repeating_a_compensation() -> None:
     model = overflowing_model(TOKEN)
     config = SLEBConfig(num_blocks_to_remove=1, compensate="during")
     with pytest.raises(NonFiniteLossError, match="window 3"):
-        compensate_known(model, find_decoder_stack(model), WINDOWS, config, {3})
+        compensate_known(model, find_decoder_stack(model), WINDOWS, config, {3}, barred=())
