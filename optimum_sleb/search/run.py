@@ -25,9 +25,9 @@ from ..records import SearchRecord
 from ..units import perplexity_of
 from .budget import budget_of
 from .choice import SearchMethod, choose_method, difference_of_exact
-from .compensating import compensate, open_compensator
+from .compensating import Compensated, compensate, open_compensator
 from .cost import exact_block_passes
-from .greedy import greedy_search
+from .greedy import Step, greedy_search
 from .journal import Journal
 from .measurement import Measurement
 from .result import SearchResult
@@ -99,6 +99,17 @@ def run_search(
             compensator = resources.enter_context(open_compensator(method.measure, candidates, kept_in))
         method.measure.journal = journal
         result = SearchResult((), (), _record(model, method, loss_before))
+        within_budget = budget_of(config, windows, loss_before)
+        compensated: Compensated | None = None
+
+        def accept(step: Step) -> bool:
+            """Compensates the cuts, where that is done during the search, and judges what comes out."""
+            nonlocal compensated
+            if compensator is not None and config.compensate == "during":
+                removed = {*(earlier.block for earlier in result.steps), step.block}
+                compensated = compensate(compensator, method.measure, removed)
+            return within_budget(step.loss if compensated is None else compensated.loss)
+
         search = greedy_search(
             method.step,
             len(stack),
@@ -106,7 +117,7 @@ def run_search(
             latter_barrier=config.latter_barrier,
             removable=candidates,
             refusal=_refusal_rule(model, stack, refused, ranks),
-            accept=budget_of(config, windows, loss_before),
+            accept=accept,
         )
         exact_passes = 0
         alive = list(range(len(stack)))
@@ -115,10 +126,6 @@ def run_search(
             tried = sorted({*step.losses, *step.dropped, *step.non_finite})
             exact_passes += exact_block_passes(alive, tried) * len(windows)
             alive.remove(step.block)
-            removed = {*(earlier.block for earlier in result.steps), step.block}
-            compensated = None
-            if compensator is not None and config.compensate == "during":
-                compensated = compensate(compensator, method.measure, removed)
             result = SearchResult(
                 (*result.steps, step),
                 (*result.seconds, time.perf_counter() - started),
