@@ -27,7 +27,8 @@ class SLEBConfig:
         sparsity: Share of the model's decoder blocks to remove, in (0, 1); ceil(sparsity x blocks) are removed.
         num_blocks_to_remove: Number of decoder blocks to remove.
         max_perplexity_increase: Quality budget. Blocks are removed until the next removal would raise the perplexity
-            on the calibration text by more than this share over the model as it came: 0.1 allows 10 %.
+            on the calibration text by more than this share over the model as it came: 0.1 allows 10 %. With
+            `compensate="during"` every removal is judged after it is compensated, with `"after"` before.
         dataset: Calibration text: `"wikitext2"`, `"c4"`, the path of a local `.txt`, `.jsonl` or `.parquet` file, or
             a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Data in memory goes to
             `SLEBPruner.prune(..., calibration=...)` instead.

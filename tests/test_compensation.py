@@ -1,6 +1,7 @@
 """Compensation from the recipe to the card: in the search, for shallower cuts, over interruptions."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from optimum_sleb import CalibrationError, PruningReport, ReportError, SLEBConfig, SLEBPruner, VerificationError
+from optimum_sleb import (
+    CalibrationError,
+    ConfigError,
+    PruningReport,
+    ReportError,
+    SLEBConfig,
+    SLEBPruner,
+    VerificationError,
+)
 from optimum_sleb.architectures.tiny import tiny_model as tiny_of
 from optimum_sleb.hub.card import render_card
 from optimum_sleb.search import run as search_run
@@ -236,3 +245,27 @@ def test_a_residual_stream_more_precise_than_the_blocks(tmp_path: Path) -> None:
     one = SLEBPruner(model)
     one.prune(recipe(2, "during", search_dtype="model"), calibration=IDS)
     assert one.report.compensation.cuts
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.05])
+def test_a_budget_judges_the_compensated_model(budget: float) -> None:
+    deep, budgeted, straight = pruner(), pruner(), pruner()
+    deep.prune(recipe(6, "during"), calibration=IDS)
+    limit = deep.report.search.loss_before + IDS.numel() * math.log(1 + budget)
+    steps = deep.report.steps
+    depth = next((number for number, step in enumerate(steps) if step.final_loss > limit), len(steps))
+    assert any(step.loss > limit for step in steps[:depth])  # what would have ended it before it was compensated
+    budgeted.prune(SLEBConfig(max_perplexity_increase=budget, compensate="during"), calibration=IDS)
+    straight.prune(recipe(depth, "during"), calibration=IDS)
+    assert budgeted.report.removed_blocks == straight.report.removed_blocks
+    assert same_weights(budgeted, straight)  # the removal that was tried in vain left nothing behind
+    told = [(step.loss, step.compensated_loss) for step in budgeted.report.steps]
+    assert told == [(step.loss, step.compensated_loss) for step in straight.report.steps]
+
+
+def test_a_budget_that_even_the_compensated_model_breaks_leaves_the_dense_weights() -> None:
+    one = pruner()
+    with pytest.raises(ConfigError, match="No block can be removed within max_perplexity_increase=1e-09"):
+        recipe = SLEBConfig(max_perplexity_increase=1e-9, compensate="during", latter_barrier=NUM_BLOCKS - 2)
+        one.prune(recipe, calibration=IDS)
+    assert same_weights(one, pruner())

@@ -350,8 +350,10 @@ class TestRefusals:
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
         monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "no")
-        message = "0 of the 2 blocks .*block 4: no; block 2: without it the loss is NaN or infinite"
-        with pytest.warns(UserWarning, match=message):
+        message = (
+            r"No block of this LlamaForCausalLM can be removed \(block 4: no; block 2: without it the loss is NaN"
+        )
+        with pytest.raises(UnsupportedModelError, match=message):
             SLEBPruner(llama).prune(TWO_BLOCKS, calibration=random_ids(2, 20))
 
     def test_model_that_was_changed_in_memory(self, llama: PreTrainedModel) -> None:

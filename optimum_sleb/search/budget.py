@@ -17,8 +17,8 @@ def budget_of(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> 
         loss_before: Their loss before any removal, summed, in nats.
 
     Returns:
-        A function of the loss after a removal, before it is compensated. It raises `ConfigError` where not even the
-        first removal is within the budget. Without a budget everything is.
+        A function of the loss after a removal. It raises `ConfigError` where not even the first removal is within the
+        budget. Without a budget everything is.
 
     Example:
         >>> import torch

@@ -43,7 +43,7 @@ def greedy_search(
     latter_barrier: int,
     removable: Collection[int],
     refusal: Callable[[set[int], int], str | None],
-    accept: Callable[[float], bool],
+    accept: Callable[[Step], bool],
 ) -> Iterator[Step]:
     """Remove, again and again, the block whose absence hurts least in the model as it is by then.
 
@@ -55,8 +55,9 @@ def greedy_search(
         removable: Indices of the blocks that may go at all.
         refusal: Says why a block cannot go with those removed before (a set, and the block), or `None`. It is asked
             about the best candidate of a step; where it refuses, that block is barred and the next best is taken.
-        accept: Decides from the loss of the best candidate whether it goes; where not, the search ends. (A search
-            for a number of blocks just takes so many steps of this iterator.)
+        accept: Decides whether the best candidate goes; where not, the search ends. It may change weights of the
+            blocks that are left, on which the next step is then measured. (A search for a number of blocks just takes
+            so many steps of this iterator.)
 
     Yields:
         The removals, in order.
@@ -73,7 +74,7 @@ def greedy_search(
             latter_barrier=1,
             removable=range(30),
             refusal=lambda removed, block: None,
-            accept=lambda loss: loss < 1e5,
+            accept=lambda step: step.loss < 1e5,
         )
         print([step.block for step in search])
         ```
@@ -87,7 +88,7 @@ def greedy_search(
     ]:
         refusal_now = partial(refusal, set(range(num_blocks)) - set(alive))
         step = _best_removal(measure, alive, candidates, refusal_now, some_refused=bool(barred))
-        if step is None or not accept(step.loss):
+        if step is None or not accept(step):
             return
         alive.remove(step.block)
         barred |= step.barred

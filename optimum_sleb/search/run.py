@@ -26,9 +26,9 @@ from ..records import SearchRecord
 from ..units import perplexity_of
 from .budget import budget_of
 from .choice import SearchMethod, choose_method, difference_of_exact
-from .compensating import compensate, open_compensator
+from .compensating import Compensated, compensate, open_compensator
 from .cost import exact_block_passes
-from .greedy import greedy_search
+from .greedy import Step, greedy_search
 from .journal import Journal
 from .kept_precision import check_float16
 from .measurement import Measurement
@@ -107,6 +107,17 @@ def run_search(
             compensator = resources.enter_context(open_compensator(method.measure, candidates, kept_in))
         method.measure.journal = journal
         result = SearchResult((), (), _record(model, method, loss_before))
+        within_budget = budget_of(config, windows, loss_before)
+        compensated: Compensated | None = None
+
+        def accept(step: Step) -> bool:
+            """Compensates the cuts, where that is done during the search, and judges what comes out."""
+            nonlocal compensated
+            if compensator is not None and config.compensate == "during":
+                removed = {*(earlier.block for earlier in result.steps), step.block}
+                compensated = compensate(compensator, method.measure, removed)
+            return within_budget(step.loss if compensated is None else compensated.loss)
+
         search = greedy_search(
             method.step,
             len(stack),
@@ -114,7 +125,7 @@ def run_search(
             latter_barrier=config.latter_barrier,
             removable=candidates,
             refusal=_refusal_rule(model, stack, kept_in, refused, ranks),
-            accept=budget_of(config, windows, loss_before),
+            accept=accept,
         )
         exact_passes = 0
         alive = list(range(len(stack)))
@@ -123,10 +134,6 @@ def run_search(
             tried = sorted({*step.losses, *step.dropped, *step.non_finite})
             exact_passes += exact_block_passes(alive, tried) * len(windows)
             alive.remove(step.block)
-            removed = {*(earlier.block for earlier in result.steps), step.block}
-            compensated = None
-            if compensator is not None and config.compensate == "during":
-                compensated = compensate(compensator, method.measure, removed)
             result = SearchResult(
                 (*result.steps, step),
                 (*result.seconds, time.perf_counter() - started),
@@ -142,16 +149,18 @@ def run_search(
             on_step(result)
     if in_float32 and result.steps:
         check(removed={step.block for step in result.steps}, weights=result.weights)
+    left = alive[config.early_barrier : len(alive) - config.latter_barrier]
+    odd = [block for block in left if block in candidates and block not in refused]
+    stay = refused | dict.fromkeys(odd, "without it the loss is NaN or infinite")
+    reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
     if refused and not result.steps:
-        block, reason = next(iter(refused.items()))
-        raise UnsupportedModelError(
-            f"Blocks of {type(model).__name__} cannot be removed: without block {block}, {reason}; none of the "
-            f"{len(refused)} that were tried can go."
+        raise UnsupportedModelError(f"No block of this {type(model).__name__} can be removed ({reasons}).")
+    if limit is not None and len(result.steps) < limit and ranks.is_first:
+        warnings.warn(
+            f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
+            f"({reasons}).",
+            stacklevel=2,
         )
-    if ranks.is_first:
-        left = alive[config.early_barrier : len(alive) - config.latter_barrier]
-        odd = [block for block in left if block in candidates and block not in refused]
-        _warn_if_short(result, limit, refused | dict.fromkeys(odd, "without it the loss is NaN or infinite"))
     return result
 
 
@@ -179,15 +188,6 @@ def _refusal_rule(
         return reason
 
     return refusal_of
-
-
-def _warn_if_short(result: SearchResult, limit: int | None, refused: dict[int, str]) -> None:
-    if limit is not None and len(result.steps) < limit:
-        warnings.warn(
-            f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
-            f"({'; '.join(f'block {block}: {reason}' for block, reason in refused.items()) or 'none is left'}).",
-            stacklevel=3,
-        )
 
 
 def _finite_loss(measure: Measurement) -> float:

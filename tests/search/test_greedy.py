@@ -23,7 +23,7 @@ class Table:
 
 def run(table, **options) -> list[Step]:
     defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5)}
-    defaults |= {"accept": lambda loss: True, "refusal": lambda removed, block: None}
+    defaults |= {"accept": lambda step: True, "refusal": lambda removed, block: None}
     return list(greedy_search(table, 5, **(defaults | options)))
 
 
@@ -57,7 +57,7 @@ def test_only_removable_blocks_are_candidates() -> None:
 
 def test_ends_where_the_best_candidate_is_not_accepted() -> None:
     table = Table({frozenset({2}): 1.0, frozenset({2, 3}): 5.0})
-    assert [step.block for step in run(table, accept=lambda loss: loss < 4)] == [2]
+    assert [step.block for step in run(table, accept=lambda step: step.loss < 4)] == [2]
 
 
 def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
