@@ -21,10 +21,12 @@ from optimum_sleb.search.reference import ReferenceLosses
 from .families import NUM_BLOCKS, random_ids, tiny_model
 from .test_memory import FULL
 
+many, some = settings(max_examples=100, deadline=None), settings(max_examples=15, deadline=None)
 WINDOWS = TokenWindows(tuple(torch.tensor([number, 0]) for number in range(13)))
 
 
-@settings(deadline=None)
+@pytest.mark.tries(many.max_examples)
+@many
 @given(batch_size=st.integers(1, 20), fits=st.integers(1, 20))
 def test_every_window_once(batch_size: int, fits: int) -> None:
     seen: list[int] = []
@@ -107,7 +109,8 @@ def test_other_errors_are_not_swallowed() -> None:
         run_in_batches(WINDOWS.batches(4), run)
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.tries(some.max_examples)
+@some
 @given(
     failures=st.lists(st.integers(0, 60), max_size=3, unique=True),
     kind=st.sampled_from([ExactLosses, ReferenceLosses]),

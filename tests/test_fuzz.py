@@ -55,6 +55,7 @@ def logits_without_gradients(model: PreTrainedModel, ids: torch.Tensor) -> torch
         return logits_of(model, ids)
 
 
+@pytest.mark.tries(fuzz.max_examples)
 @fuzz
 @given(models(), st.data())
 def test_any_blocks_of_any_model(model: tuple[str, dict[str, Any]], data: st.DataObject) -> None:
@@ -76,6 +77,7 @@ def test_any_blocks_of_any_model(model: tuple[str, dict[str, Any]], data: st.Dat
     torch.testing.assert_close(logits_without_gradients(reloaded, ids), expected)
 
 
+@pytest.mark.tries(fuzz.max_examples)
 @fuzz
 @given(models(least=3), st.data())
 def test_any_recipe(model: tuple[str, dict[str, Any]], data: st.DataObject) -> None:

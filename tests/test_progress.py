@@ -20,6 +20,7 @@ from optimum_sleb.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 from .families import random_ids, tiny_model
 
 IDS = random_ids(12, 16)
+KILLS = 30
 
 
 class StoppedError(BaseException):
@@ -151,6 +152,7 @@ def test_another_recipe_is_refused(config: SLEBConfig, message: str, tmp_path: P
         run(config, tmp_path, resume=True)
 
 
+@pytest.mark.tries(2)
 def test_another_model_and_other_data_are_refused(tmp_path: Path) -> None:
     config = SLEBConfig(num_blocks_to_remove=3)
     run(config, tmp_path)
@@ -228,14 +230,15 @@ def test_fingerprint() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.tries(KILLS)
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """SIGKILL, 30 times, resumed each time."""
+    """SIGKILL, many times, resumed each time."""
     driver = Path(__file__).with_name("kill_driver.py")
     done = subprocess.run(
-        [sys.executable, str(driver), str(tmp_path), "30"], capture_output=True, text=True, env=os.environ
+        [sys.executable, str(driver), str(tmp_path), str(KILLS)], capture_output=True, text=True, env=os.environ
     )
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result == {"kills": 30}
+    assert result == {"kills": KILLS}
     report = PruningReport.load(tmp_path / "killed")
     assert timeless(report) == timeless(PruningReport.load(tmp_path / "uninterrupted"))

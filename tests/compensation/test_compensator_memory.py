@@ -70,7 +70,11 @@ def fit(offload: bool = False, batch_size: int = 8) -> tuple[CompensationRecord,
         assert not any(module._forward_hooks for module in model.modules())
 
 
-@settings(max_examples=30, deadline=None)
+some = settings(max_examples=30, deadline=None)
+
+
+@pytest.mark.tries(some.max_examples)
+@some
 @given(
     place=st.sampled_from(sorted(PLACES)),
     where=st.lists(st.floats(0, 0.999), min_size=1, max_size=3, unique=True),
