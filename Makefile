@@ -29,7 +29,7 @@ test: $(VENV)/.complete
 RELIABILITY := tests/test_progress.py tests/test_batching.py tests/search tests/hub/test_push.py tests/hub/test_folder.py \
 	tests/test_faults.py tests/test_state.py tests/test_quantised.py tests/test_checkpoint.py tests/test_checks.py tests/test_strict_json.py \
 	tests/test_fuzz.py tests/test_secrets.py tests/test_ranks.py tests/test_pruner.py tests/blocks/test_offload.py tests/evaluation \
-	tests/test_remote_code.py tests/cli/test_cli.py
+	tests/test_remote_code.py tests/cli/test_cli.py tests/compensation/test_compensator_memory.py
 reliability: $(VENV)/.complete
 	$(BIN)/python -m pytest -v $(RELIABILITY)
 

@@ -19,6 +19,7 @@ from optimum_sleb import HealingRecord, healing_record, perplexity, save_healed
 from optimum_sleb.calibration.texts import read_text_file
 from optimum_sleb.evaluation.perplexity import Perplexity
 from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
+from optimum_sleb.hub.folder import check_output_folder
 
 DATA = Path(__file__).parent / "data"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,6 +59,7 @@ def heal(model: PreTrainedModel, rows: Dataset, name: str, arguments: dict[str, 
 
 def prepared(arguments: Namespace) -> tuple[PreTrainedModel, Any, Dataset, Perplexity]:
     """The pruned model, its tokenizer, the rows to heal on, and what the model measures before."""
+    check_output_folder(arguments.output, arguments.overwrite)
     tokenizer = AutoTokenizer.from_pretrained(arguments.folder)
     model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype="auto", device_map=DEVICE)
     before = perplexity(model, tokenizer, str(arguments.test_text), window_length=arguments.length)
@@ -78,7 +80,7 @@ def finish(model: PreTrainedModel, healing: HealingRecord, before: Perplexity, a
     output, test_text = arguments.output, arguments.test_text
     # In the precision of the pruned model, whose report and card go on; and `use_cache` is true again, which every
     # Trainer sets to false.
-    save_healed(model, output, parent=arguments.folder, healing=healing, overwrite=True)
+    save_healed(model, output, parent=arguments.folder, healing=healing, overwrite=arguments.overwrite)
     model = AutoModelForCausalLM.from_pretrained(output, dtype="auto", device_map=DEVICE)
     tokenizer = AutoTokenizer.from_pretrained(output)
     after = perplexity(model, tokenizer, str(test_text), window_length=before.window_length)
@@ -99,6 +101,7 @@ def parser_of(text: str | None, learning_rate: float) -> ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--length", type=int, default=512, help="Tokens in a row.")
     parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in OUTPUT.")
     return parser
 
 

@@ -1,6 +1,7 @@
 """Running over token windows in batches that fit the memory."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,9 +10,12 @@ from transformers import PreTrainedModel
 from .blocks.forward import losses_of, measuring
 from .calibration.windows import TokenWindows, WindowBatch
 from .errors import OutOfMemoryError
+from .memory import ran_out_of_memory
 
 
-def run_in_batches(batches: Iterable[WindowBatch], run: Callable[[WindowBatch], None]) -> int | None:
+def run_in_batches(
+    batches: Iterable[WindowBatch], run: Callable[[WindowBatch], None], *, block_by_block: bool = False
+) -> int | None:
     """Run a function on every batch of windows, in halves where memory runs out.
 
     A batch that failed is run again, in two halves, so the function must overwrite what it wrote before.
@@ -19,6 +23,7 @@ def run_in_batches(batches: Iterable[WindowBatch], run: Callable[[WindowBatch], 
     Args:
         batches: The batches.
         run: The function.
+        block_by_block: Whether the model's blocks are brought to the device one at a time; it leaves other remedies.
 
     Returns:
         The batch size that fitted in the end, if memory ran out.
@@ -36,14 +41,44 @@ def run_in_batches(batches: Iterable[WindowBatch], run: Callable[[WindowBatch], 
     size: int | None = None
     while pending:
         batch = pending.pop()
-        if _fits(run, batch):
+        trouble = f"Memory ran out on a single window of {batch.ids.shape[1]} tokens; {_remedy(block_by_block)}."
+        if fits(partial(run, batch), len(batch), trouble):
             continue
-        # Outside of the handler, whose traceback would hold on to the tensors of the failed attempt.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         size = len(batch) // 2
         pending = [part for whole in [*pending, batch] for part in whole.split(size)[::-1]]
     return size
+
+
+def fits(run: Callable[[], object], num_windows: int, trouble: str) -> bool:
+    """Run something that takes memory, and find out whether it fits.
+
+    Args:
+        run: What is run. What it wrote before memory ran out, it must overwrite when it is run again.
+        num_windows: How many windows it runs at a time.
+        trouble: What is wrong, and what to do, if one at a time is too much.
+
+    Returns:
+        Whether it ran to the end. If not, what it held is free again, and half as many windows can be tried.
+
+    Raises:
+        OutOfMemoryError: If it does not fit with one window at a time.
+
+    Example:
+        >>> fits(lambda: None, 4, "Memory ran out; use a larger device.")
+        True
+    """
+    try:
+        run()
+        return True
+    except Exception as error:
+        if not ran_out_of_memory(error):
+            raise
+        if num_windows == 1:
+            raise OutOfMemoryError(trouble) from error
+    # Outside of the handler, whose traceback would hold on to the tensors of the failed attempt.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
 
 
 def model_losses(
@@ -82,15 +117,13 @@ def model_losses(
     return losses
 
 
-def _fits(run: Callable[[WindowBatch], None], batch: WindowBatch) -> bool:
-    try:
-        run(batch)
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            raise OutOfMemoryError(
-                f"Memory ran out on a single window of {batch.ids.shape[1]} tokens; choose a smaller window_length, "
-                "load the model in half precision, leave its blocks in host memory (offload='cpu'), or use a larger "
-                "device."
-            ) from error
-        return False
-    return True
+def _remedy(block_by_block: bool) -> str:
+    if block_by_block:
+        return (
+            "its blocks are brought to the device one at a time already, so choose a smaller window_length, try fewer "
+            "candidates (a larger early_barrier or latter_barrier), or use a larger device"
+        )
+    return (
+        "choose a smaller window_length, load the model in half precision, leave its blocks in host memory "
+        "(offload='cpu'), or use a larger device"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
+from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .errors import CalibrationError
 from .hub.folder import check_output_folder
@@ -24,7 +25,8 @@ class SLEBCallback(TrainerCallback):
     The model that was trained stays as it is. Where several processes train, the first one prunes and the others
     wait, for `TrainingArguments.ddp_timeout` seconds at most.
 
-    What could not be pruned or saved after the training is refused before it.
+    What could not be pruned or saved after the training is refused before it, as far as the model, the recipe, the
+    calibration data and the folder show it.
 
     Args:
         trainer: The Trainer, or TRL's `SFTTrainer`.
@@ -38,7 +40,8 @@ class SLEBCallback(TrainerCallback):
     Raises:
         UnsupportedModelError: If the model is one that cannot be pruned, such as one with PEFT adapters.
         ConfigError: If the recipe leaves fewer blocks than its barriers protect.
-        CalibrationError: If the Trainer evaluates on several data sets and none is named, or two are given.
+        CalibrationError: If the Trainer evaluates on several data sets and none is named, or two are given, or they
+            cannot be used.
         OutputFolderError: If the folder holds a model already.
 
     Example:
@@ -72,11 +75,15 @@ class SLEBCallback(TrainerCallback):
         # The checkpoint's own code is the code that the model in memory is running.
         self._loading = {"trust_remote_code": True} if model._auto_class is not None else {}
         config.num_blocks_to_remove_of(len(SLEBPruner(model).blocks))
+        if trainer.is_world_process_zero():
+            load_calibration(self._calibration, trainer.processing_class, config)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Step in front of the other callbacks: those that log (TensorBoard, say) close their logs at the end.
+        """Look at the folder again, where this is not the first training, and step in front of the other callbacks.
+
+        Those that log (TensorBoard, say) close their logs at the end.
 
         Args:
             args: Arguments of the training.
@@ -84,11 +91,15 @@ class SLEBCallback(TrainerCallback):
             control: What the Trainer is to do next.
             **kwargs: What else a Trainer hands out.
 
+        Raises:
+            OutputFolderError: If an earlier training's model is there.
+
         Example:
             ```python
             trainer.train()  # calls it
             ```
         """
+        check_output_folder(self._folder, self._overwrite)
         handler = self._trainer.callback_handler
         # A new list: the Trainer is walking over the old one.
         handler.callbacks = [self, *(callback for callback in handler.callbacks if callback is not self)]

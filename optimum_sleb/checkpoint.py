@@ -41,17 +41,21 @@ def find_file(name_or_path: str, file_name: str, place: dict[str, Any]) -> str |
     )
 
 
-def check_weight_files(name_or_path: str, place: dict[str, Any], variant: str | None = None) -> None:
+def check_weight_files(
+    name_or_path: str, place: dict[str, Any], variant: str | None = None, named: Any = None
+) -> None:
     """Make sure that a checkpoint has its weights in safetensors files of its own folder, all there and whole.
 
     Args:
         name_or_path: A model on the Hub or a local folder.
         place: Arguments of `from_pretrained` that say where files come from.
         variant: The variant of the weights, such as `"fp16"`.
+        named: The file of weights that the config names (`transformers_weights`), whatever it says there; `None`
+            where it names none.
 
     Raises:
-        UnsupportedModelError: If there are only pickles, which can run code when they are loaded, or the index of the
-            shards points out of the folder.
+        UnsupportedModelError: If there are only pickles, which can run code when they are loaded, or the config or the
+            index of the shards points to them or out of the folder.
         ModelNotFoundError: If a file is missing or damaged.
 
     Example:
@@ -59,6 +63,9 @@ def check_weight_files(name_or_path: str, place: dict[str, Any], variant: str | 
         check_weight_files("my-model", {})
         ```
     """
+    if named is not None:
+        _check_named(name_or_path, place, named)
+        return
     single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), place)
     index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), place)
     if index is not None:
@@ -73,6 +80,31 @@ def check_weight_files(name_or_path: str, place: dict[str, Any], variant: str | 
                 f"AutoModelForCausalLM.from_pretrained({name_or_path!r}, use_safetensors=False)"
                 ".save_pretrained('converted')."
             )
+
+
+def _check_named(name_or_path: str, place: dict[str, Any], named: Any) -> None:
+    # transformers would take a pickle of one certain name, adapter_model.bin.
+    endings = (".safetensors", ".safetensors.index.json")
+    if not isinstance(named, str) or not named.endswith(endings) or not _is_plain(named):
+        raise UnsupportedModelError(
+            f"The config of {name_or_path!r} names the weights {named!r} (transformers_weights), which is no plain "
+            f"name of a safetensors file (*{endings[0]} or *{endings[1]}); do not use this model, or delete the entry "
+            "if its weights lie under their usual name."
+        )
+    file = find_file(name_or_path, named, place)
+    if file is None:
+        raise ModelNotFoundError(
+            f"The config of {name_or_path!r} names the weights {named!r} (transformers_weights), which cannot be "
+            "found; get the file again."
+        )
+    if named.endswith(endings[1]):
+        _check_shards(Path(file), local=Path(name_or_path).is_dir())
+    else:
+        _check_header(file)
+
+
+def _is_plain(name: str) -> bool:
+    return PurePosixPath(name).name == PureWindowsPath(name).name == name
 
 
 def _check_shards(index: Path, local: bool) -> None:

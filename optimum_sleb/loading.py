@@ -27,6 +27,7 @@ from .blocks.shortening import num_blocks_of
 from .checkpoint import check_weight_files, find_file
 from .config import MAX_BLOCKS
 from .errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
+from .memory import ran_out_of_memory
 from .report import REPORT_FILE_NAME, PruningReport
 
 # Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
@@ -53,7 +54,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         name_or_path: A model on the Hub or a local folder.
         **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`. A GGUF file (`gguf_file=`) is dequantised, for
             packed blocks cannot be saved, unless `quantization_config` says otherwise. Weights are read from
-            safetensors files only, unless `use_safetensors` says otherwise.
+            safetensors files only, unless `use_safetensors=False` says otherwise.
 
     Returns:
         The model.
@@ -76,8 +77,9 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         with _clear_errors(name_or_path):
             auto_class = _auto_class_for(name_or_path, config)
             _check_num_blocks(name_or_path, config)
-        if "use_safetensors" not in kwargs and getattr(config, "transformers_weights", None) is None:
-            check_weight_files(name_or_path, place, kwargs.get("variant"))
+        if kwargs.get("use_safetensors") is not False:
+            named = getattr(config, "transformers_weights", None)
+            check_weight_files(name_or_path, place, kwargs.get("variant"), named)
             kwargs["use_safetensors"] = True
     elif "quantization_config" not in kwargs and hasattr(transformers, "GgufConfig"):
         # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
@@ -250,11 +252,13 @@ def _clear_errors(name_or_path: str) -> Iterator[None]:
     """Whatever transformers says about files that it cannot make a model of, said in one sentence."""
     try:
         yield
-    except (SLEBError, ImportError, MemoryError, torch.OutOfMemoryError):
+    except (SLEBError, ImportError):
         raise  # they say themselves what to do
     except OSError as error:
         raise ModelNotFoundError(_not_found(name_or_path, error)) from error
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise
         raise ModelNotFoundError(
             f"No model can be made of what is at {name_or_path!r} ({type(error).__name__}: {_first_line(error)}); if "
             "its files are damaged (config.json, say), get them again, otherwise check the loading arguments."

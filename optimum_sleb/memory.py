@@ -1,13 +1,19 @@
-"""How much memory a device has left, and what of it a model takes."""
+"""How much memory a device has left, what of it a model takes, and whether it ran out."""
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedModel
+
+from .errors import SLEBError
 
 # Beyond the weights a search takes hidden states, logits and their loss: 0.7 GB for a LLaMA-2-7B shape, a little more
 # for a wide vocabulary. From there on it uses what is free.
 WORKING_MEMORY = 3 * 2**29
 # Of the memory that is free, so much stays free: other allocations come and go, and fragments cannot be used.
 _SPARE = 0.2
+# What libraries say of it that `should_reduce_batch_size` does not know: cuBLAS, cuDNN and cuSOLVER of their
+# workspaces, and CUDA where PyTorch's own allocator was not asked.
+_SAYINGS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED")
 
 
 def memory_left(device: torch.device) -> int | None:
@@ -88,3 +94,28 @@ def too_large(num_bytes: int, device: torch.device) -> str | None:
     if left is None or num_bytes + WORKING_MEMORY <= left:
         return None
     return f"the weights take {num_bytes / 1e9:.1f} GB, and {device} has {left / 1e9:.1f} GB left"
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error tells that memory ran out, so that less at a time might fit.
+
+    Libraries that PyTorch calls do not raise its `OutOfMemoryError`, but a `RuntimeError` with a message of their own.
+
+    Args:
+        error: What was raised, if anything was.
+
+    Returns:
+        Whether it is about memory. An error of this package is not: it tells the remedy already.
+
+    Example:
+        >>> ran_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
+        True
+        >>> ran_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+        False
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, SLEBError) or not isinstance(error, RuntimeError):
+        return False
+    message = str(error)
+    return should_reduce_batch_size(RuntimeError(message)) or any(saying in message for saying in _SAYINGS)

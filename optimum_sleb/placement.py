@@ -15,7 +15,7 @@ from .blocks.stack import DecoderStack
 from .config import SLEBConfig
 from .errors import ConfigError, UnsupportedModelError
 from .loading import empty_model
-from .memory import too_large, weight_bytes
+from .memory import ran_out_of_memory, too_large, weight_bytes
 from .ranks import Ranks
 
 Offload = Literal["auto", "cpu", "no"]
@@ -196,7 +196,9 @@ def _move(model: PreTrainedModel, device: torch.device) -> None:
         return
     try:
         model.to(device)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
         model.to(_CPU)  # what was moved already goes back
         raise ConfigError(
             f"The model does not fit {device} ({error}); leave its blocks in host memory (offload='cpu')."

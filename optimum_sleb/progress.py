@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from .calibration.windows import TokenWindows
 from .config import SLEBConfig
+from .config_values import config_values
 from .errors import ConfigError, JournalError
 from .provenance import versions
 from .report import PruningReport
@@ -129,6 +130,7 @@ def _header(
             "architecture": type(model).__name__,
             "blocks": list(blocks),
             "weights": model_fingerprint(model),
+            "config": config_values(model.config),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": device.type,
         },

@@ -14,6 +14,7 @@ from .plain import parse_dataclass
 from .report import PruningReport
 from .strict_json import read_json
 from .version import __version__
+from .weights import differing_weight
 
 TAGS = ["sleb", "pruned", "depth-pruning"]
 
@@ -115,7 +116,10 @@ def _check_blocks(provenance: Provenance) -> None:
 
 
 def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:
-    """Make sure that a report is about a model.
+    """Make sure that a report is about a model: about its weights too, where the report holds a sample of them.
+
+    Its numbers are those of one model. Another of the same shape, and be it the same one fine-tuned, can lose the same
+    blocks, but must not take over the numbers.
 
     Args:
         model: The model.
@@ -136,6 +140,12 @@ def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: Pr
             f"The report is of a {report.architecture} with {len(report.blocks_before)} blocks and "
             f"{report.parameters_before:,} parameters, but this is a {architecture} with {len(blocks)} blocks and "
             f"{parameters:,} parameters; load the model that the report began with."
+        )
+    differing = None if report.weights_before is None else differing_weight(model, report.weights_before)
+    if differing is not None:
+        raise ReportError(
+            f"The report is of another {architecture}, which differs in {differing}; load the model that the report "
+            "began with, or remove the same blocks without its losses (remove(report.removed_blocks), --blocks)."
         )
 
 

@@ -21,14 +21,7 @@ from .hub.saving import Saving
 from .loading import load_model, load_processing_class, load_report
 from .placement import Offload, place, placed
 from .progress import Progress
-from .provenance import (
-    check_report,
-    check_same_model,
-    loading_of,
-    mark_as_pruned,
-    model_name,
-    provenance_of,
-)
+from .provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
 from .ranks import Ranks
 from .records import StepRecord
 from .removability import Removability
@@ -39,6 +32,7 @@ from .search.result import SearchResult
 from .search.run import run_search
 from .trainer import calibration_of, model_of, origin_of, switch_cache_on
 from .version import __version__
+from .weights import weights_record
 
 
 class SLEBPruner(Saving):
@@ -204,7 +198,8 @@ class SLEBPruner(Saving):
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
                 right; found before the search starts.
-            NonFiniteLossError: If the loss is NaN or infinite from the start, or whichever block is removed.
+            NonFiniteLossError: If the loss is NaN or infinite from the start, or whichever block is removed; also
+                where it is so only in float16, if that is what the model is kept in.
             OutOfMemoryError: If not even one window at a time fits.
             JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
             VerificationError: If the shortened model is not what was measured.
@@ -231,6 +226,7 @@ class SLEBPruner(Saving):
                 "recipe": config,
                 "calibration": loaded.record(),
                 "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
+                "weights_before": weights_record(self.model),
             }
 
             def report_of(result: SearchResult) -> PruningReport:
@@ -279,7 +275,8 @@ class SLEBPruner(Saving):
         """
         started = time.perf_counter()
         check_removal(self.model, self._stack, self.blocks, blocks)
-        self._report = self._take_out(self._report_of(tuple(map(StepRecord, blocks)), started))
+        steps, weights = tuple(map(StepRecord, blocks)), weights_record(self.model)
+        self._report = self._take_out(self._report_of(steps, started, weights_before=weights))
         return self.model
 
     def apply(

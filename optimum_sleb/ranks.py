@@ -12,6 +12,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from .errors import RankError, SLEBError
+from .memory import ran_out_of_memory
 
 T = TypeVar("T")
 
@@ -226,7 +227,7 @@ class _AllOrNone:
         elif isinstance(error, Exception) and not getattr(error, _KNOWN, False):
             # Not an interrupt: whoever sends one sends it to all.
             message = str(error) if isinstance(error, SLEBError) else f"{type(error).__name__}: {error}"
-            self._ranks._all(None, _Failure(isinstance(error, torch.OutOfMemoryError), message))
+            self._ranks._all(None, _Failure(ran_out_of_memory(error), message))
             _known_to_all(error)
 
 

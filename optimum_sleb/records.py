@@ -104,6 +104,19 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class WeightsRecord:
+    """A sample of a model's weights, by which another model of the same shape is told apart; see `weights_record`.
+
+    Attributes:
+        epsilon: Machine epsilon of the precision that the model was in.
+        values: One weight from each of many parameters, by the parameter's name.
+    """
+
+    epsilon: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
 class CutRecord:
     """How the gap behind a block was compensated. Blocks are named by their number in the original, dense model.
 

@@ -17,7 +17,9 @@ from .records import (
     SearchRecord,
     SpeedRecord,
     StepRecord,
+    WeightsRecord,
 )
+from .strict_json import read_json
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
@@ -54,6 +56,7 @@ class PruningReport:
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
         speeds: How fast the finished model is.
         healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
+        weights_before: A sample of the weights when this run began; `None` in reports of earlier versions.
 
     Example:
         ```python
@@ -87,6 +90,7 @@ class PruningReport:
     compensation: CompensationRecord | None = None
     speeds: tuple[SpeedRecord, ...] = ()
     healing: tuple[HealingRecord, ...] = ()
+    weights_before: WeightsRecord | None = None
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -296,7 +300,7 @@ class PruningReport:
         if not file.is_file():
             raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
+            values = read_json(file)
+        except ValueError as error:
             raise ReportError(f"{file} is not valid JSON ({error}); take it from the run's folder again.") from error
         return cls.from_dict(values)

@@ -70,7 +70,7 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
         The batches, the same ones in every process; `None` for a Trainer without data.
 
     Raises:
-        CalibrationError: If it evaluates on several data sets.
+        CalibrationError: If it evaluates on several data sets, or the given one is not tokenised as its own are.
 
     Example:
         ```python
@@ -78,6 +78,7 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
         ```
     """
     if dataset is not None:
+        _check_tokenised(trainer, dataset)
         loader = trainer.get_test_dataloader(dataset)
         return _batches_of(trainer, loader, "a data set, through the trainer's collator")
     if isinstance(trainer.eval_dataset, dict):
@@ -127,6 +128,16 @@ def switch_cache_on(model: PreTrainedModel) -> None:
     model.config.use_cache = True
 
 
+def _check_tokenised(trainer: Any, dataset: Any) -> None:
+    """Some trainers, TRL's among them, tokenise their data sets when they are made, and no others later."""
+    columns = getattr(dataset, "column_names", None)
+    if columns and "input_ids" not in columns and trainer.args.remove_unused_columns:
+        raise CalibrationError(
+            f"The data set has the columns {', '.join(columns)}, but no input_ids for the trainer's collator; give "
+            "rows that are tokenised as the trainer's own, such as trainer.eval_dataset."
+        )
+
+
 def _batches_of(trainer: Any, prepared: DataLoader, source: str) -> Batches:
     """What a Trainer's loader gives to its model, but not shared out among processes."""
     # Columns that the model does not take are gone from the data set by now, or go in the collator.
@@ -134,4 +145,12 @@ def _batches_of(trainer: Any, prepared: DataLoader, source: str) -> Batches:
     if isinstance(whole, IterableDatasetShard):
         whole = whole.dataset
     batch_size = trainer.args.per_device_eval_batch_size
-    return Batches(DataLoader(whole, batch_size=batch_size, collate_fn=prepared.collate_fn), source)
+    loader = DataLoader(whole, batch_size=batch_size, collate_fn=prepared.collate_fn)
+    return Batches(loader, source, padding=_padding_of(trainer.processing_class))
+
+
+def _padding_of(processing_class: Any) -> int | None:
+    """The padding token, unless it also starts texts, as GPT-2's may."""
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    padding = getattr(tokenizer, "pad_token_id", None)
+    return None if padding == getattr(tokenizer, "bos_token_id", None) else padding

@@ -96,5 +96,20 @@ def randomise(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     return model
 
 
+def overflowing_model(token: int, dtype: torch.dtype = torch.float16, block: int = 0) -> PreTrainedModel:
+    """A Llama that computes with numbers around 10^6 in one block where it reads one token, and nowhere else."""
+    model = tiny_model(dtype=dtype)
+    with torch.no_grad():
+        for one in model.model.layers:
+            one.self_attn.o_proj.weight[0] = 0  # no block writes to the first number of the hidden state,
+            one.mlp.down_proj.weight[0] = 0
+        model.model.embed_tokens.weight[:, 0] = 0  # which only this token has
+        model.model.embed_tokens.weight[token, 0] = 30
+        mlp = model.model.layers[block].mlp
+        mlp.gate_proj.weight[:, 0] = 200
+        mlp.up_proj.weight[:, 0] = 200
+    return model
+
+
 def random_ids(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(3, VOCAB_SIZE, shape, generator=torch.Generator().manual_seed(seed))

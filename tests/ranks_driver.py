@@ -19,6 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.calibration.windows import WindowBatch
+from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import Journal
@@ -101,6 +102,10 @@ def main() -> None:
     met: dict[str, Any] = {name: what_counts(prune(name, ranks)) for name in SCENARIOS}
     restore = failing(ExactLosses, "_measure_batch", torch.OutOfMemoryError("full")) if ranks.number else lambda: None
     met["memory runs out in one"] = what_counts(prune("uneven", ranks))
+    restore()
+    full = torch.OutOfMemoryError("full")  # at the second set of cuts
+    restore = failing(Compensator, "_moments", full) if ranks.is_first else lambda: None
+    met["memory runs out while the first compensates"] = what_counts(prune("compensated", ranks))
     restore()
     failures = {
         "one cannot measure": (1, ExactLosses, "_measure_batch", ValueError("a broken block")),

@@ -1,5 +1,8 @@
 """Memory that runs out at any moment changes nothing but the batch size."""
 
+import weakref
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,13 +10,16 @@ from hypothesis import strategies as st
 
 from optimum_sleb import SLEBError
 from optimum_sleb.batching import run_in_batches
+from optimum_sleb.blocks.offload import offloaded
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows, WindowBatch
 from optimum_sleb.errors import OutOfMemoryError
 from optimum_sleb.search.exact import ExactLosses
+from optimum_sleb.search.layerwise import LayerwiseLosses
 from optimum_sleb.search.reference import ReferenceLosses
 
 from .families import NUM_BLOCKS, random_ids, tiny_model
+from .test_memory import FULL
 
 WINDOWS = TokenWindows(tuple(torch.tensor([number, 0]) for number in range(13)))
 
@@ -55,6 +61,44 @@ def test_a_single_window_that_does_not_fit() -> None:
     assert issubclass(OutOfMemoryError, SLEBError)
 
 
+def test_the_remedy_where_blocks_are_brought_one_at_a_time() -> None:
+    def run(batch: WindowBatch) -> None:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(OutOfMemoryError, match="fewer candidates.*early_barrier") as error:
+        run_in_batches(WINDOWS.batches(4), run, block_by_block=True)
+    assert "offload" not in str(error.value)
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_the_remedy_follows_the_stack(offload: bool) -> None:
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    with offloaded(model, stack, torch.device("cpu")) if offload else nullcontext(stack) as there:
+        measure = LayerwiseLosses(model, there, WINDOWS, batch_size=4)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("optimum_sleb.blocks.runner.BlockRunner.run", full)
+            with pytest.raises(OutOfMemoryError, match="early_barrier" if offload else "offload='cpu'"):
+                measure(range(NUM_BLOCKS), [2, 3])
+
+
+def test_what_a_failed_attempt_held_is_free_before_the_next() -> None:
+    held: list[weakref.ref] = []
+
+    def run(batch: WindowBatch) -> None:
+        assert not any(tensor() is not None for tensor in held)
+        state = torch.zeros(8)
+        held.append(weakref.ref(state))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+
+    run_in_batches(WINDOWS.batches(8), run)
+
+
+def full(*_: object, **__: object) -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+
+
 def test_other_errors_are_not_swallowed() -> None:
     def run(batch: WindowBatch) -> None:
         raise ZeroDivisionError
@@ -67,8 +111,9 @@ def test_other_errors_are_not_swallowed() -> None:
 @given(
     failures=st.lists(st.integers(0, 60), max_size=3, unique=True),
     kind=st.sampled_from([ExactLosses, ReferenceLosses]),
+    error=st.sampled_from(FULL),
 )
-def test_a_search_step_survives_failures_at_any_block(failures: list[int], kind: type) -> None:
+def test_a_search_step_survives_failures_at_any_block(failures: list[int], kind: type, error: Exception) -> None:
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(8, 12)))
@@ -80,7 +125,7 @@ def test_a_search_step_survives_failures_at_any_block(failures: list[int], kind:
         nonlocal calls
         calls += 1
         if calls - 1 in failures:
-            raise torch.OutOfMemoryError
+            raise error
 
     for block in stack.blocks:
         block.register_forward_pre_hook(fail_sometimes)

@@ -134,6 +134,26 @@ def test_what_cannot_be_done_is_refused_before_the_training(tmp_path: Path, toke
         SLEBCallback(sft_trainer(tmp_path / "lora", tiny_model(), tokenizer, lora), CONFIG)
 
 
+@pytest.mark.parametrize(("config", "calibration", "message"), [
+    (SLEBConfig(num_blocks_to_remove=1, loss="labels"), ["w3 w4 w5"], "carries no labels"),
+    (SLEBConfig(num_blocks_to_remove=1), "nowhere.txt", "nowhere.txt"),
+])  # fmt: skip
+def test_calibration_data_are_tried_before_the_training(
+    config: SLEBConfig, calibration: object, message: str, tmp_path: Path, tokenizer
+) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        SLEBCallback(plain_trainer(tmp_path, tiny_model(), tokenizer), config, calibration=calibration)
+
+
+def test_a_second_training(tmp_path: Path, tokenizer) -> None:
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
+    trainer.add_callback(SLEBCallback(trainer, CONFIG))
+    trainer.train()
+    with pytest.raises(OutputFolderError, match="already holds a model"):
+        trainer.train()
+    assert trainer.state.global_step == 0  # refused before the first step
+
+
 def test_two_processes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.callback_driver", str(tmp_path)]

@@ -1,6 +1,7 @@
 """Damaged, foreign and dangerous files: one clear error, before anything in them is used."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,12 @@ from .hub.local_hub import LocalHub
 
 def edit(file: Path, change: Callable[[Any], Any]) -> None:
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
+
+
+def name_weights(folder: Path, old: str, new: str) -> Path:
+    """Rename the file of weights, and let the config name it."""
+    edit(folder / "config.json", lambda config: config | {"transformers_weights": new})
+    return (folder / old).rename(folder / new)
 
 
 @pytest.fixture
@@ -59,6 +66,17 @@ class TestPickles:
 
     def test_load_when_the_caller_says_so(self, pickled: Path) -> None:
         SLEBPruner.from_pretrained(pickled, use_safetensors=False).remove([2])
+
+    @pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_model.bin", "model.safetensors.bin", "", 3, ["a"]])
+    def test_named_by_the_config(self, pickled: Path, name: Any) -> None:
+        shutil.copy(pickled / "pytorch_model.bin", pickled / "adapter_model.bin")
+        edit(pickled / "config.json", lambda config: config | {"transformers_weights": name})
+        message = rf"names the weights {re.escape(repr(name))} .transformers_weights.*no plain name of a safetensors"
+        for asked in ({}, {"use_safetensors": True}, {"use_safetensors": None}):
+            with pytest.raises(UnsupportedModelError, match=message):
+                load_model(str(pickled), **asked)
+        if name == "adapter_model.bin":
+            load_model(str(pickled), use_safetensors=False)
 
     def test_are_passed_over_beside_safetensors(self, model_folder: Path) -> None:
         (model_folder / "pytorch_model.bin").write_bytes(b"this is never opened")
@@ -109,6 +127,53 @@ class TestShards:
     def test_no_index(self, sharded: Path, content: str) -> None:
         (sharded / "model.safetensors.index.json").write_text(content)
         with pytest.raises(ModelNotFoundError, match="is no index of weights .*get the file again"):
+            load_model(str(sharded))
+
+
+class TestNamedWeights:
+    """A config may name the file of its weights, as `transformers_weights`."""
+
+    def test_of_one_file(self, model_folder: Path) -> None:
+        name_weights(model_folder, "model.safetensors", "mine.safetensors")
+        load_model(str(model_folder))
+
+    def test_in_shards(self, sharded: Path) -> None:
+        name_weights(sharded, "model.safetensors.index.json", "mine.safetensors.index.json")
+        load_model(str(sharded))
+
+    @pytest.mark.parametrize(
+        "name",
+        ["../mine.safetensors", "a/mine.safetensors", "{absolute}", r"..\mine.safetensors", "C:mine.safetensors"],
+    )
+    def test_outside_of_the_folder(self, model_folder: Path, name: str) -> None:
+        name = name.format(absolute=model_folder / "model.safetensors")
+        edit(model_folder / "config.json", lambda config: config | {"transformers_weights": name})
+        with pytest.raises(UnsupportedModelError, match="no plain name of a safetensors file"):
+            load_model(str(model_folder))
+
+    @pytest.mark.parametrize("name", ["mine.safetensors", "mine.safetensors.index.json"])
+    def test_missing(self, model_folder: Path, name: str) -> None:
+        edit(model_folder / "config.json", lambda config: config | {"transformers_weights": name})
+        with pytest.raises(ModelNotFoundError, match=f"names the weights '{name}'.*which cannot be found; get"):
+            load_model(str(model_folder))
+
+    def test_cut_off(self, model_folder: Path) -> None:
+        file = name_weights(model_folder, "model.safetensors", "mine.safetensors")
+        file.write_bytes(file.read_bytes()[:-7])
+        with pytest.raises(ModelNotFoundError, match=r"mine\.safetensors are damaged or incomplete"):
+            load_model(str(model_folder))
+
+    def test_a_cut_off_shard(self, sharded: Path) -> None:
+        name_weights(sharded, "model.safetensors.index.json", "mine.safetensors.index.json")
+        shard = sharded / "model-00003-of-00012.safetensors"
+        shard.write_bytes(shard.read_bytes()[:-7])
+        with pytest.raises(ModelNotFoundError, match=r"model-00003-of-00012\.safetensors are damaged"):
+            load_model(str(sharded))
+
+    def test_shards_outside_of_the_folder(self, sharded: Path) -> None:
+        index = name_weights(sharded, "model.safetensors.index.json", "mine.safetensors.index.json")
+        edit(index, lambda index: index | {"weight_map": {"a": "../outside.safetensors"}})
+        with pytest.raises(UnsupportedModelError, match="lies outside of the model's folder"):
             load_model(str(sharded))
 
 

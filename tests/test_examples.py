@@ -81,3 +81,10 @@ def test_healing(recipe: str, more: list[str], method: str, pruned_folder: Path,
     if recipe == "heal_with_lora":
         adapter = json.loads((tmp_path / "healed-adapter" / "adapter_config.json").read_text())
         assert adapter["base_model_name_or_path"] == str(pruned_folder)
+
+
+def test_no_model_is_replaced_unasked(pruned_folder: Path) -> None:
+    command = [sys.executable, ROOT / "examples" / "heal_with_trainer.py", pruned_folder, pruned_folder]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "already holds a model" in done.stderr.splitlines()[-1]

@@ -346,11 +346,12 @@ class TestRefusals:
     def test_a_block_that_stays_because_the_loss_is_not_a_number_without_it_is_named(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
+        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "no")
-        message = "0 of the 2 blocks .*block 4: no; block 2: without it the loss is NaN or infinite"
+        refusal = "optimum_sleb.search.run.refusal"
+        monkeypatch.setattr(refusal, lambda model, stack, gone, **_: None if gone == {4} else "no")
+        message = "1 of the 2 blocks .*block 3: no; block 2: without it the loss is NaN or infinite"
         with pytest.warns(UserWarning, match=message):
             SLEBPruner(llama).prune(TWO_BLOCKS, calibration=random_ids(2, 20))
 

@@ -58,6 +58,14 @@ def test_what_went_wrong_does_not_change_the_losses(met: list[dict[str, Any]], n
     assert met[0][name] == met[1][name] == met[0]["batches" if name == "resumed" else "uneven"]
 
 
+def test_memory_that_runs_out_while_one_compensates_for_all(met: list[dict[str, Any]]) -> None:
+    first, second = (their["memory runs out while the first compensates"] for their in met)
+    expected = met[0]["compensated"]
+    assert first == second
+    assert first["blocks"] == expected["blocks"]
+    assert first["logits"] == pytest.approx(expected["logits"], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "number", "error"),
     [

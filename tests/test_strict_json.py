@@ -1,8 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from optimum_sleb import ConfigError, ReportError, SLEBConfig
+from optimum_sleb import ConfigError, PruningReport, ReportError, SLEBConfig
 from optimum_sleb.provenance import provenance_in
 from optimum_sleb.strict_json import MAX_BYTES, read_json
 
@@ -34,12 +35,24 @@ def test_refusals(name: str, tmp_path: Path) -> None:
         SLEBConfig.from_pretrained(tmp_path)
 
 
-def test_huge_files_are_not_read_whole(tmp_path: Path) -> None:
-    path = tmp_path / "sleb_config.json"
+@pytest.mark.parametrize("name", [*REFUSED, *NOT_FINITE])
+def test_refusals_in_a_report(name: str, tmp_path: Path) -> None:
+    content, message = (REFUSED | NOT_FINITE)[name]
+    (tmp_path / "sleb_report.json").write_bytes(content)
+    with pytest.raises(ReportError, match=f"{tmp_path}/sleb_report.json is not valid JSON .*{message}"):
+        PruningReport.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "load"),
+    [("sleb_config.json", SLEBConfig.from_pretrained), ("sleb_report.json", PruningReport.load)],
+)
+def test_huge_files_are_not_read_whole(file_name: str, load: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / file_name
     with path.open("wb") as opened:
         opened.truncate(100 * MAX_BYTES)  # sparse: it takes no room on the disk
     with pytest.raises(ReportError, match="it is larger than 64 MB"):
-        SLEBConfig.from_pretrained(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("content", ['{"sparsity": "0.2"}', '{"sparsity": true}', '{"sparsity": 0.2, "seed": 1.5}'])

@@ -113,6 +113,31 @@ def test_data_of_ones_own(tmp_path: Path, tokenizer) -> None:
     assert other.report.calibration.source == "a DataLoader"
 
 
+def test_raw_data_of_ones_own(tmp_path: Path, tokenizer) -> None:
+    """TRL tokenises when a trainer is made."""
+    trainer = sft_trainer(tmp_path, tiny_model(), tokenizer)
+    with pytest.raises(
+        CalibrationError, match="columns prompt, completion, but no input_ids for .* trainer.eval_dataset"
+    ):
+        SLEBPruner.from_trainer(trainer, dataset=completions())
+
+
+def test_a_collator_that_gives_no_mask(tmp_path: Path, tokenizer) -> None:
+    data = tokenised(tokenizer)
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset=data)
+    collate = trainer.data_collator
+
+    def without_mask(features):
+        batch = collate([{"input_ids": row["input_ids"][: 4 + number]} for number, row in enumerate(features)])
+        return {"input_ids": batch["input_ids"], "labels": batch["labels"]}
+
+    trainer.data_collator = without_mask
+    loaded = load_calibration(calibration_of(trainer), None, CONFIG)
+    size = trainer.args.per_device_eval_batch_size
+    expected = [ids[: 4 + number % size] for number, ids in enumerate(data["input_ids"])]
+    assert [window.tolist() for window in loaded.windows.windows] == expected
+
+
 def test_the_loss_is_the_trainers_own(tmp_path: Path, tokenizer) -> None:
     """Completions have one length here, so that a mean over batches is a mean over tokens."""
     trainer = sft_trainer(tmp_path, tiny_model(), tokenizer, per_device_eval_batch_size=2)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ..errors import OutOfMemoryError
 from ..losses import nll_sums, positions_at_a_time, window_losses
+from ..memory import ran_out_of_memory
 
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -106,6 +107,7 @@ def reason_of(error: Exception) -> str:
 
     Raises:
         OutOfMemoryError: If memory ran out, which says nothing about the family.
+        RuntimeError: What it raised, where the device itself failed, which says nothing about the family either.
 
     Example:
         >>> reason_of(ValueError("no\\nway"))
@@ -113,9 +115,11 @@ def reason_of(error: Exception) -> str:
     """
     if isinstance(error, OutOfMemoryError):
         raise error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if ran_out_of_memory(error):
         raise OutOfMemoryError(
             "Memory ran out while the model was tried on a few tokens; load it in half precision, leave its blocks in "
-            "host memory (offload='cpu'), or use a larger device."
+            "host memory (offload='cpu') if they are not there yet, or use a larger device."
         ) from error
+    if isinstance(error, RuntimeError) and "CUDA error: " in str(error) and "CUBLAS" not in str(error):
+        raise error  # nothing runs on the device any more; cuBLAS, though, may only refuse a shape
     return " ".join(str(error).split())

@@ -8,6 +8,7 @@ that no rule knows, is found before an hour is spent on it.
 
 from collections.abc import Collection, Sequence
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -17,6 +18,7 @@ from .forward import logits_of, measuring, reason_of
 from .offload import offloaded_alike, running_whole
 from .packed import packed_modules
 from .probes import cache_trouble, same_logits
+from .renumbering import is_renumbered
 from .rules import PERIODS, RULES, num_image_blocks
 from .shortening import text_config_of
 from .spread import rename_devices, spread_alike
@@ -31,6 +33,7 @@ def refusal(
     *,
     run: bool = True,
     dense: PreTrainedModel | None = None,
+    kept_in: torch.dtype | None = None,
 ) -> str | None:
     """Why a set of blocks cannot be removed together, if it cannot.
 
@@ -40,6 +43,7 @@ def refusal(
         removed: Indices of the blocks that would go.
         run: Also run the shortened model; without, only its build is compared, which is several times faster.
         dense: What `build_shortened` gives for all blocks, where it is at hand; it takes as long as the other checks.
+        kept_in: The precision in which the model is kept, where it computes in another for a while.
 
     Returns:
         The reason as the end of a sentence, or `None` where they can be removed.
@@ -56,7 +60,7 @@ def refusal(
         return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
     try:
-        template = build_shortened(model, stack, kept, real_buffers=run)
+        template = build_shortened(model, stack, kept, real_buffers=run, dtype=kept_in)
     except UnsupportedModelError as error:
         return str(error)
     if stack.loader is not None:
@@ -65,7 +69,7 @@ def refusal(
     reason = _difference_in_weights(model, template, state)
     if reason is None and removed:
         if dense is None:
-            dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
+            dense = build_shortened(model, stack, range(len(stack)), real_buffers=False, dtype=kept_in)
         reason = _difference_in_constants(dense, template, stack, kept)
     if reason is None and run:
         reason = _difference_in_logits(model, stack, set(removed), template, state)
@@ -154,7 +158,9 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
 
 
 def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
-    """Make a template run: it shares the model's weights, and its buffers go to the model's device."""
+    """Make a template run: it shares the model's weights, and its buffers go to the model's device and precision."""
+    # A model that computes in float32 for a while has the buffers of its own precision, already rounded.
+    widened = template.dtype != model.dtype
     packed = tuple(
         f"{name}." for name in packed_modules(template)
     )  # they have their weights, as no state can tell them
@@ -162,7 +168,9 @@ def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Te
     template.load_state_dict(plain, assign=True, strict=not packed)
     for module in template.modules():
         for name, buffer in module._buffers.items():
-            module._buffers[name] = buffer if buffer is None else buffer.to(model.device)
+            if buffer is not None:
+                in_half = widened and buffer.dtype in (torch.bfloat16, torch.float16)
+                module._buffers[name] = buffer.to(model.device, model.dtype if in_half else None)
 
 
 def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
@@ -183,8 +191,14 @@ def _difference_in_constants(
 ) -> str | None:
     """Compare the plain attributes inside the kept blocks; those that can be folded into the weights may differ."""
     names = module_names(dense, stack.path, kept)
+    moved = len(kept) < len(stack)
     for path, attribute, mine, other in differing_attributes(dense, template, names):
-        if not path.startswith(f"{stack.path}.") or type(other) in (int, list, tuple, set, dict):
+        if not path.startswith(f"{stack.path}."):
+            continue
+        # Where no block moves, these are traces of earlier runs, such as the longest window seen.
+        if not moved and type(other) in (int, list, tuple, set, dict):
+            continue
+        if moved and is_renumbered(dense, stack.path, kept, path, attribute, other):
             continue
         if fold_of(template.get_submodule(path), attribute) is None:
             return (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ..errors import UnsupportedModelError
@@ -23,7 +23,12 @@ _RUN_STATE = {"training", "gradient_checkpointing", "is_gradient_checkpointing"}
 
 
 def build_shortened(
-    model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], *, real_buffers: bool = True
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    kept: Sequence[int],
+    *,
+    real_buffers: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
     """Build the shortened model anew from its edited config, without weights.
 
@@ -32,6 +37,7 @@ def build_shortened(
         stack: Its decoder blocks.
         kept: Indices of the blocks that stay, ascending.
         real_buffers: Compute the buffers; without, everything is on the meta device, which is several times faster.
+        dtype: The precision in which the model is kept, where it computes in another for a while.
 
     Returns:
         A model whose parameters are on the meta device, but for packed ones, which are those of the model.
@@ -49,17 +55,52 @@ def build_shortened(
     try:
         shorten_config(config, kept)
         # Through the form in which it is saved, as it will be read back: some configs derive fields when loaded.
-        attention = config._attn_implementation
+        attention = attention_of(config)
         config = type(config).from_dict(config.to_diff_dict())
         config._attn_implementation = attention
         with device, no_init_weights():
-            template = type(model)._from_config(config, dtype=model.dtype)
+            template = type(model)._from_config(config, dtype=dtype or model.dtype)
+        if real_buffers:
+            _compute_buffers(template)
     except Exception as error:  # whatever a family's own code raises about a layout that it does not allow
         reason = reason_of(error)
         raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
     packed = {new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
     adopt_packed_modules(template, {name: module for name, module in packed.items() if name is not None})
     return template
+
+
+def _compute_buffers(template: PreTrainedModel) -> None:
+    """Give a model the buffers that no checkpoint holds, as `from_pretrained` does.
+
+    It computes them anew where the family knows how (`_init_weights`), and in full precision, while a model in half
+    precision is built in it. The rest, marked as loaded, is left alone.
+    """
+    for tensor in [*template.parameters(), *template.state_dict(keep_vars=True).values()]:
+        tensor._is_hf_initialized = True
+    template.initialize_weights()
+
+
+def attention_of(config: PreTrainedConfig) -> str | dict[str, Any] | None:
+    """Which implementation of attention each part of a model runs.
+
+    Args:
+        config: The config of the model.
+
+    Returns:
+        What `from_pretrained` takes as `attn_implementation`: one name, or for a composite config the names of all
+        its parts; the whole model's is under `""`.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> attention_of(LlamaConfig(attn_implementation="eager"))
+        'eager'
+    """
+    parts = {name: getattr(config, name, None) for name in config.sub_configs}
+    if all(part is None for part in parts.values()):
+        return config._attn_implementation
+    own = {"": config._attn_implementation}
+    return own | {name: attention_of(part) for name, part in parts.items() if part is not None}
 
 
 def kept_state(
@@ -117,7 +158,8 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
         del stack.blocks[index]
     for path, attribute, old, new in list(differing_attributes(model, template)):
         # In the blocks, whole numbers are their own indices, by which they find their slot in the cache; around the
-        # blocks, and in lists, it is the stack as a whole that is described. The rest was folded or refused before.
+        # blocks, and in lists, it is the stack as a whole that is described (`is_renumbered`). The rest was folded or
+        # refused before.
         module = model.get_submodule(path)
         in_block = path.startswith(f"{stack.path}.")
         fold = fold_of(module, attribute) if in_block else None

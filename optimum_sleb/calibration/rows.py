@@ -19,10 +19,12 @@ class Batches:
     Attributes:
         batches: The batches, as `rows_of_batches` takes them; they may be asked for several times.
         source: What they are.
+        padding: The token that fills rows up, for batches whose `attention_mask` does not tell.
     """
 
     batches: Iterable[Any]
     source: str
+    padding: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Row:
             yield Row(self.ids[start:stop], None if self.labels is None else self.labels[start:stop])
 
 
-def rows_of_example(example: Mapping[str, Any]) -> Iterator[Row]:
+def rows_of_example(example: Mapping[str, Any], padding: int | None = None) -> Iterator[Row]:
     """The sequences of one row of token ids, with all that may stand beside them.
 
     Args:
         example: `input_ids`, and possibly `attention_mask` (0 is padding), `labels`, and `position_ids`, which start
             anew where several sequences were packed into the row.
+        padding: A token that is padding at both ends of a row with labels, where it is none of them; for rows without
+            `attention_mask` and `position_ids`.
 
     Yields:
         The sequences.
@@ -84,15 +88,20 @@ def rows_of_example(example: Mapping[str, Any]) -> Iterator[Row]:
     if "attention_mask" in row:
         seen = row.pop("attention_mask").bool()
         row = {name: values[seen] for name, values in row.items()}
+    elif padding is not None and row.keys() == {"input_ids", "labels"}:
+        real = ((row["input_ids"] != padding) | (row["labels"] != IGNORED)).nonzero().flatten().tolist()
+        first, last = (real[0], real[-1]) if real else (0, -1)
+        row = {name: values[first : last + 1] for name, values in row.items()}
     yield from Row(row["input_ids"], row.get("labels")).parts(_starts(row))
 
 
-def rows_of_batches(batches: Iterable[Any]) -> Iterator[Row]:
+def rows_of_batches(batches: Iterable[Any], padding: int | None = None) -> Iterator[Row]:
     """The sequences in the batches of a DataLoader.
 
     Args:
         batches: Tensors of token ids of shape (batch, length), tuples that start with one, or dictionaries of such
             tensors; see `rows_of_example`.
+        padding: See `rows_of_example`.
 
     Yields:
         The sequences.
@@ -119,7 +128,7 @@ def rows_of_batches(batches: Iterable[Any]) -> Iterator[Row]:
                 "token ids, or dictionaries that hold input_ids."
             )
         for number in range(len(columns["input_ids"])):
-            yield from rows_of_example({name: values[number] for name, values in columns.items()})
+            yield from rows_of_example({name: values[number] for name, values in columns.items()}, padding)
 
 
 def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, source: str) -> TokenWindows:

@@ -101,7 +101,7 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     if isinstance(data, DataLoader):
         data = Batches(data, "a DataLoader")
     if isinstance(data, Batches):
-        return _from_rows(rows_of_batches(data.batches), data.source, config)
+        return _from_rows(rows_of_batches(data.batches, data.padding), data.source, config)
     if _is_dataset(data):
         return _from_dataset(data, tokenizer, config)
     if isinstance(data, Sequence) and data and isinstance(data[0], str):

@@ -1,7 +1,7 @@
 """Token windows: the pieces of text on which losses are measured."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Self
@@ -83,6 +83,30 @@ class WindowBatch:
             WindowBatch(slice(start, start + len(ids)), ids, targets)
             for start, (ids, targets) in zip(range(self.place.start, self.place.stop, size), parts, strict=True)
         ]
+
+    def without(self, known: Container[int]) -> "list[WindowBatch]":
+        """What is left of the batch where some windows are known.
+
+        Args:
+            known: The places of these windows.
+
+        Returns:
+            The parts between them, in order; the batch itself where it holds none of them.
+
+        Example:
+            >>> batch, = TokenWindows.from_stream(torch.arange(20), length=4).batches(5)
+            >>> [(part.place.start, part.place.stop) for part in batch.without({1, 2})]
+            [(0, 1), (3, 5)]
+        """
+        first = self.place.start
+        parts = []
+        for is_known, group in groupby(range(first, self.place.stop), key=known.__contains__):
+            numbers = list(group)
+            here = slice(numbers[0] - first, numbers[-1] + 1 - first)
+            if not is_known:
+                place = slice(numbers[0], numbers[-1] + 1)
+                parts.append(WindowBatch(place, self.ids[here], self.targets[here]))
+        return parts
 
 
 @dataclass(frozen=True)

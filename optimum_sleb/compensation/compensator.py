@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..batching import fits
 from ..blocks.kernels import PLAIN, Kernels, call_block
 from ..blocks.runner import BlockRunner, Stream
 from ..blocks.stack import DecoderStack, probe_ids
@@ -60,9 +61,12 @@ class Compensator:
         stack: Its decoder blocks.
         windows: Calibration windows. Every third is held back, to verify on.
         precision: The precision that the weights are kept in; a fit is judged by what is left of it after rounding.
-        batch_size: Windows in one pass.
+        batch_size: Windows in one pass, at most. It is halved where memory runs out.
         kernels: How blocks and loss are called.
         ranks: The processes that prune together; the first fits, the others take over what it found.
+
+    Attributes:
+        batch_size: Windows in one pass from now on.
 
     Raises:
         CalibrationError: If there are fewer than three windows.
@@ -91,11 +95,12 @@ class Compensator:
                 f"calibration data have {len(windows)}. Give more text or shorter windows, or use compensate='no'."
             )
         self._model, self._stack, self._kernels = model, stack, kernels
-        self._precision, self._batch_size = precision, batch_size
+        self._precision = precision
         self._ranks = ranks or Ranks(together=False)
         numbers = range(len(windows))
         self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
         self._verifying = windows.select([number for number in numbers if (number + 1) % _HELD_BACK == 0])
+        self.batch_size = min(batch_size, len(self._fitting))  # more would be halved to no effect
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
         self._originals: dict[nn.Parameter, Tensor] = {}
@@ -114,9 +119,8 @@ class Compensator:
             compensator.restore()
             ```
         """
-        for parameter, value in self._originals.items():
-            self._write(parameter, value)
-        self._originals.clear()
+        for parameter in list(self._originals):
+            self._put_back(parameter)
 
     def folded(self) -> dict[str, Tensor]:
         """The weights that differ from the dense model's.
@@ -141,12 +145,15 @@ class Compensator:
         Returns:
             What was tried and kept; blocks are indices.
 
+        Raises:
+            OutOfMemoryError: If not even one window at a time fits.
+
         Example:
             ```python
             compensator.fit({3, 4, 5, 26}).cuts[0].kept  # "refit, 1/|target|, ridge 0.01"
             ```
         """
-        self.restore()
+        self.restore()  # in every process: those that do not fit take over weights below
         record = self._ranks.from_first(lambda: self._fit(set(removed)))
         if self._ranks.size == 1:
             return record
@@ -158,14 +165,31 @@ class Compensator:
 
     def _fit(self, removed: set[int]) -> CompensationRecord:
         started = time.perf_counter()
-        with BlockRunner(self._model, self._stack, self._kernels) as runner:
-            cuts = tuple(self._cuts(runner, removed))
+        cuts: tuple[CutRecord, ...] = ()
+
+        def attempt() -> None:
+            nonlocal cuts
+            self.restore()  # what an attempt that did not fit left behind
+            with BlockRunner(self._model, self._stack, self._kernels) as runner:
+                cuts = tuple(self._cuts(runner, removed))
+
+        while not fits(attempt, self.batch_size, self._trouble()):
+            self.batch_size //= 2
         return CompensationRecord(
             num_fit_windows=len(self._fitting),
             num_held_back_windows=len(self._verifying),
             held_back_tokens=self._verifying.num_counted,
             cuts=cuts,
             seconds=time.perf_counter() - started,
+        )
+
+    def _trouble(self) -> str:
+        """What to say where memory runs out with one window at a time: the states of all of them exist at once."""
+        host = "" if self._stack.loader else "leave the model's blocks in host memory (offload='cpu'), "
+        return (
+            f"Memory ran out while cuts were compensated, with {len(self._fitting) + len(self._verifying)} windows of "
+            f"{max(map(len, self._fitting.windows))} tokens that ran one at a time; choose a smaller max_windows or "
+            f"window_length, {host}use a larger device, or compensate='no'."
         )
 
     def _cuts(self, runner: BlockRunner, removed: set[int]) -> Iterator[CutRecord]:
@@ -248,7 +272,7 @@ class Compensator:
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
             if parameter in self._originals:
-                self._write(parameter, self._originals.pop(parameter))
+                self._put_back(parameter)
         if matrix is None:
             return
         for name, value in site.fold(matrix).items():
@@ -260,6 +284,11 @@ class Compensator:
         # Where blocks come and go, the device has no room for what it does not compute with.
         self._originals[parameter] = original.clone() if self._stack.loader is None else original.to("cpu", copy=True)
         self._write(parameter, value)
+
+    def _put_back(self, parameter: nn.Parameter) -> None:
+        """Give a parameter the value that it had. Memory may run out on the way, so it is forgotten last."""
+        self._write(parameter, self._originals[parameter])
+        del self._originals[parameter]
 
     def _write(self, parameter: nn.Parameter, value: Tensor) -> None:
         parameter.data.copy_(value)
@@ -275,4 +304,4 @@ class Compensator:
         return total
 
     def _batches(self, windows: TokenWindows) -> list[WindowBatch]:
-        return [batch.to(self._model.device) for batch in windows.batches(self._batch_size)]
+        return [batch.to(self._model.device) for batch in windows.batches(self.batch_size)]

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..blocks.forward import measuring
 from ..blocks.shortening import num_blocks_of
 from ..errors import ConfigError, OutOfMemoryError
+from ..memory import ran_out_of_memory
 from ..progress import model_fingerprint
 from ..provenance import versions
 from .finished import Finished
@@ -84,7 +85,9 @@ def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int
         try:
             timings = time_in_turns(runs, device, repeats=repeats, warm_up=warm_up)
             parts = _parts(models[-1], scenario)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
             raise OutOfMemoryError(
                 f"Memory ran out with {scenario.protocol}; choose fewer sequences (--batch-sizes) or shorter ones."
             ) from error

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.forward import measuring
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..errors import CalibrationError, ConfigError, OutOfMemoryError
+from ..memory import ran_out_of_memory
 from .local_tasks import local_files, local_note, local_task
 from .scores import Score, standard_error
 
@@ -97,7 +97,9 @@ def zero_shot(
         lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
         try:
             results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=_task_manager())
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
             raise OutOfMemoryError(
                 f"Memory ran out on the task {task!r} with {size} requests at a time; choose fewer (batch_size, "
                 "--batch-size)."

@@ -18,6 +18,7 @@ from ..blocks.offload import offloaded
 from ..blocks.probes import same_logits
 from ..blocks.runner import BlockRunner
 from ..blocks.stack import find_decoder_stack, probe_ids
+from ..blocks.surgery import attention_of
 from ..errors import OutputFolderError, PushError, VerificationError
 from ..memory import too_large, weight_bytes
 from ..quantised import quantisation_of
@@ -142,7 +143,7 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
     again, loading = auto_class_of(model).from_pretrained(
         directory,
         dtype="auto",
-        attn_implementation=model.config._attn_implementation,
+        attn_implementation=attention_of(model.config),
         output_loading_info=True,
         # The folder's own code is the code that the model in memory is running.
         trust_remote_code=model._auto_class is not None,

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..auto import auto_class_of
 from ..blocks.stack import find_decoder_stack
+from ..blocks.surgery import attention_of
 from ..checks import check_model
 from ..errors import ReportError
 from ..loading import load_processing_class, load_report
@@ -143,7 +144,7 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
             temporary,
             dtype=dtype,
             device_map={"": model.device},
-            attn_implementation=model.config._attn_implementation,
+            attn_implementation=attention_of(model.config),
             trust_remote_code=model._auto_class is not None,
         )
 

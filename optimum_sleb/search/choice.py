@@ -1,5 +1,6 @@
 """Which way of measuring a search uses: the fast one where it is proven equal on this model, else the reference."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,10 @@ def choose_method(
         ranks: The processes that measure together; `None` is this one alone.
 
     Returns:
-        The method.
+        The method. Where the fast one is asked for and does not agree, a warning says so.
+
+    Raises:
+        OutOfMemoryError: If not even one window at a time fits.
 
     Example:
         ```python
@@ -82,6 +86,13 @@ def choose_method(
     difference = "asked for by the recipe" if config.search == "reference" else None
     if difference is None:
         difference = ranks.from_first(lambda: difference_of_exact(model, stack, candidates))
+        if difference is not None and ranks.is_first:
+            warnings.warn(
+                f"The fast search (search={config.search!r}) cannot measure this {type(model).__name__}, so the whole "
+                f"model runs for every candidate, which takes longer: {difference}; to have it so without this "
+                "warning, use search='reference'.",
+                stacklevel=2,
+            )
     if difference is not None:
         # One window at a time is the published procedure.
         reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
@@ -113,6 +124,10 @@ def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates:
 
     Returns:
         The difference, in words, or `None`.
+
+    Raises:
+        OutOfMemoryError: If memory ran out, which says nothing about the model.
+        RuntimeError: If the device itself failed, which says nothing about the model either.
 
     Example:
         ```python

@@ -18,6 +18,7 @@ from ..errors import UnsupportedModelError
 from ..records import CompensationRecord
 from .choice import choose_method, difference_of_exact
 from .exact import ExactLosses
+from .kept_precision import check_float16
 from .measurement import Measurement
 
 
@@ -63,7 +64,8 @@ def open_compensator(measure: Measurement, candidates: Sequence[int], precision:
         raise UnsupportedModelError(
             f"The cuts of {type(measure.model).__name__} cannot be compensated: {difference}; use compensate='no'."
         )
-    kernels, size = (measure.kernels, measure.forward_size) if isinstance(measure, ExactLosses) else (PLAIN, 1)
+    kernels = measure.kernels if isinstance(measure, ExactLosses) else PLAIN
+    size = _windows_at_a_time(measure)
     return Compensator(measure.model, measure.stack, measure.windows, precision, size, kernels, measure.ranks)
 
 
@@ -78,15 +80,25 @@ def compensate(compensator: Compensator, measure: Measurement, removed: Collecti
     Returns:
         What came out.
 
+    Raises:
+        OutOfMemoryError: If not even one window at a time fits.
+
     Example:
         ```python
         compensate(compensator, measure, {4, 5}).loss
         ```
     """
+    # Where memory ran out since it was opened, the search goes on in smaller batches.
+    compensator.batch_size = min(compensator.batch_size, _windows_at_a_time(measure))
     record = compensator.fit(removed)
     alive = [block for block in range(len(measure.stack)) if block not in removed]
     loss = measure.losses_with(alive).double().sum().item()
     return Compensated(record, loss, compensator.folded())
+
+
+def _windows_at_a_time(measure: Measurement) -> int:
+    """Windows that the blocks run at a time. One by one they run only where the search is exact."""
+    return measure.forward_size if isinstance(measure, ExactLosses) else 1
 
 
 def compensate_known(
@@ -113,6 +125,7 @@ def compensate_known(
     Raises:
         UnsupportedModelError: If the blocks of this model do not run one by one.
         CalibrationError: If there are too few windows.
+        NonFiniteLossError: If a loss is NaN or infinite in float16, where that is what the model is kept in.
         OutOfMemoryError: If not even one window at a time fits.
 
     Example:
@@ -124,13 +137,15 @@ def compensate_known(
     # Those of the search: a model may not even run without one that is barred, and batches are sized by the last.
     between = range(config.early_barrier, len(stack) - config.latter_barrier)
     candidates = [block for block in between if block not in barred]
-    computing = (
-        computing_in_float32(model) if computes_in_float32(model.device, config.search_dtype) else nullcontext()
-    )
-    with computing:
+    in_float32 = computes_in_float32(model.device, config.search_dtype)
+    with computing_in_float32(model) if in_float32 else nullcontext():
         measure = choose_method(model, stack, windows, candidates, config, lambda pairs: None).measure
         with open_compensator(measure, candidates, precision) as compensator:
-            return compensate(compensator, measure, removed)
+            compensated = compensate(compensator, measure, removed)
+    if in_float32:
+        size = config.batch_size or 1
+        check_float16(model, stack, windows, removed=removed, weights=compensated.weights, batch_size=size)
+    return compensated
 
 
 @torch.no_grad()

@@ -19,8 +19,12 @@ from torch import Tensor
 from ..errors import ConfigError, JournalError
 from ..plain import parse_dataclass
 from ..report import JOURNAL_FILE_NAME
+from .sealed_lines import seal, unseal
 
-# At most so much work is lost.
+# The first had no checksums, and no config of the model in its header.
+_FORMAT = 2
+_BEGINNING = f'{{"format": {_FORMAT}, '.encode()
+
 _SECONDS_BETWEEN_WRITES = 30.0
 
 
@@ -78,13 +82,14 @@ class Journal:
     Example:
         ```python
         with Journal("smollm2-sleb-20", header, resume=True) as journal:
-            journal.recorded(key)
+            journal.recorded(key, num_candidates=28, num_windows=64)
         ```
     """
 
     def __init__(self, folder: str | Path, header: dict[str, Any], *, resume: bool) -> None:
         self.path = Path(folder) / JOURNAL_FILE_NAME
-        self._records: dict[str, dict[tuple[int, int], BatchRecord]] = {}
+        # What was read, by its key, with the numbers of the lines.
+        self._records: dict[str, list[tuple[int, BatchRecord]]] = {}
         self._pending: list[tuple[BatchRecord, Tensor]] = []
         self._last_write = time.monotonic()
         exists = self.path.is_file()
@@ -95,6 +100,7 @@ class Journal:
             )
         if resume and not exists:
             raise JournalError(f"There is no journal in {folder} to go on from; start without resume=True (--resume).")
+        header = {"format": _FORMAT, **header}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if exists:
@@ -129,21 +135,34 @@ class Journal:
         finally:
             self._file.close()
 
-    def recorded(self, key: str) -> dict[tuple[int, int], BatchRecord]:
+    def recorded(self, key: str, num_candidates: int, num_windows: int) -> dict[tuple[int, int], BatchRecord]:
         """What is known of a measurement.
 
         Args:
             key: Which one.
+            num_candidates: Candidates that it measures.
+            num_windows: Windows that it measures them on.
 
         Returns:
-            Batches, by the places of their windows.
+            Batches, by the places of their windows; no window is in two of them.
+
+        Raises:
+            JournalError: If what was read does not fit the measurement.
 
         Example:
             ```python
-            journal.recorded(key).get((0, 4))
+            journal.recorded(key, num_candidates=28, num_windows=64).get((0, 4))
             ```
         """
-        return self._records.get(key, {})
+        known: dict[tuple[int, int], BatchRecord] = {}
+        seen: set[int] = set()
+        for number, record in self._records.get(key, ()):
+            problem = _misfit(record, num_candidates, num_windows, seen)
+            if problem is not None:
+                raise self._damaged(number, problem)
+            seen.update(range(record.start, record.stop))
+            known[record.start, record.stop] = record
+        return known
 
     def note(self, record: BatchRecord, losses: Tensor) -> None:
         """Take up a batch that was measured. It is written at once or within half a minute of search.
@@ -186,7 +205,7 @@ class Journal:
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(seal(row) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -197,33 +216,56 @@ class Journal:
         if len(complete) < len(whole):
             with self.path.open("r+b") as file:
                 file.truncate(len(complete))
-        lines = [self._parse(number, line) for number, line in enumerate(complete.splitlines(), start=1)]
+        lines = complete.splitlines()
         if not lines:
             raise JournalError(f"The journal {self.path} is empty; delete it and start anew.")
-        differences = list(_differences(lines[0], header))
+        if not lines[0].startswith(_BEGINNING):
+            raise JournalError(
+                f"The journal {self.path} begins with {lines[0][:20].decode(errors='replace')!r}, not with "
+                f"{_BEGINNING.decode()!r}: it is of another version of optimum_sleb, or damaged; go on with the "
+                "version that began it, or delete it to start anew."
+            )
+        rows = [self._parse(number, line) for number, line in enumerate(lines, start=1)]
+        differences = list(_differences(rows[0], header))
         if differences:
             raise JournalError(
                 f"The journal {self.path} is of another run: {'; '.join(differences[:3])}. Repeat that run's "
                 "settings, or delete the journal to start anew."
             )
-        for number, line in enumerate(lines[1:], start=2):
+        for number, row in enumerate(rows[1:], start=2):
             try:
-                record = parse_dataclass(BatchRecord, line, f"line {number}")
+                record = parse_dataclass(BatchRecord, row, f"line {number}")
             except (ConfigError, ValueError) as error:
                 raise self._damaged(number, error) from error
-            self._records.setdefault(record.key, {})[record.start, record.stop] = record
+            self._records.setdefault(record.key, []).append((number, record))
 
     def _parse(self, number: int, line: bytes) -> Any:
         try:
-            return json.loads(line)
+            return unseal(line)
         except (ValueError, RecursionError) as error:
             raise self._damaged(number, error) from error
 
-    def _damaged(self, number: int, error: Exception) -> JournalError:
+    def _damaged(self, number: int, reason: object) -> JournalError:
+        remedy = "delete that line and all after it to go on from there, or the whole file to start anew"
         return JournalError(
-            f"The journal {self.path} is damaged in line {number} ({error}); delete that line and all after it to go "
-            "on from there, or the whole file to start anew."
+            f"The journal {self.path} is damaged in line {number} ({reason}); "
+            f"{'delete it to start anew' if number == 1 else remedy}."
         )
+
+
+def _misfit(record: BatchRecord, num_candidates: int, num_windows: int, seen: set[int]) -> str | None:
+    """Why a record cannot be of a measurement, of which some windows were seen before."""
+    start, stop = record.start, record.stop
+    if not 0 <= start < stop <= num_windows:
+        return f"it is of windows {start} to {stop}, of {num_windows}"
+    if len(record.losses) != num_candidates:
+        return f"it has {len(record.losses)} rows of losses, of {num_candidates} blocks that were tried"
+    odd = [len(row) for row in record.losses if len(row) != stop - start]
+    if odd:
+        return f"it has a row of {odd[0]} losses, of {stop - start} windows"
+    if not seen.isdisjoint(range(start, stop)):
+        return f"a line before it has some of the windows {start} to {stop}"
+    return None
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:

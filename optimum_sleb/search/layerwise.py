@@ -37,7 +37,7 @@ class LayerwiseLosses(ExactLosses):
     @property
     def forward_size(self) -> int:
         """Windows that run through a block at a time."""
-        return self.windows_at_a_time
+        return min(self.windows_at_a_time, self.batch_size)
 
     def _measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor

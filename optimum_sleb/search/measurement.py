@@ -56,19 +56,19 @@ class Measurement(ABC):
 
         Raises:
             OutOfMemoryError: If not even one window at a time fits.
+            JournalError: If the journal cannot be written, or what it holds does not fit this measurement.
         """
         windows = self.windows if windows is None else windows
         # Kept on the device until the step ends, so that the host never waits for it in between.
         losses = torch.empty(len(candidates), len(windows), device=self.model.device)
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
-        recorded = self.ranks.from_first(lambda: self.journal.recorded(key) if self.journal else {})
+        shape = len(candidates), len(windows)
+        recorded = self.ranks.from_first(lambda: self.journal.recorded(key, *shape) if self.journal else {})
         for record in recorded.values():
             losses[:, record.start : record.stop] = torch.tensor(record.losses, device=losses.device)
             self._count(record)
 
         def measure(batch: WindowBatch) -> None:
-            if (batch.place.start, batch.place.stop) in recorded:
-                return
             passes, losses[:, batch.place] = self._measure_together(alive, candidates, batch)
             runs = passes * len(batch), len(candidates) * len(batch)
             record = BatchRecord(key, batch.place.start, batch.place.stop, (), *runs)
@@ -76,7 +76,7 @@ class Measurement(ABC):
                 self.journal.note(record, losses[:, batch.place])
             self._count(record)
 
-        self._run(self._unknown(windows, recorded), measure)
+        self._run(self._missing(windows, recorded), measure)
         if self.journal:
             self.journal.write()
         return losses.cpu()
@@ -96,7 +96,7 @@ class Measurement(ABC):
 
     def _run(self, batches: list[WindowBatch], measure: Callable[[WindowBatch], None]) -> None:
         """Run batches, each a batch for every process; take over the size that fitted in the end."""
-        fitted = run_in_batches(batches, measure)
+        fitted = run_in_batches(batches, measure, block_by_block=self.stack.loader is not None)
         if fitted is not None:
             self.batch_size = max(1, fitted // self.ranks.size)
 
@@ -148,11 +148,20 @@ class Measurement(ABC):
         """
         return StepLosses.of(dict(zip(candidates, self(alive, candidates), strict=True)))
 
-    def _unknown(self, windows: TokenWindows, recorded: dict[tuple[int, int], BatchRecord]) -> list[WindowBatch]:
-        """The batches of which something is still to be measured."""
+    def _missing(self, windows: TokenWindows, recorded: dict[tuple[int, int], BatchRecord]) -> list[WindowBatch]:
+        """What is still to be measured, in the batches of the run that recorded the rest."""
+        stops = dict(recorded.keys())
+        planned: list[WindowBatch] = []
+
+        def plan(batch: WindowBatch) -> None:
+            # Memory ran out on a batch that was measured in parts. The size that fitted then is taken over.
+            if stops.get(batch.place.start, batch.place.stop) < batch.place.stop:
+                raise torch.OutOfMemoryError
+            planned.append(batch)
+
+        self._run(list(windows.batches(self.batch_size * self.ranks.size)), plan)
         known = {number for start, stop in recorded for number in range(start, stop)}
-        batches = windows.batches(self.batch_size * self.ranks.size)
-        return [batch for batch in batches if not known.issuperset(range(batch.place.start, batch.place.stop))]
+        return [part for batch in planned for part in batch.without(known)]
 
     def _count(self, record: BatchRecord) -> None:
         self.block_passes += record.block_passes

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import torch
@@ -29,6 +30,7 @@ from .compensating import Compensated, compensate, open_compensator
 from .cost import exact_block_passes
 from .greedy import Step, greedy_search
 from .journal import Journal
+from .kept_precision import check_float16
 from .measurement import Measurement
 from .result import SearchResult
 
@@ -63,11 +65,12 @@ def run_search(
         The removals and how they were measured.
 
     Raises:
-        NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed.
+        NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed; also
+            where it is so only in float16, if that is what the model is kept in.
         ConfigError: If no block can be removed within the recipe's perplexity budget.
         OutOfMemoryError: If not even one window at a time fits.
-        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, or its blocks
-            cannot be brought to the device one at a time.
+        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, its blocks cannot
+            be brought to the device one at a time, or the first step finds that none of them can be removed.
         CalibrationError: If there are too few windows to compensate.
         JournalError: If the journal cannot be written.
         RankError: If another of the processes failed.
@@ -85,6 +88,11 @@ def run_search(
     in_float32 = computes_in_float32(compute_on or model.device, config.search_dtype)
     precision = computing_in_float32(model) if in_float32 else nullcontext()
     refused: dict[int, str] = {}
+    check = partial(
+        check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks, compute_on=compute_on
+    )
+    if in_float32:
+        check()
     with ExitStack() as resources:
         resources.enter_context(precision)
         if compute_on is not None:
@@ -116,7 +124,7 @@ def run_search(
             early_barrier=config.early_barrier,
             latter_barrier=config.latter_barrier,
             removable=candidates,
-            refusal=_refusal_rule(model, stack, refused, ranks),
+            refusal=_refusal_rule(model, stack, kept_in, refused, ranks),
             accept=accept,
         )
         exact_passes = 0
@@ -139,6 +147,14 @@ def run_search(
             last = compensate(compensator, method.measure, {step.block for step in result.steps})
             result = replace(result, compensated=(*result.compensated[:-1], last))
             on_step(result)
+    if in_float32 and result.steps:
+        check(removed={step.block for step in result.steps}, weights=result.weights)
+    if refused and not result.steps:
+        block, reason = next(iter(refused.items()))
+        raise UnsupportedModelError(
+            f"Blocks of {type(model).__name__} cannot be removed: without block {block}, {reason}; none of the "
+            f"{len(refused)} that were tried can go."
+        )
     if ranks.is_first:
         left = alive[config.early_barrier : len(alive) - config.latter_barrier]
         odd = [block for block in left if block in candidates and block not in refused]
@@ -156,7 +172,7 @@ def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidate
 
 
 def _refusal_rule(
-    model: PreTrainedModel, stack: DecoderStack, refused: dict[int, str], ranks: Ranks
+    model: PreTrainedModel, stack: DecoderStack, kept_in: torch.dtype, refused: dict[int, str], ranks: Ranks
 ) -> Callable[[set[int], int], str | None]:
     """Says why a block cannot go with those that are gone, and takes note of it."""
 
@@ -164,7 +180,7 @@ def _refusal_rule(
         gone = {*removed, block}
         # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
         alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
-        reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike))
+        reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike, kept_in=kept_in))
         if reason is not None:
             refused[block] = reason
         return reason

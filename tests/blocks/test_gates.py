@@ -24,7 +24,15 @@ class StrangeConfig(PreTrainedConfig):
     model_type = "strange"
 
     def __init__(
-        self, widths=None, wide_blocks=(), multiply_by_depth=False, shift_by_depth=False, at_least=1, **kwargs
+        self,
+        widths=None,
+        wide_blocks=(),
+        multiply_by_depth=False,
+        shift_by_depth=False,
+        at_least=1,
+        long_blocks=(),
+        window_name=None,
+        **kwargs,
     ):
         self.vocab_size = 64
         self.num_hidden_layers = kwargs.pop("num_hidden_layers", 5)
@@ -33,6 +41,8 @@ class StrangeConfig(PreTrainedConfig):
         self.multiply_by_depth = multiply_by_depth
         self.shift_by_depth = shift_by_depth
         self.at_least = at_least
+        self.long_blocks = list(long_blocks)
+        self.window_name = window_name
         if self.num_hidden_layers < at_least:
             raise ValueError(f"needs at least {at_least} blocks")
         super().__init__(**kwargs)
@@ -46,6 +56,13 @@ class StrangeBlock(nn.Module):
         self.down = nn.Linear(width, 16)
         if config.multiply_by_depth:
             self.strength = 1.0 / (index + 1)
+        window = 48 if index in config.long_blocks else 20  # no probe is that long
+        if config.window_name == "window":
+            self.window = window
+        elif config.window_name == "window_size":
+            self.window_size = (window, 0)
+        elif config.window_name == "is_long":
+            self.is_long = int(index in config.long_blocks)
         self.offset = torch.tensor(float(index)) if config.shift_by_depth else None
 
     def forward(self, hidden):
@@ -116,6 +133,20 @@ def test_a_number_that_depends_on_depth_is_refused_by_name() -> None:
         SLEBPruner(strange(multiply_by_depth=True)).prune(RECIPE, calibration=random_ids(2, 20))
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("window", "blocks.2.window would be 20 instead of 48"),
+        ("window_size", r"blocks.2.window_size would be \(20, 0\) instead of \(48, 0\)"),
+        ("is_long", "blocks.2.is_long would be 0 instead of 1"),
+    ],
+)
+def test_whole_numbers_that_are_no_indices_are_refused_by_name(name: str, change: str) -> None:
+    """Too large to be noticed by a run on a few tokens."""
+    with pytest.raises(UnsupportedModelError, match=rf"without block 1, .* depend on their position: {change}"):
+        SLEBPruner(strange(long_blocks=[3], window_name=name)).prune(RECIPE, calibration=random_ids(2, 20))
+
+
 def test_a_hidden_number_that_depends_on_depth_is_refused_by_its_effect() -> None:
     with pytest.raises(UnsupportedModelError, match=r"a model reloaded from its config would compute something else"):
         SLEBPruner(strange(shift_by_depth=True)).prune(RECIPE, calibration=random_ids(2, 20))
@@ -128,6 +159,18 @@ def test_a_set_that_cannot_go_together_is_noticed_in_the_search() -> None:
         pruner.prune(RECIPE, calibration=random_ids(2, 20))
     assert len(pruner.report.removed_blocks) == 1
     assert pruner.model.config.num_hidden_layers == 4
+
+
+def test_a_search_that_can_remove_nothing_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with all its blocks must not pass for a pruned one."""
+    model = strange()
+    monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "blocks are shy")
+    with pytest.raises(
+        UnsupportedModelError, match=r"without block \d, blocks are shy; none of the 3 that were tried"
+    ):
+        SLEBPruner(model).prune(RECIPE, calibration=random_ids(2, 20))
+    assert len(model.blocks) == 5
+    assert not hasattr(model.config, "sleb")
 
 
 def test_nothing_was_searched_or_changed_when_refusing() -> None:

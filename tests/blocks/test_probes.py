@@ -1,12 +1,21 @@
+from pathlib import Path
+
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    ProphetNetForCausalLM,
+)
 
 from optimum_sleb import UnsupportedModelError
 from optimum_sleb.architectures.tiny import tiny_model as tiny
 from optimum_sleb.blocks.probes import cache_trouble, check_causal_lm, same_logits
+from optimum_sleb.blocks.stack import probe_ids
 
-from ..families import randomise, tiny_model
+from ..families import overflowing_model, randomise, tiny_model
 
 
 def test_causal_models_pass() -> None:
@@ -20,6 +29,17 @@ def test_a_model_that_looks_ahead() -> None:
     )
     with pytest.raises(UnsupportedModelError, match="depend on later tokens.*is_decoder=True"):
         check_causal_lm(randomise(BertLMHeadModel(config)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_looking_ahead_in_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    for family in ("prophetnet", "bert"):
+        tiny(family).save_pretrained(tmp_path / family)
+    # Its relative positions mix tokens a very little, also in float64; rounding makes more of it.
+    check_causal_lm(ProphetNetForCausalLM.from_pretrained(tmp_path / "prophetnet", dtype=dtype))
+    bert = BertLMHeadModel.from_pretrained(tmp_path / "bert", dtype=dtype, is_decoder=False)
+    with pytest.raises(UnsupportedModelError, match="depend on later tokens"):
+        check_causal_lm(bert)
 
 
 def test_a_classifier() -> None:
@@ -69,3 +89,16 @@ def test_same_logits() -> None:
     assert same_logits(one, one + 1e-8)
     assert not same_logits(one, one + 1e-3)
     assert not same_logits(one, one[:1])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [(torch.float16, "float16 does not hold.*dtype='bfloat16'"), (torch.float32, "check its weights")],
+)
+def test_a_model_that_gives_no_finite_logits(dtype: torch.dtype, remedy: str) -> None:
+    model = overflowing_model(int(probe_ids(tiny_model())[0, 3]), dtype)
+    if dtype == torch.float32:
+        check_causal_lm(model)
+        model.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(UnsupportedModelError, match=f"NaN or infinite for a few tokens; .*{remedy}"):
+        check_causal_lm(model)

@@ -32,6 +32,20 @@ def test_padding_is_taken_off(side: str, tokenizer) -> None:
     assert [row.labels.tolist() for row in rows] == SEQUENCES
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_that_no_mask_tells(side: str, tokenizer) -> None:
+    """It has labels of -100, at the ends; a token of the same number that is learned is none."""
+    tokenizer.padding_side = side
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False, pad_to_multiple_of=8)
+    batch = collator([{"input_ids": ids} for ids in SEQUENCES])
+    del batch["attention_mask"]
+    assert ids_of(rows_of_batches([batch], padding=0)) == SEQUENCES
+    assert len(next(rows_of_batches([batch])).ids) == 8  # nobody said which token it is
+    learned = {"input_ids": [0, 5, 0, 6, 0, 0], "labels": [-100, -100, -100, 6, 0, -100]}
+    assert ids_of(rows_of_example(learned, padding=0)) == [[5, 0, 6, 0]]
+    assert ids_of(rows_of_example({"input_ids": [0, 0], "labels": [-100, -100]}, padding=0)) == [[]]
+
+
 def test_packed_sequences_are_taken_apart() -> None:
     features = [{"input_ids": ids, "labels": labels} for ids, labels in zip(SEQUENCES, COMPLETIONS, strict=True)]
     batch = DataCollatorWithFlattening()(features)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from optimum_sleb.errors import JournalError
 from optimum_sleb.report import JOURNAL_FILE_NAME
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key
+from optimum_sleb.search.reference import ReferenceLosses
+from optimum_sleb.search.sealed_lines import seal
 
 from ..families import NUM_BLOCKS, random_ids, tiny_model
 
@@ -29,8 +32,8 @@ def test_losses_come_back_to_the_last_bit(tmp_path: Path) -> None:
     losses = torch.randn(2, 3) * 1e3
     write(tmp_path, losses)
     with Journal(tmp_path, HEADER, resume=True) as journal:
-        record = journal.recorded(KEY)[0, 3]
-        assert journal.recorded("another") == {}
+        record = journal.recorded(KEY, 2, 3)[0, 3]
+        assert journal.recorded("another", 2, 3) == {}
     assert torch.tensor(record.losses).equal(losses)
     assert (record.block_passes, record.head_passes) == (10, 2)
 
@@ -38,7 +41,7 @@ def test_losses_come_back_to_the_last_bit(tmp_path: Path) -> None:
 def test_losses_that_are_not_finite_come_back_too(tmp_path: Path) -> None:
     write(tmp_path, torch.tensor([[float("nan"), float("inf"), 1.0]]))
     with Journal(tmp_path, HEADER, resume=True) as journal:
-        losses = journal.recorded(KEY)[0, 3].losses[0]
+        losses = journal.recorded(KEY, 1, 3)[0, 3].losses[0]
     assert losses[0] != losses[0]
     assert losses[1:] == (float("inf"), 1.0)
 
@@ -48,7 +51,7 @@ def test_what_was_noted_is_written_when_the_run_ends_in_an_error(tmp_path: Path)
         journal.note(BatchRecord(KEY, 0, 1, (), 1, 1), torch.ones(1, 1))
         raise KeyboardInterrupt
     with Journal(tmp_path, HEADER, resume=True) as journal:
-        assert journal.recorded(KEY)[0, 1].losses == ((1.0,),)
+        assert journal.recorded(KEY, 1, 1)[0, 1].losses == ((1.0,),)
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -57,7 +60,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, cut: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     with Journal(tmp_path, HEADER, resume=True) as journal:
-        assert journal.recorded(KEY) == {}
+        assert journal.recorded(KEY, 2, 3) == {}
         journal.note(BatchRecord(KEY, 0, 3, (), 10, 2), torch.ones(2, 3))
     assert path.read_bytes() == whole
 
@@ -69,6 +72,72 @@ def test_a_damaged_line_in_the_middle(tmp_path: Path) -> None:
         path.write_text("\n".join([lines[0], damage, lines[1], ""]))
         with pytest.raises(JournalError, match="is damaged in line 2 .*delete that line and all after it"):
             Journal(tmp_path, HEADER, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.0, 1.0, 1.0]]", "1.0, 1.0, 2.0]]"),
+        ("[[1.0, 1.0, 1.0], ", "["),
+        ('"stop": 3', '"stop": 900'),
+        ('"block_passes": 10', '"block_passes": 11'),
+        (', "checksum"', ', "sum"'),
+        ('"checksum": "', '"checksum": "0'),
+    ],
+)
+def test_a_line_that_was_edited(tmp_path: Path, old: str, new: str) -> None:
+    path = write(tmp_path, torch.ones(2, 3))
+    head, line = path.read_text().splitlines()
+    assert line.count(old) == 1
+    path.write_text(f"{head}\n{line.replace(old, new)}\n")
+    with pytest.raises(JournalError, match=r"is damaged in line 2 \(it.*checksum.*\); delete that line and all after"):
+        Journal(tmp_path, HEADER, resume=True)
+
+
+def test_a_first_line_that_was_edited(tmp_path: Path) -> None:
+    path = write(tmp_path, torch.ones(2, 3))
+    path.write_text(path.read_text().replace('"weights": "abc"', '"weights": "abd"'))
+    with pytest.raises(JournalError, match=r"is damaged in line 1 \(its checksum.*\); delete it to start anew\.$"):
+        Journal(tmp_path, {**HEADER, "model": {"weights": "abd"}}, resume=True)
+
+
+def test_a_journal_of_an_earlier_version(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_FILE_NAME).write_text(json.dumps(HEADER) + "\n")
+    message = 'begins with \'{"model": .* it is of another version .* go on with .* or delete it to start anew'
+    with pytest.raises(JournalError, match=message):
+        Journal(tmp_path, HEADER, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"stop": 900}, "it is of windows 0 to 900, of 8"),
+        ({"start": -2, "stop": 1}, "it is of windows -2 to 1, of 8"),
+        ({"start": 3}, "it is of windows 3 to 3, of 8"),
+        ({"losses": [[1.0]]}, "it has 1 rows of losses, of 2 blocks that were tried"),
+        ({"losses": [[1.0] * 3] * 3}, "it has 3 rows of losses, of 2 blocks that were tried"),
+        ({"losses": [[1.0] * 3, [1.0]]}, "it has a row of 1 losses, of 3 windows"),
+        ({"losses": [[1.0], [1.0]]}, "it has a row of 1 losses, of 3 windows"),
+        ({"start": 1, "stop": 4}, "a line before it has some of the windows 1 to 4"),
+        ({}, "a line before it has some of the windows 0 to 3"),
+    ],
+)
+def test_a_line_that_cannot_be_of_the_measurement(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    """Even where its checksum is right: nothing is broadcast, and nothing ends in a traceback of torch."""
+    model = tiny_model("llama")
+    windows = TokenWindows(tuple(random_ids(8, 12)))
+    alive, candidates = range(NUM_BLOCKS), range(1, 3)
+    key = measurement_key(alive, candidates, windows.fingerprint)
+    first = {"key": key, "start": 0, "stop": 3, "losses": [[1.0] * 3] * 2, "block_passes": 10, "head_passes": 2}
+    rows = [first, first | change] if "line before" in reason else [first | change]
+    Journal(tmp_path, HEADER, resume=False).close()
+    with (tmp_path / JOURNAL_FILE_NAME).open("a") as file:
+        file.writelines(seal(row) + "\n" for row in rows)
+    with Journal(tmp_path, HEADER, resume=True) as journal:
+        measure = ExactLosses(model, find_decoder_stack(model), windows, journal=journal)
+        message = rf"is damaged in line {len(rows) + 1} \({reason}\); delete that line and all after it"
+        with pytest.raises(JournalError, match=message):
+            measure(alive, candidates)
 
 
 def test_an_empty_journal(tmp_path: Path) -> None:
@@ -151,8 +220,79 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
 
     model.get_input_embeddings().register_forward_hook(count)
     with Journal(tmp_path, HEADER, resume=True) as journal:
-        assert len(journal.recorded(measurement_key(alive, candidates, windows.fingerprint))) == 2
+        key = measurement_key(alive, candidates, windows.fingerprint)
+        assert len(journal.recorded(key, len(candidates), len(windows))) == 2
         again = ExactLosses(model, stack, windows, batch_size=2, journal=journal)
         assert again(alive, candidates).equal(expected)
     assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
     assert json.loads((tmp_path / JOURNAL_FILE_NAME).read_text().splitlines()[-1])["stop"] == 8
+
+
+class DiedError(Exception):
+    """As a kill: the run is over."""
+
+
+@pytest.mark.parametrize("kind", [ExactLosses, ReferenceLosses])
+@pytest.mark.parametrize(("batch_size", "fits", "measured"), [(4, 2, 1), (4, 2, 2), (4, 2, 3), (8, 2, 1), (7, 3, 2)])
+def test_memory_ran_out_before_the_run_died(
+    kind: type, batch_size: int, fits: int, measured: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    windows = TokenWindows(tuple(random_ids(14, 12)))
+    alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
+    measure_batch = kind._measure_batch
+    batches: list[slice] = []
+    dies_after = len(windows)
+
+    def fail(measure, alive, candidates, batch, losses):
+        if len(batch) > fits:
+            raise torch.OutOfMemoryError
+        if len(batches) == dies_after:
+            raise DiedError
+        batches.append(batch)
+        return measure_batch(measure, alive, candidates, batch, losses)
+
+    def measuring(**options):
+        pairs: list[int] = []
+        measure = kind(model, stack, windows, batch_size, on_progress=pairs.append, **options)
+        return measure, pairs
+
+    def counted(measure, pairs):
+        return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
+
+    monkeypatch.setattr(kind, "_measure_batch", fail)
+    plain, plain_pairs = measuring()
+    expected = plain(alive, candidates)
+    whole, batches, dies_after = len(batches), [], measured
+    with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
+        measuring(journal=journal)[0](alive, candidates)
+    dies_after = len(windows)
+    for batches, left in (([], whole - measured), ([], 0)):  # the second time, all of it is read
+        with Journal(tmp_path, HEADER, resume=True) as journal:
+            again, pairs = measuring(journal=journal)
+            assert again(alive, candidates).equal(expected)
+        assert counted(again, pairs) == counted(plain, plain_pairs)
+        assert len(batches) == left
+
+
+def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> None:
+    """A batch size that is chosen by the memory that is free may be another when the run goes on."""
+    model = tiny_model("llama")
+    stack = find_decoder_stack(model)
+    windows = TokenWindows(tuple(random_ids(14, 12)))
+    alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
+    plain = ExactLosses(model, stack, windows)
+    expected = plain(alive, candidates)
+    for size in (4, 6, 3, 14):
+        folder = tmp_path / str(size)
+        with Journal(folder, HEADER, resume=False) as journal:
+            ExactLosses(model, stack, windows, 4, journal=journal)(alive, candidates)
+        lines = (folder / JOURNAL_FILE_NAME).read_text().splitlines(keepends=True)
+        (folder / JOURNAL_FILE_NAME).write_text("".join(lines[:3]))
+        for _ in range(2):
+            with Journal(folder, HEADER, resume=True) as journal:
+                again = ExactLosses(model, stack, windows, size, journal=journal)
+                torch.testing.assert_close(again(alive, candidates), expected)
+            assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
