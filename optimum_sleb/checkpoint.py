@@ -5,10 +5,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils import (
+    ADAPTER_CONFIG_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
     WEIGHTS_INDEX_NAME,
     WEIGHTS_NAME,
+    is_peft_available,
 )
 from transformers.utils.hub import cached_file
 
@@ -80,6 +82,32 @@ def check_weight_files(
                 f"AutoModelForCausalLM.from_pretrained({name_or_path!r}, use_safetensors=False)"
                 ".save_pretrained('converted')."
             )
+
+
+def check_no_adapter(name_or_path: str, place: dict[str, Any]) -> None:
+    """Make sure that no PEFT adapter would be loaded with a model.
+
+    transformers reads an adapter from a pickle if it must, and the model itself from wherever the adapter's config
+    says, unchecked.
+
+    Args:
+        name_or_path: A model on the Hub or a local folder.
+        place: Arguments of `from_pretrained` that say where files come from.
+
+    Raises:
+        UnsupportedModelError: If there is one.
+
+    Example:
+        ```python
+        check_no_adapter("my-model", {})
+        ```
+    """
+    # Where PEFT is not installed, transformers passes adapters over.
+    if is_peft_available() and find_file(name_or_path, ADAPTER_CONFIG_NAME, place) is not None:
+        raise UnsupportedModelError(
+            f"{name_or_path!r} holds a PEFT adapter ({ADAPTER_CONFIG_NAME}), bound to block numbers; merge it "
+            "into its model (merge_and_unload), save that, and use the result."
+        )
 
 
 def _check_named(name_or_path: str, place: dict[str, Any], named: Any) -> None:

@@ -24,7 +24,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .auto import auto_class_for
 from .blocks.shortening import num_blocks_of
-from .checkpoint import check_weight_files, find_file
+from .checkpoint import check_no_adapter, check_weight_files, find_file
 from .config import MAX_BLOCKS
 from .errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
 from .memory import ran_out_of_memory
@@ -61,7 +61,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
 
     Raises:
         ModelNotFoundError: If there is no model there, or its files are damaged.
-        UnsupportedModelError: If it is not a causal language model, or has only pickled weights.
+        UnsupportedModelError: If it is not a causal language model, has only pickled weights, or holds a PEFT adapter.
         ConfigError: If the token cannot be sent.
 
     Example:
@@ -85,6 +85,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
         kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _clear_errors(name_or_path):
+        check_no_adapter(name_or_path, place)
         model, loading = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
     missing = sorted(loading["missing_keys"])
     if missing:

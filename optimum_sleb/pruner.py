@@ -183,7 +183,7 @@ class SLEBPruner(Saving):
                 `DataLoader`, token ids, or a file; see `calibration.sources.load_calibration`.
             progress_dir: Folder in which progress is kept, best the one that the model will be saved to: a journal of
                 what was measured, and a report of the steps so far. Saving the model there removes the journal.
-            resume: Go on from the journal that an interrupted run left in `progress_dir`; the result is the same.
+            resume: Go on from the journal that an interrupted run left there; the result is the same. Fits are redone.
             device: The device that searches, such as `"cuda"`; `None` is the one on which the model lies.
             offload: For a model in host memory that another device searches: `"no"` moves it there, `"cpu"` leaves it
                 where it is and brings its blocks there one at a time, `"auto"` moves it if it fits.

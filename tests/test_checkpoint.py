@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from optimum_sleb import ModelNotFoundError, SLEBError, SLEBPruner, UnsupportedModelError
 from optimum_sleb.loading import load_model, load_tokenizer
 
+from .families import tiny_model
 from .hub.local_hub import LocalHub
 
 
@@ -77,6 +78,21 @@ class TestPickles:
                 load_model(str(pickled), **asked)
         if name == "adapter_model.bin":
             load_model(str(pickled), use_safetensors=False)
+
+    def test_behind_an_adapter(self, hub: LocalHub, pickled: Path, tmp_path: Path) -> None:
+        """From the Hub, transformers would load the model that the adapter names, and the adapter from a pickle."""
+        (pickled / "pytorch_model.bin").rename(pickled / "adapter_model.bin")
+        edit(pickled / "config.json", lambda config: config | {"transformers_weights": "adapter_model.bin"})
+        HfApi().create_repo("me/pickled")
+        HfApi().upload_folder(repo_id="me/pickled", folder_path=pickled)
+        tiny_model().save_pretrained(tmp_path / "adapted")
+        adapter = {"peft_type": "LORA", "target_modules": ["q_proj"], "base_model_name_or_path": "me/pickled"}
+        (tmp_path / "adapted" / "adapter_config.json").write_text(json.dumps(adapter))
+        HfApi().create_repo("me/adapted")
+        HfApi().upload_folder(repo_id="me/adapted", folder_path=tmp_path / "adapted")
+        for name in ("me/adapted", str(tmp_path / "adapted")):
+            with pytest.raises(UnsupportedModelError, match=f"{name}' holds a PEFT adapter .*merge_and_unload"):
+                load_model(name)
 
     def test_are_passed_over_beside_safetensors(self, model_folder: Path) -> None:
         (model_folder / "pytorch_model.bin").write_bytes(b"this is never opened")

@@ -346,6 +346,19 @@ class TestRefusals:
     def test_a_block_that_stays_because_the_loss_is_not_a_number_without_it_is_named(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
+        for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
+            llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
+        monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "no")
+        message = (
+            r"No block of this LlamaForCausalLM can be removed \(block 4: no; block 2: without it the loss is NaN"
+        )
+        with pytest.raises(UnsupportedModelError, match=message):
+            SLEBPruner(llama).prune(TWO_BLOCKS, calibration=random_ids(2, 20))
+
+    def test_so_is_one_that_stays_when_others_went(
+        self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)

@@ -1,8 +1,10 @@
 """The journal: what a search has measured, kept on disk as it goes, so that a run that died goes on from there.
 
 A search is deterministic, so it need not save its state: a run that is resumed starts from the beginning, and every
-measurement that the journal knows is read instead of made. Lines are only ever appended, and synced to the disk; of a
-run that was killed while writing, the last line may be torn, and is dropped.
+measurement that the journal knows is read instead of made. Fits of compensation are not kept, and are made again.
+
+Lines are only ever appended, and synced to the disk; of a run that was killed while writing, the last line may be
+torn, and is dropped.
 """
 
 import hashlib
@@ -25,6 +27,7 @@ from .sealed_lines import seal, unseal
 _FORMAT = 2
 _BEGINNING = f'{{"format": {_FORMAT}, '.encode()
 
+# A kill loses what ended in less than this since the last writing, and the batch that was running.
 _SECONDS_BETWEEN_WRITES = 30.0
 
 
@@ -165,7 +168,8 @@ class Journal:
         return known
 
     def note(self, record: BatchRecord, losses: Tensor) -> None:
-        """Take up a batch that was measured. It is written at once or within half a minute of search.
+        """Take up a batch that was measured. It is written with the first batch that is noted more than half a minute
+        after the last writing, or when the measurement or the run ends.
 
         Args:
             record: What to write; its losses are filled in when it is written.

@@ -149,16 +149,18 @@ def run_search(
             on_step(result)
     if in_float32 and result.steps:
         check(removed={step.block for step in result.steps}, weights=result.weights)
+    left = alive[config.early_barrier : len(alive) - config.latter_barrier]
+    odd = [block for block in left if block in candidates and block not in refused]
+    stay = refused | dict.fromkeys(odd, "without it the loss is NaN or infinite")
+    reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
     if refused and not result.steps:
-        block, reason = next(iter(refused.items()))
-        raise UnsupportedModelError(
-            f"Blocks of {type(model).__name__} cannot be removed: without block {block}, {reason}; none of the "
-            f"{len(refused)} that were tried can go."
+        raise UnsupportedModelError(f"No block of this {type(model).__name__} can be removed ({reasons}).")
+    if limit is not None and len(result.steps) < limit and ranks.is_first:
+        warnings.warn(
+            f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
+            f"({reasons}).",
+            stacklevel=2,
         )
-    if ranks.is_first:
-        left = alive[config.early_barrier : len(alive) - config.latter_barrier]
-        odd = [block for block in left if block in candidates and block not in refused]
-        _warn_if_short(result, limit, refused | dict.fromkeys(odd, "without it the loss is NaN or infinite"))
     return result
 
 
@@ -186,15 +188,6 @@ def _refusal_rule(
         return reason
 
     return refusal_of
-
-
-def _warn_if_short(result: SearchResult, limit: int | None, refused: dict[int, str]) -> None:
-    if limit is not None and len(result.steps) < limit:
-        warnings.warn(
-            f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
-            f"({'; '.join(f'block {block}: {reason}' for block, reason in refused.items()) or 'none is left'}).",
-            stacklevel=3,
-        )
 
 
 def _finite_loss(measure: Measurement) -> float:
