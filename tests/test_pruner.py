@@ -356,6 +356,18 @@ class TestRefusals:
         with pytest.raises(UnsupportedModelError, match=message):
             SLEBPruner(llama).prune(TWO_BLOCKS, calibration=random_ids(2, 20))
 
+    def test_so_is_one_that_stays_when_others_went(
+        self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {}))
+        for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
+            llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
+        refusal = "optimum_sleb.search.run.refusal"
+        monkeypatch.setattr(refusal, lambda model, stack, gone, **_: None if gone == {4} else "no")
+        message = "1 of the 2 blocks .*block 3: no; block 2: without it the loss is NaN or infinite"
+        with pytest.warns(UserWarning, match=message):
+            SLEBPruner(llama).prune(TWO_BLOCKS, calibration=random_ids(2, 20))
+
     def test_model_that_was_changed_in_memory(self, llama: PreTrainedModel) -> None:
         llama.model.layers[3].register_forward_hook(lambda _, __, output: output * 2)
         with pytest.raises(UnsupportedModelError, match="does not compute what it would after being saved"):
