@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ..blocks.forward import measuring
 from ..blocks.shortening import num_blocks_of
+from ..config_values import config_values
 from ..errors import ConfigError, OutOfMemoryError
 from ..memory import ran_out_of_memory
 from ..progress import model_fingerprint
@@ -129,4 +130,9 @@ def _default_repeats(scenario: Scenario, device: torch.device) -> int:
 
 
 def _conditions(model: PreTrainedModel) -> dict[str, Any]:
-    return {"weights": model_fingerprint(model), "dtype": str(model.dtype), "versions": versions()}
+    return {
+        "weights": model_fingerprint(model),
+        "config": config_values(model.config),
+        "dtype": str(model.dtype),
+        "versions": versions(),
+    }

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
+from ..config_values import config_values
 from ..errors import CalibrationError, ConfigError
 from ..progress import model_fingerprint
 from ..provenance import versions
@@ -146,6 +147,7 @@ def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     harness = {"lm_eval": version("lm_eval")} if find_spec("lm_eval") else {}
     return {
         "model": model_fingerprint(model),
+        "config": config_values(model.config),
         "dtype": str(model.dtype),
         "device": model.device.type,
         "tokenizer": [type(tokenizer).__name__, len(tokenizer)],

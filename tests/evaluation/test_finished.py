@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from optimum_sleb import OutputFolderError, Score
+from optimum_sleb.evaluation.evaluate import conditions_of
 from optimum_sleb.evaluation.finished import Finished
 
+from ..families import tiny_model
 from .test_scores import DENSE
 
 KIND = tuple[Score, ...]
@@ -44,3 +46,12 @@ def test_nowhere_and_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputFolderError, match="cannot be written .*; choose another folder"):
         Finished(tmp_path / "file").get_or_measure("piqa", {}, KIND, lambda: (DENSE,))
+
+
+def test_another_config_is_another_model(tokenizer) -> None:
+    """The weights alone do not tell: models may differ in their rotary embeddings only."""
+    model = tiny_model()
+    before = conditions_of(model, tokenizer)
+    assert conditions_of(tiny_model(), tokenizer) == before
+    model.config.rope_parameters["rope_theta"] = 50.0
+    assert conditions_of(model, tokenizer) != before
