@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reliability matrix lint types clean
+.PHONY: demo test reliability matrix oldest lint types clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -29,13 +29,28 @@ test: $(VENV)/.complete
 RELIABILITY := tests/test_progress.py tests/test_batching.py tests/search tests/hub/test_push.py tests/hub/test_folder.py \
 	tests/test_faults.py tests/test_state.py tests/test_quantised.py tests/test_checkpoint.py tests/test_checks.py tests/test_strict_json.py \
 	tests/test_fuzz.py tests/test_secrets.py tests/test_ranks.py tests/test_pruner.py tests/blocks/test_offload.py tests/evaluation \
-	tests/test_remote_code.py tests/cli/test_cli.py tests/compensation/test_compensator_memory.py
+	tests/test_remote_code.py tests/cli/test_cli.py tests/compensation/test_compensator_memory.py tests/test_reliability_page.py
 reliability: $(VENV)/.complete
 	$(BIN)/python -m pytest -v $(RELIABILITY)
 
 # Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
 matrix: $(VENV)/.complete
 	$(BIN)/python -m pytest -m matrix
+
+# The oldest releases that pyproject.toml allows of what moves fastest, and the tests of all that stands on it. Everything
+# else is as in constraints.txt.
+OLDEST := .venv-oldest
+OLDEST_PINS := transformers==5.17.0 huggingface-hub==1.31.0 peft==0.19.1 trl==1.0.0
+$(OLDEST)/.installed: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(OLDEST)
+	grep -vE '^(transformers|huggingface-hub|peft|trl)==' constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/pip install --quiet --constraint $(OLDEST)/constraints.txt torch==2.13.0
+	$(OLDEST)/bin/pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[dev]' $(OLDEST_PINS)
+	touch $@
+
+oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -m "not matrix" tests/test_trainer.py tests/test_callback.py tests/hub/test_healing.py \
+		tests/test_healing_page.py tests/test_examples.py tests/test_pruner.py tests/architectures
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -45,4 +60,4 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo .cache
+	rm -rf $(VENV) $(OLDEST) demo .cache

@@ -1,13 +1,16 @@
 """What a stranger gets from the wheel."""
 
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from .conftest import ROOT
 from .test_report import make_report
@@ -59,3 +62,13 @@ def test_card_is_rendered_from_the_installed_wheel(wheel: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "# small" in done.stdout
     assert (tmp_path / "sleb_loss.png").is_file()
+
+
+def test_the_oldest_that_are_allowed_are_those_that_are_run() -> None:
+    """`make oldest` against pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    allowed = dict(bound.split(">=") for bound in bounds if ">=" in bound)
+    (pins,) = re.findall(r"^OLDEST_PINS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    run = dict(pin.split("==") for pin in pins.split())
+    assert {name: Version(version) for name, version in run.items()} == {name: Version(allowed[name]) for name in run}
