@@ -49,3 +49,9 @@ def test_each_part_keeps_its_attention(tmp_path: Path) -> None:
     assert pruner.check().barred == {}
     pruner.remove([1])
     pruner.save_pretrained(tmp_path / "pruned")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "diffllama"])
+def test_constants_that_cannot_be_folded_without_loss_bar_blocks(family: str, tmp_path: Path) -> None:
+    """As docs/architectures.md says."""
+    assert SLEBPruner(loaded_in(torch.bfloat16, tiny(family), tmp_path)).check().removable == (7,)

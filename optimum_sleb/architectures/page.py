@@ -26,6 +26,10 @@ the same; generation with a cache gives what it gives without (where it does in 
 left over or of another shape; and the search's loss of a candidate is the loss of the model that was really pruned so.
 *Some blocks*: exact for the blocks named, the others are barred before the search. *Refused*: said before any search.
 *Not tried*: no tiny model could be built or run here.
+
+In half precision a few let fewer blocks go, because constants that depend on a block's depth are folded into its
+weights only where that is exact: gpt2 and gpt-sw3 (with `scale_attn_by_inverse_layer_idx`) and diffllama keep all but
+the last.
 """
 
 

@@ -179,7 +179,7 @@ HARD: dict[str, dict[str, Any]] = {
         "swa_qk_nope_head_dim": 8,
         "swa_v_head_dim": 8,
     },
-    "ernie4_5_moe": {"moe_k": 2, "moe_layer_start_index": 2, "moe_layer_end_index": 5, "moe_layer_interval": 1},
+    "ernie4_5_moe": {"moe_k": 2, "moe_layer_start_index": 2, "moe_layer_end_index": 5, "moe_layer_interval": 2},
     "falcon_h1": {"mamba_d_ssm": 64},
     "flint": {"mlp_only_layers": [1, 4], "decoder_sparse_step": 2},
     "gemma3n_text": {
