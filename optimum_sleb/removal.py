@@ -77,7 +77,7 @@ def compensation_of(
         weights, cut = compensation_of(model, stack, range(30), report.cut(3), None, tokenizer)
         ```
     """
-    if cut.previous is not None and _any_run_compensated(cut):
+    if cut.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in cut.runs):
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
             "run; repeat its runs one after the other."
@@ -96,12 +96,6 @@ def compensation_of(
     last = replace(cut.steps[-1], compensated_loss=compensated.loss)
     record = name_blocks(compensated.record, tuple(numbers))
     return compensated.weights, replace(cut, steps=(*cut.steps[:-1], last), compensation=record)
-
-
-def _any_run_compensated(report: PruningReport) -> bool:
-    if report.recipe is not None and report.recipe.compensate != "no":
-        return True
-    return report.previous is not None and _any_run_compensated(report.previous)
 
 
 def report_of_steps(

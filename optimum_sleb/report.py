@@ -95,18 +95,22 @@ class PruningReport:
     @property
     def removed_blocks(self) -> tuple[int, ...]:
         """All blocks removed so far, over all runs, in order."""
-        before = () if self.previous is None else self.previous.removed_blocks
-        return before + tuple(step.block for step in self.steps)
+        return tuple(step.block for run in self.runs for step in run.steps)
+
+    @property
+    def runs(self) -> "tuple[PruningReport, ...]":
+        """The reports of all runs, from the one that began with the dense model to this one."""
+        return (self,) if self.previous is None else (*self.previous.runs, self)
 
     @property
     def first_run(self) -> "PruningReport":
         """The report of the run that began with the dense model."""
-        return self if self.previous is None else self.previous.first_run
+        return self.runs[0]
 
     @property
     def healed_between_runs(self) -> bool:
         """Whether the model was fine-tuned before the last run, so that no run of the dense model is this one's."""
-        return self.previous is not None and (bool(self.previous.healing) or self.previous.healed_between_runs)
+        return any(run.healing for run in self.runs[:-1])
 
     @property
     def blocks_after(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from ..blocks.forward import reason_of
 from ..blocks.packed import is_packed
 from ..blocks.runner import Stream
 from ..blocks.standins import hidden_state_of
-from ..errors import OutOfMemoryError
+from ..memory import ran_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
             with _disturbed(module, added):
                 change = (run() - base).double()
         except Exception as error:  # a family's own code, on an output that it does not allow
-            _pass_on_if_memory_ran_out(error)
+            if ran_out_of_memory(error):
+                raise  # with fewer windows at a time there may be room
+            reason_of(error)  # which raises what says nothing about the family
             continue
         scale = _scale_of(change, added.double())
         if scale is not None:
@@ -186,13 +188,6 @@ def _disturbed(module: nn.Module, disturbance: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def _pass_on_if_memory_ran_out(error: Exception) -> None:
-    try:
-        reason_of(error)
-    except OutOfMemoryError:
-        raise error from None  # as it came: with fewer windows at a time there may be room
 
 
 def _scale_of(change: Tensor, disturbance: Tensor) -> float | None:

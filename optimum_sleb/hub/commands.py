@@ -32,9 +32,7 @@ def commands_of(report: PruningReport, output: str) -> list[str]:
         print(commands_of(pruner.report, "smollm2-sleb-20")[0])
         ```
     """
-    runs = [report]
-    while (earlier := runs[0].previous) is not None:
-        runs.insert(0, earlier)
+    runs = report.runs
     if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
         return []
     folders = [f"{output}-after-run-{number}" for number in range(1, len(runs))] + [output]

@@ -102,7 +102,9 @@ def _trouble(measure: ExactLosses, kernels: Kernels) -> str | None:
     fused = ExactLosses(measure.model, measure.stack, windows, size, kernels=kernels)
     try:
         losses = fused.losses_with(alive)
-    except Exception as error:  # a compiler's own errors, on code of a family or on a machine without a C compiler
+    except Exception as error:
+        # A compiler's own errors, on code of a family or on a machine without a C compiler. Memory that runs out is
+        # one of them here: the search goes on without compiled code, in smaller batches where it must.
         return f"the compiler fails ({' '.join(str(error).split())[:200]})"
     same = same_losses(losses, plain.losses_with(alive), measure.model.dtype)
     return None if same else "it would compute other losses"

@@ -88,11 +88,11 @@ def run_search(
     in_float32 = computes_in_float32(compute_on or model.device, config.search_dtype)
     precision = computing_in_float32(model) if in_float32 else nullcontext()
     refused: dict[int, str] = {}
-    check = partial(
+    check_kept_precision = partial(
         check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks, compute_on=compute_on
     )
     if in_float32:
-        check()
+        check_kept_precision()
     with ExitStack() as resources:
         resources.enter_context(precision)
         if compute_on is not None:
@@ -148,9 +148,26 @@ def run_search(
             result = replace(result, compensated=(*result.compensated[:-1], last))
             on_step(result)
     if in_float32 and result.steps:
-        check(removed={step.block for step in result.steps}, weights=result.weights)
+        check_kept_precision(removed={step.block for step in result.steps}, weights=result.weights)
     left = alive[config.early_barrier : len(alive) - config.latter_barrier]
     odd = [block for block in left if block in candidates and block not in refused]
+    _check_removed(model, result, limit, refused, odd, ranks)
+    return result
+
+
+def _check_removed(
+    model: PreTrainedModel,
+    result: SearchResult,
+    limit: int | None,
+    refused: dict[int, str],
+    odd: Sequence[int],
+    ranks: Ranks,
+) -> None:
+    """An error where no block could go, a warning where fewer could than were asked for.
+
+    Blocks that are still there and were not refused are odd: a search ends before its limit only where the loss
+    without each of them is not finite.
+    """
     stay = refused | dict.fromkeys(odd, "without it the loss is NaN or infinite")
     reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
     if refused and not result.steps:
@@ -159,9 +176,8 @@ def run_search(
         warnings.warn(
             f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
             f"({reasons}).",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return result
 
 
 def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
