@@ -1,7 +1,6 @@
-"""`python -m optimum_sleb prune ...` is `optimum-cli sleb prune ...`, in a form that launchers can start.
+"""Run `optimum-cli sleb prune ...` in several processes, started by torchrun or `accelerate launch`.
 
 torchrun --nproc-per-node 8 -m optimum_sleb prune --model MODEL --sparsity 0.2 --output DIR
-accelerate launch -m optimum_sleb prune --model MODEL --sparsity 0.2 --output DIR
 """
 
 import os
@@ -17,9 +16,8 @@ if __name__ == "__main__":
     sys.argv = ["optimum-cli", "sleb", *sys.argv[1:]]
     main()
     if together:
-        # All is done and on the disk. A thread of torch.distributed that meets an interpreter which is shutting down
-        # can abort the process ("terminate called without an active exception"), and the launcher would tell of a
-        # failure.
+        # All work is done and on the disk. While the interpreter shuts down, a thread of torch.distributed can abort
+        # the process ("terminate called without an active exception"), and the launcher would report a failure.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -1,6 +1,6 @@
 """Shipped as `optimum/commands/register/register_sleb.py`, where `optimum-cli` looks for the commands of plugins.
 
-An exception here would end every `optimum-cli` command, those of other packages too: hence the broad `except`.
+The broad `except` is needed: an exception here would stop every `optimum-cli` command, also of other packages.
 """
 
 import sys

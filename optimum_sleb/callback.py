@@ -1,4 +1,4 @@
-"""Pruning the best checkpoint as soon as a Trainer has trained it."""
+"""Callback that prunes the best checkpoint at the end of a training."""
 
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ logger = logging.get_logger(__name__)
 
 
 class SLEBCallback(TrainerCallback):
-    """Prunes a trained model when the training ends, and saves it beside the Trainer's output folder.
+    """Callback that prunes a trained model when the training ends, and saves it beside the Trainer's output folder.
 
-    The best checkpoint is loaded (the last one where the Trainer keeps no record of the best; where there is none, the
-    model is saved first), pruned and written to a folder of its own, and what came of it goes into the Trainer's log.
-    The model that was trained stays as it is. Where several processes train, the first one prunes and the others
-    wait, for `TrainingArguments.ddp_timeout` seconds at most.
+    It loads the best checkpoint, prunes it, writes it to a folder of its own and logs the main numbers of the report
+    with the Trainer. Where the Trainer does not track the best checkpoint, it takes the last one; where there is none,
+    it saves the model first. The trained model in memory stays unchanged. If several processes train, the first one
+    prunes and the others wait, at most `TrainingArguments.ddp_timeout` seconds.
 
-    What could not be pruned or saved after the training is refused before it, as far as the model, the recipe, the
-    calibration data and the folder show it.
+    Problems of the model, the recipe, the calibration data or the folder are reported before the training starts, as
+    far as they can be seen by then.
 
     Args:
         trainer: The Trainer, or TRL's `SFTTrainer`.
@@ -38,10 +38,10 @@ class SLEBCallback(TrainerCallback):
         overwrite: Replace a model that is there already.
 
     Raises:
-        UnsupportedModelError: If the model is one that cannot be pruned, such as one with PEFT adapters.
+        UnsupportedModelError: If the model cannot be pruned, such as one with PEFT adapters.
         ConfigError: If the recipe leaves fewer blocks than its barriers protect.
-        CalibrationError: If the Trainer evaluates on several data sets and none is named, or two are given, or they
-            cannot be used.
+        CalibrationError: If the Trainer evaluates on several data sets and none is named, if both `calibration` and
+            `dataset` are given, or if the data cannot be used.
         OutputFolderError: If the folder holds a model already.
 
     Example:
@@ -72,7 +72,7 @@ class SLEBCallback(TrainerCallback):
         self._saved_at: int | None = None
         check_output_folder(self._folder, overwrite)
         model = model_of(trainer)
-        # The checkpoint's own code is the code that the model in memory is running.
+        # The code in the checkpoint is the code that the model in memory already runs.
         self._loading = {"trust_remote_code": True} if model._auto_class is not None else {}
         config.num_blocks_to_remove_of(len(SLEBPruner(model).blocks))
         if trainer.is_world_process_zero():
@@ -81,18 +81,18 @@ class SLEBCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look at the folder again, where this is not the first training, and step in front of the other callbacks.
+        """Check the folder again, for a second training, and move this callback to the front of the Trainer's list.
 
-        Those that log (TensorBoard, say) close their logs at the end.
+        It must run before callbacks such as TensorBoard's, which close their logs when the training ends.
 
         Args:
             args: Arguments of the training.
-            state: Its state.
-            control: What the Trainer is to do next.
-            **kwargs: What else a Trainer hands out.
+            state: State of the training.
+            control: What the Trainer does next; not changed.
+            **kwargs: Other values that the Trainer passes; not used.
 
         Raises:
-            OutputFolderError: If an earlier training's model is there.
+            OutputFolderError: If the folder holds the model of an earlier training.
 
         Example:
             ```python
@@ -101,17 +101,17 @@ class SLEBCallback(TrainerCallback):
         """
         check_output_folder(self._folder, self._overwrite)
         handler = self._trainer.callback_handler
-        # A new list: the Trainer is walking over the old one.
+        # A new list, because the Trainer is iterating over the old one.
         handler.callbacks = [self, *(callback for callback in handler.callbacks if callback is not self)]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Take note of a checkpoint of this training.
+        """Remember the step of the last checkpoint of this training.
 
         Args:
             args: Arguments of the training.
-            state: Its state.
-            control: What the Trainer is to do next.
-            **kwargs: What else a Trainer hands out.
+            state: State of the training.
+            control: What the Trainer does next; not changed.
+            **kwargs: Other values that the Trainer passes; not used.
 
         Example:
             ```python
@@ -123,16 +123,16 @@ class SLEBCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Prune, save and log.
+        """Prune the checkpoint, save the result and log its numbers.
 
         Args:
             args: Arguments of the training.
-            state: Its state.
-            control: What the Trainer is to do next.
-            **kwargs: What else a Trainer hands out.
+            state: State of the training.
+            control: What the Trainer does next; not changed.
+            **kwargs: Other values that the Trainer passes; not used.
 
         Raises:
-            SLEBError: If the model cannot be pruned or saved after all; what was trained is in its checkpoint.
+            SLEBError: If the model cannot be pruned or saved after all; the trained model is in its checkpoint.
 
         Example:
             ```python
@@ -140,7 +140,8 @@ class SLEBCallback(TrainerCallback):
             ```
         """
         checkpoint = state.best_model_checkpoint
-        if checkpoint is None and self._saved_at == state.global_step:  # a folder alone may be of an earlier training
+        # Compare the step too: the folder alone could be of an earlier training.
+        if checkpoint is None and self._saved_at == state.global_step:
             checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
         if checkpoint is None or not Path(checkpoint).is_dir():
             checkpoint = args.output_dir
@@ -167,7 +168,7 @@ class SLEBCallback(TrainerCallback):
 
 
 def _numbers_of(report: PruningReport) -> dict[str, float]:
-    """The report, as far as it can be plotted."""
+    """Return the numbers of the report that a logger can plot."""
     numbers = {
         "blocks_before": len(report.blocks_before),
         "blocks_after": len(report.blocks_after),

@@ -1,11 +1,11 @@
-"""What can go wrong, one class for each kind of remedy. Every message says what, with which value, and what to do."""
+"""Error classes, one for each kind of remedy. Every message names the problem, the value and what to do."""
 
 
 class SLEBError(Exception):
     """Base class of every error that `optimum_sleb` raises on purpose.
 
-    Catch it to tell a refusal with a remedy from a bug. The command line prints its message on one line and ends with
-    exit code 2.
+    Catch it to tell an expected error, whose message says what to do, from a bug. The command line prints the message
+    on one line and exits with code 2.
     """
 
 
@@ -14,11 +14,11 @@ class ConfigError(SLEBError, ValueError):
 
 
 class ModelNotFoundError(SLEBError, OSError):
-    """There is no model (or no tokenizer) at the given place."""
+    """There is no model (or no tokenizer) at the given name or path."""
 
 
 class UnsupportedModelError(SLEBError, ValueError):
-    """Blocks cannot be taken out of this model so that the result is certainly right, or it is not a causal LM."""
+    """The model is not a causal LM, or its blocks cannot be removed with a result that is certain to be right."""
 
 
 class CalibrationError(SLEBError, ValueError):
@@ -26,23 +26,23 @@ class CalibrationError(SLEBError, ValueError):
 
 
 class NonFiniteLossError(SLEBError, ArithmeticError):
-    """A loss came out as NaN or infinite."""
+    """A loss is NaN or infinite."""
 
 
 class OutOfMemoryError(SLEBError, RuntimeError):
-    """Not even one window at a time fits the memory of the device."""
+    """Not even one token window at a time fits into the memory of the device."""
 
 
 class JournalError(SLEBError, OSError):
-    """The journal of an interrupted search is missing, damaged, of another run, or cannot be written."""
+    """The journal of an interrupted search is missing, damaged, from another run, or cannot be written."""
 
 
 class VerificationError(SLEBError, RuntimeError):
-    """A shortened model does not compute what the search measured. Nothing was written."""
+    """A shortened model does not compute what the search measured, or its saved copy differs. Nothing was written."""
 
 
 class OutputFolderError(SLEBError, OSError):
-    """The output folder cannot take the model."""
+    """The output folder holds a model already, or cannot be written."""
 
 
 class ReportError(SLEBError, ValueError):
@@ -50,8 +50,8 @@ class ReportError(SLEBError, ValueError):
 
 
 class PushError(SLEBError, OSError):
-    """A folder cannot be pushed, or the Hub did not take it. It is as it was, so the push can be tried again."""
+    """A folder cannot be pushed, or the Hub refused it. The folder is unchanged, so the push can be tried again."""
 
 
 class RankError(SLEBError, RuntimeError):
-    """One of several processes that search together failed, or there are none."""
+    """One of several processes that search together failed, or the processes cannot be set up."""

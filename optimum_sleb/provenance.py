@@ -1,4 +1,4 @@
-"""Where a pruned model comes from: a few facts that travel in its config, also where a report would get lost."""
+"""Origin of a pruned model: facts stored in its config, so that they remain where the report gets lost."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -21,44 +21,24 @@ TAGS = ["sleb", "pruned", "depth-pruning"]
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the config of a pruned model says about its origin, under the key `sleb`.
+    """Origin of a pruned model, stored in its config under the key `sleb`."""
 
-    Attributes:
-        original_num_blocks: Number of decoder blocks of the dense model.
-        removed_blocks: The blocks that are gone, by their number in the dense model, in order of removal.
-        base_model: The dense model on the Hub; `None` where it is a local folder or unknown.
-        version: Version of optimum_sleb that removed them.
-    """
-
-    original_num_blocks: int
-    removed_blocks: tuple[int, ...] = ()
-    base_model: str | None = None
-    version: str = __version__
+    original_num_blocks: int  # of the dense model
+    removed_blocks: tuple[int, ...] = ()  # numbers in the dense model, in order of removal
+    base_model: str | None = None  # name on the Hub; None for a local folder or an unknown model
+    version: str = __version__  # of optimum_sleb at the removal
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The blocks that are left, by their number in the dense model, ascending."""
+        """Return the remaining blocks, by their number in the dense model, ascending."""
         gone = set(self.removed_blocks)
         return tuple(block for block in range(self.original_num_blocks) if block not in gone)
 
 
 def provenance_of(model: PreTrainedModel, num_blocks: int) -> Provenance:
-    """Where a model comes from, as far as its config tells.
+    """Return the origin from a model's config; that of a dense model where the config has no entry.
 
-    Args:
-        model: The model, dense or pruned before.
-        num_blocks: Number of its decoder blocks.
-
-    Returns:
-        Its provenance; that of a dense model where the config says nothing.
-
-    Raises:
-        ReportError: If the config speaks of another number of blocks than the model has.
-
-    Example:
-        ```python
-        provenance_of(model, 24).removed_blocks  # (5, 4, 26, 3, 25, 6)
-        ```
+    Raise ReportError if the entry does not leave `num_blocks` blocks.
     """
     entry = getattr(model.config, "sleb", None)
     if entry is None:
@@ -74,22 +54,7 @@ def provenance_of(model: PreTrainedModel, num_blocks: int) -> Provenance:
 
 
 def provenance_in(file: Path) -> Provenance | None:
-    """Where a saved model comes from, as far as its config tells.
-
-    Args:
-        file: The model's `config.json`.
-
-    Returns:
-        Its provenance, or `None` where the config says nothing.
-
-    Raises:
-        ReportError: If the file or its entry is malformed.
-
-    Example:
-        ```python
-        provenance_in(Path("smollm2-sleb-20/config.json")).removed_blocks
-        ```
-    """
+    """Return the origin stored in a `config.json`; `None` where it has no entry."""
     try:
         entry = read_json(file, finite=False).get("sleb")
     except (ValueError, AttributeError) as error:
@@ -116,23 +81,9 @@ def _check_blocks(provenance: Provenance) -> None:
 
 
 def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:
-    """Make sure that a report is about a model: about its weights too, where the report holds a sample of them.
+    """Raise ReportError unless the run of a report began with this model, checked on a sample of its weights.
 
-    Its numbers are those of one model. Another of the same shape, and be it the same one fine-tuned, can lose the same
-    blocks, but must not take over the numbers.
-
-    Args:
-        model: The model.
-        blocks: Its blocks, by their number in the dense model.
-        report: The report of a run that began with this model.
-
-    Raises:
-        ReportError: If it began with another one.
-
-    Example:
-        ```python
-        check_same_model(model, tuple(range(30)), report.first_run)
-        ```
+    The losses of a report hold for one model only, and not for a fine-tuned one of the same shape.
     """
     architecture, parameters = type(model).__name__, model.num_parameters()
     if (architecture, parameters, blocks) != (report.architecture, report.parameters_before, report.blocks_before):
@@ -150,21 +101,7 @@ def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: Pr
 
 
 def check_report(report: PruningReport, provenance: Provenance, name: str) -> None:
-    """Make sure that the report beside a model tells of the removals that its config tells of.
-
-    Args:
-        report: The report.
-        provenance: What the config says.
-        name: Where both were found.
-
-    Raises:
-        ReportError: If they differ.
-
-    Example:
-        ```python
-        check_report(PruningReport.load(folder), provenance_of(model, 24), folder)
-        ```
-    """
+    """Raise ReportError if the report beside a model lists other removals than its config."""
     if report.removed_blocks != provenance.removed_blocks:
         raise ReportError(
             f"The report beside {name!r} says {list(report.removed_blocks)} were removed, the config says "
@@ -173,20 +110,9 @@ def check_report(report: PruningReport, provenance: Provenance, name: str) -> No
 
 
 def mark_as_pruned(model: PreTrainedModel, provenance: Provenance) -> None:
-    """Let a model itself say that it was pruned, in place.
+    """Write the origin into the model's config, add tags for its cards and clear its name, in place.
 
-    Its config takes the provenance, its tags go into any card that a Trainer or `push_to_hub` writes, and its name no
-    longer points to the dense model: adapters trained on it would record that as their base, and load onto it without
-    an error.
-
-    Args:
-        model: The pruned model.
-        provenance: Where it comes from.
-
-    Example:
-        ```python
-        mark_as_pruned(model, Provenance(30, (5, 4)))
-        ```
+    With the dense model's name, adapters trained on it would record the dense model as base and load onto it.
     """
     entry = asdict(provenance)
     model.config.sleb = {**entry, "removed_blocks": list(provenance.removed_blocks)}
@@ -195,54 +121,25 @@ def mark_as_pruned(model: PreTrainedModel, provenance: Provenance) -> None:
 
 
 def rename(model: PreTrainedModel, name: str) -> None:
-    """Tell a model where it can be loaded from.
-
-    Args:
-        model: The model.
-        name: A folder or a repository; empty where it has not been saved.
-
-    Example:
-        ```python
-        rename(model, "smollm2-sleb-20")
-        ```
-    """
+    """Set the name that a model can be loaded from; empty where it has not been saved."""
     model.name_or_path = name
     model.config._name_or_path = name
 
 
 def model_name(model: PreTrainedModel) -> str | None:
-    """The dense model's name on the Hub, or the absolute path of its folder, which nobody mistakes for such a name.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Its name or path; `None` for a model without a name.
-
-    Example:
-        ```python
-        model_name(model)  # "HuggingFaceTB/SmolLM2-135M"
-        ```
-    """
+    """Return the model's name on the Hub, or the absolute path of its folder; `None` for a model without a name."""
     name = model.name_or_path
     return str(Path(name).absolute()) if name and Path(name).exists() else name or None
 
 
 def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
-    """Which weights were loaded, so that a run can be repeated.
+    """Return the arguments of `from_pretrained` that decide which weights are loaded, as text.
 
-    Args:
-        arguments: Keyword arguments of `from_pretrained`.
-
-    Returns:
-        Those that decide on the weights, as text.
-
-    Example:
-        >>> loading_of({"dtype": "bfloat16", "device_map": "cuda"})
-        {'dtype': 'bfloat16'}
+    >>> loading_of({"dtype": "bfloat16", "device_map": "cuda"})
+    {'dtype': 'bfloat16'}
     """
     wanted = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
-    # torch writes its types as `torch.bfloat16`; "auto" is what is done anyway.
+    # torch writes its types as `torch.bfloat16`; "auto" is the default and is left out.
     told = {name: str(value).removeprefix("torch.") for name, value in wanted.items() if value}
     if (quantization := arguments.get("quantization_config")) is not None:
         told["quantization_config"] = type(quantization).__name__
@@ -250,14 +147,6 @@ def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result.
-
-    Returns:
-        Version by name.
-
-    Example:
-        >>> sorted(versions())
-        ['optimum-sleb', 'python', 'torch', 'transformers']
-    """
+    """Return the versions of Python, this package and the libraries that can change a result."""
     libraries = {name: version(name) for name in ("torch", "transformers")}
     return {"optimum-sleb": __version__, "python": platform.python_version(), **libraries}

@@ -1,4 +1,4 @@
-"""`SLEBPruner`: the story of a pruned model, from load to save."""
+"""`SLEBPruner`: loading, pruning and saving of a model."""
 
 import time
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ from .weights import weights_record
 
 
 class SLEBPruner(Saving):
-    """Makes a causal language model shallower by SLEB (Song et al., ICML 2024, arXiv 2402.09025).
+    """Pruner that makes a causal language model shallower by SLEB (Song et al., ICML 2024, arXiv 2402.09025).
 
-    Blocks are named by their number in the original, dense model, also when a model is pruned again.
+    Blocks are named by their number in the dense model, also when a model is pruned again.
 
     Args:
         model: A decoder-only model in memory. `prune` and `remove` edit it in place.
@@ -70,7 +70,7 @@ class SLEBPruner(Saving):
         self._report = None
         self._recipe = None
         self._loading: dict[str, str] = {}
-        self._calibration: Batches | None = None  # what a Trainer brought along
+        self._calibration: Batches | None = None  # data of a Trainer
         self._folder = None
 
     @classmethod
@@ -85,7 +85,7 @@ class SLEBPruner(Saving):
 
         Args:
             model_name_or_path: A model on the Hub or a local folder.
-            tokenizer: The tokenizer or processor, where it is not the one beside the model.
+            tokenizer: The tokenizer or processor; `None` loads the one beside the model.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`: `dtype`, `device_map`, `revision`,
                 `gguf_file`, ... A GGUF file is dequantised, so that the result can be saved.
 
@@ -114,11 +114,11 @@ class SLEBPruner(Saving):
 
     @classmethod
     def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
-        """Prune what a Trainer holds, on its own data.
+        """Create a pruner for the model of a Trainer, which calibrates on the Trainer's data.
 
-        The data pass the Trainer's collator, in order: padding never counts, packed sequences are taken apart, and
-        `SLEBConfig(loss="labels")` measures on the labels, as the training does. The model is edited in place, so
-        train on with a new Trainer; its cache, which every Trainer switches off, is switched on again.
+        The data pass the Trainer's collator, in order. Padding is not counted, packed sequences are separated, and
+        with `SLEBConfig(loss="labels")` the loss is measured on the labels, as in training. The model is edited in
+        place, so use a new Trainer to train further. `use_cache`, which every Trainer switches off, is switched on.
 
         Args:
             trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
@@ -145,14 +145,14 @@ class SLEBPruner(Saving):
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The blocks that the model has, by their number in the dense model."""
+        """The blocks of the model as it is now, by their number in the dense model."""
         return self._provenance.blocks
 
     def check(self) -> Removability:
-        """Find out which blocks this architecture lets go, each on its own; in seconds, without calibration data.
+        """Find out which blocks can be removed, each on its own; takes seconds and needs no calibration text.
 
         Returns:
-            What can be removed, what cannot, and why.
+            The blocks that can be removed, those that cannot, and why.
 
         Raises:
             UnsupportedModelError: If no block can be removed.
@@ -175,20 +175,21 @@ class SLEBPruner(Saving):
         offload: Offload = "auto",
         ranks: Ranks | None = None,
     ) -> PreTrainedModel:
-        """Search for the blocks whose absence hurts least, one after the other, and take them out.
+        """Search for the blocks whose removal raises the loss least, one after the other, and remove them.
 
         Args:
-            config: The recipe. Shares and numbers of blocks count in the model as it is now.
+            config: The recipe. Shares and numbers of blocks refer to the model as it is now.
             calibration: Calibration data instead of the recipe's data set: a list of strings, a `datasets.Dataset`, a
                 `DataLoader`, token ids, or a file; see `calibration.sources.load_calibration`.
-            progress_dir: Folder in which progress is kept, best the one that the model will be saved to: a journal of
-                what was measured, and a report of the steps so far. Saving the model there removes the journal.
-            resume: Go on from the journal that an interrupted run left there; the result is the same. Fits are redone.
-            device: The device that searches, such as `"cuda"`; `None` is the one on which the model lies.
-            offload: For a model in host memory that another device searches: `"no"` moves it there, `"cpu"` leaves it
-                where it is and brings its blocks there one at a time, `"auto"` moves it if it fits.
-            ranks: Processes that search together, each with this model and a share of the calibration windows, and
-                all of which call this; the first keeps the progress. `None` is this process alone.
+            progress_dir: Folder for the progress, best the one that the model will be saved to: a journal of all
+                measurements, and a report of the steps so far. Saving the model there removes the journal.
+            resume: Continue from the journal of an interrupted run in that folder; the result is the same. Fitted maps
+                are not in the journal and are computed again.
+            device: The device for the search, such as `"cuda"`; `None` is the device of the model.
+            offload: For a model in host memory and a search on another device: `"no"` moves the model there, `"cpu"`
+                keeps it there and brings its blocks to the device one at a time, `"auto"` moves it if it fits.
+            ranks: Processes that search together. Each holds this model and a share of the calibration windows, and
+                each must call this method; the first one writes the progress. `None` is this process alone.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
@@ -196,14 +197,15 @@ class SLEBPruner(Saving):
         Raises:
             ConfigError: If the recipe leaves fewer blocks than its barriers protect, or the device cannot be used.
             CalibrationError: If the calibration data cannot be used.
-            UnsupportedModelError: If this architecture's blocks cannot be removed so that the result is certainly
-                right; found before the search starts.
-            NonFiniteLossError: If the loss is NaN or infinite from the start, or whichever block is removed; also
-                where it is so only in float16, if that is what the model is kept in.
-            OutOfMemoryError: If not even one window at a time fits.
-            JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
-            VerificationError: If the shortened model is not what was measured.
-            RankError: If another of the processes failed.
+            UnsupportedModelError: If blocks of this architecture cannot be removed with a result that is certain to be
+                right; raised before the search starts.
+            NonFiniteLossError: If the loss is NaN or infinite before the first removal or without any of the
+                candidates; also if only the float16 in which the model is stored makes it so.
+            OutOfMemoryError: If not even one token window at a time fits.
+            JournalError: If there is a journal but `resume` is not set, if `resume` is set but there is none, or if
+                the journal is of another run.
+            VerificationError: If the shortened model does not compute what the search measured.
+            RankError: If another one of the processes failed.
 
         Example:
             ```python
@@ -213,11 +215,11 @@ class SLEBPruner(Saving):
         started = time.perf_counter()
         ranks = ranks or Ranks(together=False)
         with ranks.all_or_none():
-            config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+            config.num_blocks_to_remove_of(len(self._stack))  # raises ConfigError before any data are loaded
             calibration = self._calibration if calibration is None else calibration
             loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
             loaded.windows.check_vocabulary(vocab_size_of(self.model))
-            config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
+            config = replace(config, dataset=loaded.source)  # so that the saved recipe names the data that were used
             placement = place(self.model, config, device, offload, ranks)
             wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
             with placed(self.model, self._stack, placement) as stack:
@@ -255,7 +257,7 @@ class SLEBPruner(Saving):
         return self.model
 
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
-        """Take out known blocks, without a search.
+        """Remove known blocks, without a search.
 
         Args:
             blocks: Their numbers in the dense model.
@@ -264,9 +266,10 @@ class SLEBPruner(Saving):
             The model, edited in place.
 
         Raises:
-            ConfigError: If a block is named twice, does not exist or is gone already, or none would be left.
+            ConfigError: If a block is named twice, does not exist or is already removed, or if no block would remain.
             UnsupportedModelError: If this architecture's blocks cannot be removed.
-            VerificationError: If the shortened model does not compute the dense model with these blocks skipped.
+            VerificationError: If the shortened model does not compute what the dense model computes when it skips
+                these blocks.
 
         Example:
             ```python
@@ -282,25 +285,27 @@ class SLEBPruner(Saving):
     def apply(
         self, report: PruningReport, num_removed: int | None = None, *, calibration: Any = None
     ) -> PreTrainedModel:
-        """Take out the blocks that an earlier search found, or the first so many of them.
+        """Remove the blocks that an earlier search found, or only the first ones.
 
-        The order of removal is nested, so one search serves every depth. The report of the search becomes the report
-        of this model, up to the last removal.
+        Each depth of a search contains the removals of all smaller depths, so one search serves them all. The report
+        of the search, up to the last removal made here, becomes the report of this model.
 
         Args:
-            report: The report of a search on this model's dense parent.
-            num_removed: How many blocks to remove; `None` removes all that the report tells of.
+            report: The report of a search that began with this model.
+            num_removed: Number of blocks to remove; `None` removes all blocks of the report.
             calibration: The calibration data of the search, where the recipe's data set does not name them. They are
-                used only where the search compensated its cuts, which is done again for the shallower model.
+                used only if the search compensated its cuts: the maps are fitted again for the shallower model.
 
         Returns:
             The model, edited in place.
 
         Raises:
-            ReportError: If the report is of another model, does not go so far, or is of several runs that compensated.
+            ReportError: If the report is of another model, has fewer removals, or is of several runs with
+                compensation.
             CalibrationError: If the calibration data cannot be used, or are not those of the search.
             UnsupportedModelError: If this architecture's blocks cannot be removed.
-            VerificationError: If the shortened model does not compute the dense model with these blocks skipped.
+            VerificationError: If the shortened model does not compute what the dense model computes when it skips
+                these blocks.
 
         Example:
             ```python
@@ -319,7 +324,7 @@ class SLEBPruner(Saving):
         return self.model
 
     def _take_out(self, report: PruningReport, weights: dict[str, torch.Tensor] | None = None) -> PruningReport:
-        """Take out the blocks of a report's steps; where it is compensated, with folded weights."""
+        """Remove the blocks of a report's steps; `weights` are the folded weights of a compensated model."""
         removed = tuple(step.block for step in report.steps)
         with compensated_for_a_cut(self.model, self._stack, weights or {}):
             take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
@@ -332,7 +337,7 @@ class SLEBPruner(Saving):
         return with_sizes_of(report, self.model)
 
     def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
-        """The report of steps that are decided, but not yet taken."""
+        """Return the report of steps that are decided but whose blocks are still in the model."""
         return report_of_steps(
             self.model,
             self._stack,

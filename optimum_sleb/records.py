@@ -1,4 +1,4 @@
-"""What a report is made of: the data, the search, its steps, and what was measured afterwards."""
+"""The parts of a report: calibration text, search, steps, and measurements of the finished model."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,174 +8,118 @@ from .errors import ReportError
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """The text on which a search measured.
+    """The calibration text of a search."""
 
-    Attributes:
-        source: Data set, file or kind of object.
-        num_windows: Number of token windows.
-        num_tokens: Tokens in all windows.
-        window_length: Tokens in a window, BOS included; `None` where windows differ in length.
-        bos_per_window: Whether a BOS token was put in front of every window.
-        fingerprint: SHA-256 of the token ids, and of the labels where they were measured on.
-        num_labels: Tokens that the loss was measured on, where labels said which; `None` where it was all of them.
-    """
-
-    source: str
+    source: str  # data set, file or kind of object
     num_windows: int
-    num_tokens: int
-    window_length: int | None
-    bos_per_window: bool
-    fingerprint: str
-    num_labels: int | None = None
+    num_tokens: int  # in all windows
+    window_length: int | None  # in tokens, BOS included; None where windows differ in length
+    bos_per_window: bool  # a BOS token was put in front of every window
+    fingerprint: str  # SHA-256 of the token ids, and of the labels if the loss was measured on labels
+    num_labels: int | None = None  # tokens with a label; None where the loss was measured on all tokens
 
     @property
     def num_counted(self) -> int:
-        """Tokens by which a loss, summed over windows, becomes the logarithm of a perplexity."""
+        """Return the number of tokens that turns a loss, summed over windows, into the logarithm of a perplexity."""
         return self.num_tokens if self.num_labels is None else self.num_labels + self.num_windows
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """How a search measured.
+    """The method, precision, device and cost of a search."""
 
-    Attributes:
-        method: `"exact"`, `"racing"` or `"reference"`.
-        reason: Why this method.
-        dtype: Precision of the forward passes; losses are always summed from float32.
-        device: Device of the model.
-        block_passes: Decoder blocks run over the whole search, counted once for each window.
-        loss_before: Calibration loss of the model as it came, in nats, summed over windows.
-        exact_block_passes: After a race, what the exact search would have run for the same removals.
-        batch_size: Windows in one forward pass, in the end.
-        compilation: What was compiled, or why nothing was.
-        compile_seconds: What compiling and comparing took, where it was tried.
-        offload: Why blocks were brought to the device one at a time; `None` where the device held the whole model.
-        processes: Processes that searched together.
-    """
-
-    method: str
-    reason: str
-    dtype: str
+    method: str  # "exact", "racing" or "reference"
+    reason: str  # why this method
+    dtype: str  # of the forward passes; the losses are always float32
     device: str
-    block_passes: int
-    loss_before: float
-    exact_block_passes: int | None = None
-    batch_size: int | None = None
-    compilation: str | None = None
-    compile_seconds: float | None = None
+    block_passes: int  # decoder blocks run in the whole search, counted once per window
+    loss_before: float  # calibration loss before the first removal, in nats, summed over windows
+    exact_block_passes: int | None = None  # after a race: what the exact search would have run for the same removals
+    batch_size: int | None = None  # windows in one forward pass, at the end of the search
+    compilation: str | None = None  # what was compiled, or why nothing was
+    compile_seconds: float | None = None  # time for compiling and comparing; None where not tried
+    # Why blocks were brought to the device one at a time; None where it held the whole model
     offload: str | None = None
-    processes: int = 1
+    processes: int = 1  # number of processes that searched together
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One removal. Blocks are named by their number in the original, dense model.
+    """One removal. Blocks are named by their number in the dense model; losses are in nats, summed over windows."""
 
-    Attributes:
-        block: The block that was removed.
-        candidate_losses: Calibration loss in nats, summed over windows, without each of the candidates that were
-            measured on all windows; empty where the block was removed by order, without a search.
-        seconds: Duration of the step; `None` without a search.
-        barred_blocks: Candidates with a lower loss that could not be removed together with the blocks removed before,
-            and why.
-        dropped_blocks: Candidates that a race gave up as surely worse, and after how many windows.
-        non_finite_blocks: Candidates without which the loss is NaN or infinite, and in which window first.
-        compensated_loss: Calibration loss after this removal and the compensation of all cuts, where they were
-            compensated then.
-    """
-
-    block: int
+    block: int  # the removed block
+    # Loss without each candidate, of those measured on all windows; empty without a search
     candidate_losses: dict[int, float] = field(default_factory=dict)
-    seconds: float | None = None
+    seconds: float | None = None  # None without a search
+    # Candidates with a lower loss that cannot go together with the removed blocks, and why
     barred_blocks: dict[int, str] = field(default_factory=dict)
+    # Candidates that a race gave up, and after how many windows
     dropped_blocks: dict[int, int] = field(default_factory=dict)
+    # Candidates with a NaN or infinite loss, and the first such window
     non_finite_blocks: dict[int, int] = field(default_factory=dict)
-    compensated_loss: float | None = None
+    compensated_loss: float | None = None  # after compensating all cuts; None where not compensated
 
     @property
     def loss(self) -> float | None:
-        """Calibration loss after this removal, before compensation; `None` where there was no search."""
+        """Return the calibration loss after this removal, before compensation; `None` without a search."""
         return self.candidate_losses.get(self.block)
 
     @property
     def final_loss(self) -> float | None:
-        """Calibration loss of the model that this removal gave, compensated or not; `None` without a search."""
+        """Return the calibration loss after this removal and any compensation; `None` without a search."""
         return self.loss if self.compensated_loss is None else self.compensated_loss
 
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """A sample of a model's weights, by which another model of the same shape is told apart; see `weights_record`.
+    """A sample of a model's weights that tells it from other models of the same shape; see `weights_record`."""
 
-    Attributes:
-        epsilon: Machine epsilon of the precision that the model was in.
-        values: One weight from each of many parameters, by the parameter's name.
-    """
-
-    epsilon: float
-    values: dict[str, float]
+    epsilon: float  # machine epsilon of the model's precision
+    values: dict[str, float]  # one weight of each sampled parameter, by name
 
 
 @dataclass(frozen=True)
 class CutRecord:
-    """How the gap behind a block was compensated. Blocks are named by their number in the original, dense model.
+    """Compensation of one gap. Blocks are named by their number in the dense model."""
 
-    Attributes:
-        block: The block before the gap; `None` where the first blocks are gone, so that nothing stands before it.
-        gap: The blocks that are missing.
-        loss_before: Loss on the held-back windows, in nats, summed, before this cut was compensated.
-        loss_after: The same afterwards; not higher, for a map that does not lower it is not kept.
-        kept: The map that was kept; `None` where none was.
-        tried: Loss on the held-back windows with each map that was tried; those that gave no finite loss are left out.
-        module: Module into which the map was folded, inside the block.
-        reason: Why no map could be tried.
-    """
-
-    block: int | None
-    gap: tuple[int, ...]
-    loss_before: float
-    loss_after: float
-    kept: str | None = None
+    block: int | None  # the block before the gap; None where the gap starts at the first block
+    gap: tuple[int, ...]  # the removed blocks
+    loss_before: float  # on the held-back windows, in nats, summed, before this cut was compensated
+    loss_after: float  # never higher: a map that does not lower the loss is not kept
+    kept: str | None = None  # the map that was kept; None where none was
+    # Loss after each map that was tried; non-finite ones are left out
     tried: dict[str, float] = field(default_factory=dict)
-    module: str | None = None
-    reason: str | None = None
+    module: str | None = None  # module of the block that the map was folded into
+    reason: str | None = None  # why no map could be tried
 
 
 @dataclass(frozen=True)
 class CompensationRecord:
-    """How the cuts of a model were compensated.
+    """Compensation of all cuts of a model."""
 
-    Attributes:
-        num_fit_windows: Calibration windows that the maps were fitted on.
-        num_held_back_windows: Calibration windows that they were verified on.
-        held_back_tokens: Tokens in the held-back windows, by which their losses become perplexities.
-        cuts: The cuts, from the bottom of the stack up.
-        seconds: What fitting and verifying took.
-    """
-
-    num_fit_windows: int
-    num_held_back_windows: int
-    held_back_tokens: int
-    cuts: tuple[CutRecord, ...]
-    seconds: float
+    num_fit_windows: int  # calibration windows for fitting the maps
+    num_held_back_windows: int  # calibration windows for verifying them
+    held_back_tokens: int  # turns the losses of the held-back windows into perplexities
+    cuts: tuple[CutRecord, ...]  # from the bottom of the stack up
+    seconds: float  # for fitting and verifying
 
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """A number that was measured on the finished model, and on the dense one where it was measured too.
+    """A quality measurement of the finished model, and of the dense model where it was measured too.
 
     Attributes:
-        metric: What was measured, such as `"perplexity"`.
+        metric: The metric, such as `"perplexity"`.
         dataset: Data set, file or task.
-        protocol: How it was measured, for a reader.
-        after: The number of the pruned model.
+        protocol: How it was measured, in words for a reader.
+        after: The number of the pruned model; of the healed model where it was fine-tuned.
         before: The number of the dense model, by the same protocol; `None` where it was not measured.
-        after_stderr: Standard error of the pruned model's number over the examples.
-        before_stderr: That of the dense model's number.
-        difference_stderr: That of their difference, example by example where the examples are known.
-        num_examples: Number of examples, for a perplexity of windows.
-        pruned: Of a model that was healed, the number before that, by the same protocol; `None` where it was not
-            measured, or nothing was healed. `after` is then the healed model's.
+        after_stderr: Standard error of `after`, over the examples.
+        before_stderr: Standard error of `before`.
+        difference_stderr: Standard error of the difference, computed from pairs of examples where these are known.
+        num_examples: Number of examples; of windows for a perplexity.
+        pruned: The number of the pruned model before it was healed, by the same protocol; `None` where it was not
+            measured or the model was not healed.
 
     Raises:
         ReportError: If a number is NaN or infinite.
@@ -207,14 +151,14 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class HealingRecord:
-    """How a pruned model was fine-tuned, to make up for what it lost.
+    """Fine-tuning of a pruned model to recover quality.
 
     Attributes:
         method: What was trained, such as `"full fine-tuning"` or `"LoRA of rank 16, merged"`.
         dataset: Data set, file or kind of object that it was trained on.
         steps: Steps of the optimizer.
         seconds: Duration of the training.
-        tokens: Tokens that it was trained on, those of every epoch; `None` where they were not counted.
+        tokens: Tokens that it was trained on, over all epochs; `None` where they were not counted.
 
     Example:
         >>> HealingRecord("full fine-tuning", "text.jsonl", steps=300, seconds=25.0, tokens=2_457_600).steps
@@ -230,18 +174,18 @@ class HealingRecord:
 
 @dataclass(frozen=True)
 class SpeedRecord:
-    """How fast the finished model is, and the dense one beside it, in the same minutes on the same device.
+    """Speed of the finished model, and of the dense model timed alternately with it on the same device.
 
     Attributes:
         scenario: `"prompt"` or `"generation"`.
-        protocol: What was run, in which precision and on which device, for a reader.
-        unit: `"ms"` for a prompt, of which less is better, or `"tokens/s"`, of which more is.
-        after: The median of the pruned model, in this unit.
-        before: The median of the dense model; `None` where it was not measured.
+        protocol: What was run, in which precision and on which device, in words for a reader.
+        unit: `"ms"` for a prompt (less is better), `"tokens/s"` for generation (more is better).
+        after: Median of the pruned model, in this unit.
+        before: Median of the dense model; `None` where it was not measured.
         after_spread: Quartiles of the pruned model, the lower number first.
         before_spread: Quartiles of the dense model.
-        after_peak_bytes: Memory that the pruned model needed at most, its weights included; `None` on a CPU.
-        before_peak_bytes: The same of the dense model.
+        after_peak_bytes: Peak memory of the pruned model, weights included; `None` on a CPU.
+        before_peak_bytes: Peak memory of the dense model.
 
     Raises:
         ReportError: If a number is not positive and finite.
@@ -271,7 +215,7 @@ class SpeedRecord:
 
     @property
     def speedup(self) -> float | None:
-        """By how much the pruned model is faster than the dense one; `None` where that was not measured."""
+        """Return how many times as fast as the dense model the pruned one is; `None` where that was not measured."""
         if self.before is None:
             return None
         return self.before / self.after if self.unit == "ms" else self.after / self.before

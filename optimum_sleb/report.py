@@ -1,4 +1,4 @@
-"""What happened in a run: every step, every candidate's loss, and what it was measured on."""
+"""The report of a run: every step, the loss of every candidate, and how they were measured."""
 
 import json
 import os
@@ -23,40 +23,40 @@ from .strict_json import read_json
 from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
-# Progress of a search that has not ended, in the folder that its model will be saved to.
+# Progress of an unfinished search, in the folder that its model will be saved to.
 JOURNAL_FILE_NAME = "sleb_journal.jsonl"
 
 
 @dataclass(frozen=True)
 class PruningReport:
-    """The record of a run. Blocks are named by their number in the original, dense model, also over several runs.
+    """Report of a run. Blocks are named by their number in the dense model, also over several runs.
 
     Attributes:
         base_model: Name or path of the dense model; `None` for a model from memory without a name.
         architecture: Class of the model.
         original_num_blocks: Number of blocks of the dense model.
-        blocks_before: The blocks that the model had when this run began.
+        blocks_before: Blocks of the model when this run began.
         parameters_before: Number of parameters when this run began.
         parameters_after: Number of parameters when it ended.
         steps: The removals of this run, in order.
         seconds: Duration of the run.
         created: When the run ended, UTC, ISO 8601.
-        versions: Versions of Python, this package and the libraries that decide the result.
-        recipe: The recipe; `None` where blocks were removed by order.
-        calibration: The text on which the search measured, if there was a search.
-        search: How it measured.
-        barred_blocks: Blocks between the barriers that this architecture does not let go, and why.
-        previous: The report of the run before, if the model had been pruned already.
+        versions: Versions of Python, this package and the libraries that can change the result.
+        recipe: The recipe; `None` where known blocks were removed without a search.
+        calibration: The calibration text of the search; `None` without a search.
+        search: How the search measured; `None` without a search.
+        barred_blocks: Blocks between the barriers that cannot be removed from this architecture, and why.
+        previous: Report of the run before; `None` where this run began with the dense model.
         loading: Arguments of `from_pretrained` that say which weights were pruned: revision, precision, GGUF file.
         weight_bytes_before: Bytes of all weights when this run began, summed over the tensors.
         weight_bytes_after: Bytes of all weights when it ended.
-        size_on_disk: Bytes of the files of weights in the saved folder; `None` before it is saved.
-        weights_sha256: SHA-256 of these files, by which a folder is known again.
-        evaluations: What was measured on the finished model.
+        size_on_disk: Bytes of the weight files in the saved folder; `None` before the model is saved.
+        weights_sha256: SHA-256 of these files, to detect that they were changed.
+        evaluations: Quality measurements of the finished model.
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
-        speeds: How fast the finished model is.
+        speeds: Speed measurements of the finished model.
         healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
-        weights_before: A sample of the weights when this run began; `None` in reports of earlier versions.
+        weights_before: Sample of the weights when this run began; `None` in reports of earlier versions.
 
     Example:
         ```python
@@ -94,7 +94,7 @@ class PruningReport:
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
-        """All blocks removed so far, over all runs, in order."""
+        """All blocks removed so far, over all runs, in order of removal."""
         return tuple(step.block for run in self.runs for step in run.steps)
 
     @property
@@ -109,36 +109,37 @@ class PruningReport:
 
     @property
     def healed_between_runs(self) -> bool:
-        """Whether the model was fine-tuned before the last run, so that no run of the dense model is this one's."""
+        """Return whether the model was fine-tuned between two runs, so that pruning alone cannot make it again."""
         return any(run.healing for run in self.runs[:-1])
 
     @property
     def blocks_after(self) -> tuple[int, ...]:
-        """The blocks that are left."""
+        """The blocks that remain when the run ends."""
         gone = {step.block for step in self.steps}
         return tuple(block for block in self.blocks_before if block not in gone)
 
     @property
     def perplexity_before(self) -> float | None:
-        """Perplexity on the calibration text when the run began, if there was a search."""
+        """Perplexity on the calibration text when the run began; `None` without a search."""
         return None if self.search is None else self._perplexity(self.search.loss_before)
 
     @property
     def perplexity_after(self) -> float | None:
-        """Perplexity on the calibration text when the run ended, if there was a search."""
+        """Perplexity on the calibration text when the run ended; `None` without a search."""
         if not self.steps:
             return self.perplexity_before
         return None if self.steps[-1].final_loss is None else self._perplexity(self.steps[-1].final_loss)
 
     @property
     def closest_decision(self) -> tuple[int, float] | None:
-        """The decision of this run that was nearest to a tie, and so the first that rounding could turn.
+        """The decision of this run that was nearest to a tie, which rounding would change first.
 
-        Another device, precision, batch size or library version rounds otherwise; on one and the same, the same run
-        gives the same result.
+        Another device, precision, batch size or library version rounds differently. With all of them equal, the same
+        run gives the same result.
 
         Returns:
-            The block that was removed, and by which share the runner-up's loss was higher; `None` without a search.
+            The removed block, and by which share the loss of the next best candidate was higher (0.01 is 1 %);
+            `None` without a search.
         """
         gaps = []
         for step in self.steps:
@@ -155,17 +156,19 @@ class PruningReport:
         return None if self.calibration is None else perplexity_of(loss, self.calibration.num_counted)
 
     def cut(self, num_removed: int) -> "PruningReport":
-        """The report of a shallower cut of the same search: the order of removal is nested.
+        """Return the report of a shallower cut of the same search: its first removals.
+
+        Each depth of a search contains the removals of all smaller depths, so one search serves them all.
 
         Args:
-            num_removed: How many blocks the shallower cut removes, counted from the dense model.
+            num_removed: Number of blocks that the shallower cut removes, counted from the dense model.
 
         Returns:
-            The report up to that removal; the numbers of parameters and bytes are those of the whole run, and what
-            was measured on its finished model is left out.
+            The report up to that removal. Its numbers of parameters and bytes are still those of the whole run;
+            measurements of the finished model are left out.
 
         Raises:
-            ReportError: If the search did not go so far.
+            ReportError: If the search made fewer removals.
 
         Example:
             ```python
@@ -185,7 +188,7 @@ class PruningReport:
         return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
 
     def summary(self) -> str:
-        """A short table of what went and what it cost on the calibration text.
+        """Return a short table of the removals and their cost on the calibration text.
 
         Returns:
             Lines of text, without a final line break.
@@ -224,7 +227,7 @@ class PruningReport:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain values.
+        """Return the report as plain values.
 
         Returns:
             A dictionary that `from_dict` accepts and JSON can hold.
@@ -238,10 +241,10 @@ class PruningReport:
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Build a report from plain values, trusting none of them.
+        """Build a report from plain values, and check every one of them.
 
         Args:
-            values: What `to_dict` gave, possibly after a passage through JSON.
+            values: The result of `to_dict`, also after it was written to JSON and read again.
 
         Returns:
             The report.
@@ -274,7 +277,7 @@ class PruningReport:
             ```
         """
         path = Path(directory) / REPORT_FILE_NAME
-        # Written beside it and renamed: whoever reads it meets the old one or the new one, whole.
+        # Written to a temporary file and renamed, so that a reader sees the old or the new report, never a part.
         fresh = path.with_name(f".{REPORT_FILE_NAME}.new")
         with fresh.open("w", encoding="utf-8") as file:
             file.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -284,7 +287,7 @@ class PruningReport:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a report.
+        """Read a report from a file or a folder.
 
         Args:
             path: The file, or the folder that holds it.

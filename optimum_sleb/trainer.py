@@ -1,4 +1,4 @@
-"""What a `Trainer` holds, as `SLEBPruner` needs it: the model itself, and data that have passed the collator."""
+"""Access to the model and the data of a `transformers.Trainer`, for pruning."""
 
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,7 @@ from .errors import CalibrationError, UnsupportedModelError
 
 
 def model_of(trainer: Any) -> PreTrainedModel:
-    """The model that a Trainer trains, out of what was wrapped around it.
-
-    Args:
-        trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
-
-    Returns:
-        The model. Whether it can be pruned is for `SLEBPruner` to find out.
-
-    Raises:
-        UnsupportedModelError: If its weights are sharded over processes.
-
-    Example:
-        ```python
-        model = model_of(trainer)
-        ```
-    """
+    """Return the unwrapped model of a Trainer; raise UnsupportedModelError if FSDP or DeepSpeed shards its weights."""
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         raise UnsupportedModelError(
             "The trainer shards the model's weights over processes (FSDP or DeepSpeed); save the model "
@@ -37,22 +22,10 @@ def model_of(trainer: Any) -> PreTrainedModel:
 
 
 def without_autocast(model: PreTrainedModel) -> PreTrainedModel:
-    """Take off, in place, the mixed precision that accelerate puts around the forward of a model in training.
-
-    Args:
-        model: The model, which may have been trained with `bf16=True`, several times.
-
-    Returns:
-        The model, which computes in the precision of its weights.
-
-    Example:
-        ```python
-        without_autocast(trainer.model)
-        ```
-    """
+    """Remove, in place, the mixed-precision wrapper that accelerate puts around `forward` in training."""
     original = vars(model).pop("_original_forward", None)
     if original is not None:
-        if hasattr(model, "_hf_hook"):  # accelerate's hooks of a model on several devices lie beneath
+        if hasattr(model, "_hf_hook"):  # then `original` is the forward with accelerate's device hooks
             model.forward = original
         else:
             del model.forward
@@ -60,22 +33,9 @@ def without_autocast(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
-    """The data that a Trainer evaluates on, else those that it trains on, through its collator and in their order.
+    """Return the Trainer's eval data, else its train data, as collated batches; `None` without data.
 
-    Args:
-        trainer: The Trainer.
-        dataset: A data set of the kind that the Trainer takes, instead of its own.
-
-    Returns:
-        The batches, the same ones in every process; `None` for a Trainer without data.
-
-    Raises:
-        CalibrationError: If it evaluates on several data sets, or the given one is not tokenised as its own are.
-
-    Example:
-        ```python
-        pruner.prune(config, calibration=calibration_of(trainer))
-        ```
+    `dataset` is used instead if given. Order and batches are the same in every process; nothing is shuffled.
     """
     if dataset is not None:
         _check_tokenised(trainer, dataset)
@@ -91,45 +51,24 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
     if trainer.eval_dataset is not None:
         return _batches_of(trainer, trainer.get_eval_dataloader(), "the trainer's eval data set")
     if trainer.train_dataset is not None:
-        # Not its own loader for them, which shuffles; nor the eval one, which may be kept for later evaluations.
+        # Not the train loader, which shuffles; not the eval loader, which the Trainer may keep for later evaluations.
         loader = trainer.get_test_dataloader(trainer.train_dataset)
         return _batches_of(trainer, loader, "the trainer's train data set")
     return None
 
 
 def origin_of(trainer: Any) -> str | None:
-    """Where a model that was trained can be found: it is no longer the model that its name says.
-
-    Args:
-        trainer: The Trainer.
-
-    Returns:
-        The absolute path of the Trainer's output folder; `None` where nothing was trained, so that the name holds.
-
-    Example:
-        ```python
-        origin_of(trainer)  # "/home/me/runs/smollm2-sft"
-        ```
-    """
+    """Return the Trainer's output folder as origin of a trained model; `None` where nothing was trained yet."""
     return str(Path(trainer.args.output_dir).absolute()) if trainer.state.global_step else None
 
 
 def switch_cache_on(model: PreTrainedModel) -> None:
-    """Undo what every Trainer does to its model's config, in place: saved so, it would generate without a cache.
-
-    Args:
-        model: The model.
-
-    Example:
-        ```python
-        switch_cache_on(trainer.model)
-        ```
-    """
+    """Set `config.use_cache`, which every Trainer switches off; saved so, the model would generate without a cache."""
     model.config.use_cache = True
 
 
 def _check_tokenised(trainer: Any, dataset: Any) -> None:
-    """Some trainers, TRL's among them, tokenise their data sets when they are made, and no others later."""
+    # Some trainers, such as those of TRL, tokenise their data sets when they are created, and no later ones.
     columns = getattr(dataset, "column_names", None)
     if columns and "input_ids" not in columns and trainer.args.remove_unused_columns:
         raise CalibrationError(
@@ -139,8 +78,8 @@ def _check_tokenised(trainer: Any, dataset: Any) -> None:
 
 
 def _batches_of(trainer: Any, prepared: DataLoader, source: str) -> Batches:
-    """What a Trainer's loader gives to its model, but not shared out among processes."""
-    # Columns that the model does not take are gone from the data set by now, or go in the collator.
+    """Return the batches of a Trainer's loader, without its split over processes."""
+    # The data set or the collator has already dropped the columns that the model does not take.
     whole = prepared.dataset
     if isinstance(whole, IterableDatasetShard):
         whole = whole.dataset
@@ -150,7 +89,7 @@ def _batches_of(trainer: Any, prepared: DataLoader, source: str) -> Batches:
 
 
 def _padding_of(processing_class: Any) -> int | None:
-    """The padding token, unless it also starts texts, as GPT-2's may."""
+    """Return the id of the padding token; `None` if it is also the BOS token, as it can be for GPT-2."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     padding = getattr(tokenizer, "pad_token_id", None)
     return None if padding == getattr(tokenizer, "bos_token_id", None) else padding

@@ -1,4 +1,4 @@
-"""A sample of a model's weights, by which it is told from another of the same shape, in whatever precision."""
+"""Sample of a model's weights that tells it from other models of the same shape, in any precision."""
 
 import hashlib
 import math
@@ -9,36 +9,24 @@ from transformers import PreTrainedModel
 from .blocks.packed import is_packed
 from .records import WeightsRecord
 
-# One weight from each of so many parameters: models that were trained apart differ in almost every one.
+# Number of parameters to sample: models that were trained separately differ in almost every weight.
 _MAX_VALUES = 128
-# Numbers below float16's normal ones come out that coarse, and dequantising rounds about as much from one version of
-# a library to the next. Training moves a weight by more.
+# Spacing of float16 below its smallest normal number; dequantising differs by about as much between versions of a
+# library. Training moves a weight by more.
 _NOISE = 2.0**-24
 
 
 def weights_record(model: PreTrainedModel) -> WeightsRecord:
-    """Sample a model's weights.
+    """Sample one weight from each of many parameters, at the same positions in every model with these parameters.
 
-    Packed weights and such as are not in memory (on the meta device) are left out, and so are NaN and infinity.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The sample; the same parameters and places in every model with these parameters.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=40))
-        >>> weights_record(model) == weights_record(model)
-        True
+    Packed weights, weights on the meta device, NaN and infinity are left out.
     """
     at_hand = {
         name: parameter
         for name, parameter in model.named_parameters()
         if not is_packed(parameter) and parameter.device.type != "meta" and parameter.numel()
     }
-    # In the order of their hashes: every n-th name would always be the same matrix of a block.
+    # Sorted by hash, because every n-th name could always be the same matrix of a block.
     names = sorted(at_hand, key=_hash)[:_MAX_VALUES]
     values = {name: _value(name, at_hand[name]) for name in names}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -46,25 +34,9 @@ def weights_record(model: PreTrainedModel) -> WeightsRecord:
 
 
 def differing_weight(model: PreTrainedModel, record: WeightsRecord) -> str | None:
-    """Find a weight by which a model is another one than the one that was sampled.
+    """Return the first sampled parameter that differs, with both values; `None` if there is none.
 
-    In one precision, weights must be the same. In two, they may differ by the rounding of both, so that a model that
-    was sampled in bfloat16 is known again in float32. A model that was fine-tuned is another one, for nothing that was
-    measured before holds for it; a training so light that no sampled weight moved, or none beyond the rounding of
-    another precision, is not noticed. What cannot be compared, because it is packed or not in memory here, is passed
-    over.
-
-    Args:
-        model: The model.
-        record: The sample.
-
-    Returns:
-        The name of the first parameter that differs, with both values; `None` where there is none.
-
-    Example:
-        ```python
-        differing_weight(model, report.weights_before)  # "lm_head.weight (0.25 there, 0.5 here)"
-        ```
+    Between two precisions, a difference within the rounding of both is allowed, so very light training can go unseen.
     """
     for name, parameter in model.named_parameters():
         there = record.values.get(name)

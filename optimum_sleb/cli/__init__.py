@@ -1,4 +1,4 @@
-"""`optimum-cli sleb ...`. Nothing heavy is imported here: every `optimum-cli` command imports this module."""
+"""`optimum-cli sleb ...`. Import nothing heavy here: every `optimum-cli` command imports this module."""
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
@@ -13,7 +13,7 @@ __all__ = ["SLEBCommand"]
 
 
 class SLEBCommand(BaseOptimumCLICommand):
-    """Parent of the commands; alone it prints their list."""
+    """Parent of the `sleb` commands; without a subcommand it prints their list."""
 
     COMMAND = CommandInfo(name="sleb", help="Make causal language models shallower with SLEB.")
     SUBCOMMANDS = (

@@ -24,15 +24,11 @@ if TYPE_CHECKING:
 
 
 class BenchmarkCommand(BaseOptimumCLICommand):
-    """Prompt latency and generation throughput of a model, and of the dense model in turns with it."""
+    """Command that times prompts and generation of a model, alternating with a baseline model."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the arguments.
-
-        Args:
-            parser: The command's parser.
-        """
+        """Declare the arguments."""
         parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
         parser.add_argument("--baseline", help="The model to compare with, such as the dense one.")
         parser.add_argument(

@@ -13,15 +13,11 @@ from .common import add_json_argument, add_loading_arguments, clear_endings, loa
 
 
 class CheckCommand(BaseOptimumCLICommand):
-    """Say which blocks of a model can be removed, without calibration data."""
+    """Command that lists the blocks of a model that can be removed, without calibration text."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the arguments.
-
-        Args:
-            parser: The command's parser.
-        """
+        """Declare the arguments."""
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--model", help="Model on the Hub or local folder.")
         what.add_argument(
@@ -37,7 +33,7 @@ class CheckCommand(BaseOptimumCLICommand):
         add_loading_arguments(parser)
 
     def run(self) -> None:
-        """Run the command. It ends with 0 where blocks can be removed, with 1 where none can."""
+        """Run the command; exit with 0 if blocks can be removed, with 1 if none can."""
         with clear_endings("check"):
             if self.args.all_architectures:
                 self._check_architectures()

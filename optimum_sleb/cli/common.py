@@ -1,4 +1,4 @@
-"""What the commands share: arguments for models, clear endings, output for people and for machines."""
+"""Helpers that the commands share: arguments for loading and output, error messages, printing of results."""
 
 import json
 import signal
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_loading_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments that say how a model is loaded.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add the arguments that say how a model is loaded."""
     group = parser.add_argument_group("loading")
     group.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
     group.add_argument("--gguf-file", help="A GGUF file in the model's folder or repository; it is dequantised.")
@@ -39,14 +35,7 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
 
 
 def loading_arguments(args: Namespace) -> dict[str, Any]:
-    """The keyword arguments of `from_pretrained` that the command line asks for.
-
-    Args:
-        args: The parsed arguments.
-
-    Returns:
-        Keyword arguments.
-    """
+    """Return the keyword arguments of `from_pretrained` that the command line asks for."""
     import torch
 
     arguments: dict[str, Any] = {
@@ -63,18 +52,7 @@ def loading_arguments(args: Namespace) -> dict[str, Any]:
 
 
 def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A model to measure, and the tokenizer that its text is made of.
-
-    Args:
-        name: Model on the Hub or local folder.
-        arguments: Keyword arguments of `from_pretrained`.
-
-    Returns:
-        Both.
-
-    Raises:
-        ModelNotFoundError: If one of them is not there.
-    """
+    """Load a model and its tokenizer; raise ModelNotFoundError if either is missing."""
     from ..loading import load_model, load_tokenizer
 
     model, tokenizer = load_model(name, **arguments), load_tokenizer(name, **arguments)
@@ -86,11 +64,7 @@ def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrain
 
 
 def add_output_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of a command that writes a model folder.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add the arguments of a command that writes a model folder."""
     parser.add_argument("--output", required=True, help="Folder to write the pruned model to.")
     parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
     parser.add_argument("--push-to-hub", metavar="REPO", help="Repository on the Hub to upload the folder to.")
@@ -99,21 +73,13 @@ def add_output_arguments(parser: ArgumentParser) -> None:
 
 
 def add_json_argument(parser: ArgumentParser) -> None:
-    """Add `--json`.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
 
 
 @contextmanager
 def clear_endings(command: str) -> Iterator[None]:
-    """End with one line and exit code 2 where a person can mend what was wrong; no traceback.
-
-    Args:
-        command: Name of the command, for the message.
-    """
+    """Print an expected error as one line without a traceback, and exit with code 2."""
     from transformers.utils.logging import disable_progress_bar
 
     if not sys.stderr.isatty():
@@ -127,11 +93,7 @@ def clear_endings(command: str) -> Iterator[None]:
 
 
 def only_the_first_speaks(is_first: bool) -> None:
-    """Keep warnings and progress of the other processes from the terminal that they share with the first.
-
-    Args:
-        is_first: Whether this process is the first.
-    """
+    """Silence warnings and progress bars of all processes but the first: they share one terminal."""
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     if not is_first:
@@ -141,18 +103,12 @@ def only_the_first_speaks(is_first: bool) -> None:
 
 
 class _StoppedError(BaseException):
-    """A signal asked this process to end. No `Exception`: what handles errors must not handle this."""
+    """Exception raised by a stop signal; a `BaseException`, so that error handlers do not catch it."""
 
 
 @contextmanager
 def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
-    """End with one line and the exit code of the signal where a person or a scheduler stops a search.
-
-    Args:
-        command: Name of the command, for the message.
-        folder: Where its progress is kept.
-        quiet: End without the line, for another process prints it.
-    """
+    """Print one line (unless `quiet`) on SIGINT or SIGTERM, and exit with 128 + the number of the signal."""
     stopped_by = 0
 
     def stop(number: int, _frame: object) -> None:
@@ -174,14 +130,14 @@ def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Itera
 
 
 def _state_of(folder: Path) -> str:
-    """Where an interrupted search stands, and how to go on."""
+    """Return one sentence on how far an interrupted search got and how to go on."""
     from ..hub.records import WEIGHTS
     from ..report import JOURNAL_FILE_NAME, PruningReport
 
     holds_model = any(path for pattern in WEIGHTS for path in folder.glob(pattern))
     if not (folder / JOURNAL_FILE_NAME).is_file():
         return f"{folder} holds a whole model." if holds_model else "nothing was measured yet."
-    if holds_model:  # one that is to be replaced, and the report is its own
+    if holds_model:  # an older model, which --overwrite would replace; the report there belongs to it
         removed = "the model that is there is as it was"
     else:
         try:
@@ -192,17 +148,12 @@ def _state_of(folder: Path) -> str:
 
 
 def save_and_print(pruner: "SLEBPruner", args: Namespace) -> None:
-    """Write the pruned model, upload it if that was asked for, and tell what happened.
-
-    Args:
-        pruner: The pruner, after its run.
-        args: The parsed arguments, with those of `add_output_arguments`.
-    """
+    """Write the pruned model, upload it if the arguments ask for it, and print the result."""
     folder = pruner.save_pretrained(args.output, overwrite=args.overwrite)
     if not args.json:
         print(pruner.report.summary())
         print(f"saved to {folder}", flush=True)
-    # The folder is whole by now: if the Hub does not take it, `optimum-cli sleb push` goes on from here.
+    # The folder is complete by now: if the upload fails, `optimum-cli sleb push` can repeat it.
     pushed = {"commit": pruner.push_to_hub(args.push_to_hub, private=args.private or None)} if args.push_to_hub else {}
     if args.json:
         print(json.dumps({"folder": str(folder), "report": pruner.report.to_dict(), **pushed}, allow_nan=False))

@@ -22,15 +22,11 @@ if TYPE_CHECKING:
 
 
 class EvaluateCommand(BaseOptimumCLICommand):
-    """Perplexity and zero-shot accuracy of a model, and of the dense model beside it."""
+    """Command that measures perplexity and zero-shot accuracy of a model and of a baseline model."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the arguments.
-
-        Args:
-            parser: The command's parser.
-        """
+        """Declare the arguments."""
         parser.add_argument(
             "--model", help="Model on the Hub or local folder (default with --report: the dense model it began with)."
         )
@@ -94,7 +90,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             raise ConfigError("--report belongs to --curve; without, name the model to evaluate (--model).")
         if not args.model:
             raise ConfigError("Name the model to evaluate (--model).")
-        check_tasks(args.tasks, args.data_dir)  # this and the folder, before anything is measured
+        check_tasks(args.tasks, args.data_dir)  # this and the next check come before the long work
         if args.update_card:
             check_records(Path(args.model))
         names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
@@ -105,7 +101,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             print(json.dumps(plain, allow_nan=False))
         else:
             print(score_table(headline(pruned), headline(dense) if dense else None))
-        if args.update_card:  # last: what was measured is told in any case
+        if args.update_card:  # last: a failure here comes after the printing
             record_evaluations(args.model, record_scores(pruned, dense))
 
     def _draw_curve(self) -> None:
@@ -149,7 +145,6 @@ class EvaluateCommand(BaseOptimumCLICommand):
             print(f"{curve_table(depths)}\ndrawn to {args.output}")
 
     def _protocol(self) -> dict[str, Any]:
-        """How perplexity is measured."""
         return {
             "window_length": self.args.window_length,
             "max_windows": self.args.max_windows,

@@ -43,15 +43,11 @@ _SEARCH_HELP = {
 
 
 class PruneCommand(BaseOptimumCLICommand):
-    """Search, remove, save."""
+    """Command that searches for blocks, removes them and saves the model."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the arguments.
-
-        Args:
-            parser: The command's parser.
-        """
+        """Declare the arguments."""
         parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
         add_output_arguments(parser)
         amount = parser.add_mutually_exclusive_group(required=True)
@@ -82,7 +78,7 @@ class PruneCommand(BaseOptimumCLICommand):
             help="Keep the blocks in host memory, and bring them to --device one at a time: cpu always, no never, "
             "auto where the model does not fit (default: auto).",
         )
-        # No option: labels come with data in memory only.
+        # Not an option: only data in memory have labels.
         parser.set_defaults(loss=SLEBConfig.loss)
 
     def run(self) -> None:
@@ -90,7 +86,7 @@ class PruneCommand(BaseOptimumCLICommand):
         with clear_endings("prune"):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
-            # Imported late: torch and transformers take seconds, and a bad argument should be told at once.
+            # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..ranks import Ranks
 
             ranks = Ranks.of_launcher(cpu=(args.device or "").startswith("cpu"))
@@ -115,7 +111,7 @@ class PruneCommand(BaseOptimumCLICommand):
             config,
             progress_dir=args.output,
             resume=args.resume,
-            device=None if device == "auto" else device,  # a model that is spread is searched where it lies
+            device=None if device == "auto" else device,  # a model spread over several devices stays there
             offload=args.offload,
             ranks=ranks,
         )

@@ -10,15 +10,11 @@ from .common import add_json_argument, clear_endings
 
 
 class PushCommand(BaseOptimumCLICommand):
-    """Upload a folder that was written earlier. The token is the one of `hf auth login` or of `HF_TOKEN`."""
+    """Command that uploads a saved folder; the token comes from `hf auth login` or `HF_TOKEN`."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the arguments.
-
-        Args:
-            parser: The command's parser.
-        """
+        """Declare the arguments."""
         parser.add_argument("--folder", required=True, help="Folder that prune or remove wrote.")
         parser.add_argument("--repo", required=True, help="Repository on the Hub, such as me/smollm2-sleb-20.")
         parser.add_argument("--private", action="store_true", help="Make a new repository private.")

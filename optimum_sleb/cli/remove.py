@@ -10,15 +10,11 @@ from .common import add_loading_arguments, add_output_arguments, clear_endings, 
 
 
 class RemoveCommand(BaseOptimumCLICommand):
-    """Remove known blocks, without a search."""
+    """Command that removes known blocks, without a search."""
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the arguments.
-
-        Args:
-            parser: The command's parser.
-        """
+        """Declare the arguments."""
         parser.add_argument(
             "--model", help="Model on the Hub or local folder (default with --report: the dense model it began with)."
         )

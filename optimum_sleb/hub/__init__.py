@@ -1,1 +1,1 @@
-"""What leaves this machine: the folder and its card."""
+"""Output folder, model card and upload to the Hub."""

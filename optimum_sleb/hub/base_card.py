@@ -1,4 +1,4 @@
-"""What a pruned model inherits from the dense model's card: licence and language."""
+"""Licence and language that a pruned model takes over from the dense model's card."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,42 +12,23 @@ from huggingface_hub.utils import httpx, validate_repo_id
 
 @dataclass(frozen=True)
 class Inherited:
-    """What the dense model's card says that holds for the pruned model as well.
+    """Fields of the dense model's card that also hold for the pruned model; `None` where the card has none."""
 
-    Attributes:
-        license: The licence's identifier, such as `"apache-2.0"`.
-        license_name: Its name, where the identifier is `"other"`.
-        license_link: Where its text stands.
-        language: The languages.
-    """
-
-    license: str | None = None
-    license_name: str | None = None
-    license_link: str | None = None
+    license: str | None = None  # identifier, such as "apache-2.0"
+    license_name: str | None = None  # set where the identifier is "other"
+    license_link: str | None = None  # address of the licence text
     language: str | list[str] | None = None
 
 
 def inherited_from(base_model: str | None) -> Inherited:
-    """Read the dense model's card: in its folder, or on the Hub.
-
-    Args:
-        base_model: Name or path of the dense model.
-
-    Returns:
-        Licence and language; nothing where there is no card, it does not say, or the Hub cannot be reached.
-
-    Example:
-        ```python
-        inherited_from("HuggingFaceTB/SmolLM2-135M").license  # "apache-2.0"
-        ```
-    """
+    """Return licence and language from the dense model's card; empty without a card or a connection to the Hub."""
     place = hub_name(base_model) or Path(base_model or "", "README.md")
     if isinstance(place, Path) and not (base_model and place.is_file()):
         return Inherited()
     try:
         data: dict[str, Any] = ModelCard.load(place, ignore_metadata_errors=True).data.to_dict()
     except (OSError, ValueError, httpx.HTTPError, yaml.YAMLError):
-        # No card, no network, or a card that cannot be read: then the pruned model's card says nothing of it either.
+        # No card, no connection, or an unreadable card: the pruned model's card then leaves these fields out.
         return Inherited()
     text = {key: data[key] for key in ("license", "license_name", "license_link") if isinstance(data.get(key), str)}
     language = data.get("language")
@@ -56,17 +37,10 @@ def inherited_from(base_model: str | None) -> Inherited:
 
 
 def hub_name(base_model: str | None) -> str | None:
-    """The dense model's name on the Hub. A path of this machine means nothing to a reader, and is nobody's business.
+    """Return the dense model's name on the Hub; `None` for a local path, which must not appear in a public card.
 
-    Args:
-        base_model: Name or path of the dense model, as a report has it: paths are absolute.
-
-    Returns:
-        The name, or `None` for a local folder or a model without a name.
-
-    Example:
-        >>> hub_name("HuggingFaceTB/SmolLM2-135M"), hub_name("/home/me/model")
-        ('HuggingFaceTB/SmolLM2-135M', None)
+    >>> hub_name("HuggingFaceTB/SmolLM2-135M"), hub_name("/home/me/model")
+    ('HuggingFaceTB/SmolLM2-135M', None)
     """
     try:
         validate_repo_id(base_model or "")

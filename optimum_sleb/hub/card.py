@@ -23,21 +23,7 @@ _TEMPLATE_NAME = "model_card_template.md"
 
 
 def render_card(report: PruningReport, load_from: str, inherited: Inherited | None = None) -> ModelCard:
-    """Write the card of a pruned model. Only what was measured appears.
-
-    Args:
-        report: The report of the run.
-        load_from: What a reader passes to `from_pretrained`: a repository, or the folder's name.
-        inherited: What the dense model's card says, if it could be read.
-
-    Returns:
-        The card.
-
-    Example:
-        ```python
-        render_card(pruner.report, "me/smollm2-sleb-20").save("smollm2-sleb-20/README.md")
-        ```
-    """
+    """Return the card of a pruned model, with measured facts only; readers pass `load_from` to `from_pretrained`."""
     inherited = inherited or Inherited()
     name = one_line(Path(load_from).name)
     calibration = report.calibration if report.search else None
@@ -76,17 +62,7 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
 
 
 def address_card(card: ModelCard, load_from: str) -> None:
-    """Let a card tell its readers to load another name, in place; what was added to it by hand stays.
-
-    Args:
-        card: A card that `render_card` wrote.
-        load_from: What a reader passes to `from_pretrained`.
-
-    Example:
-        ```python
-        address_card(card, "me/smollm2-sleb-20")
-        ```
-    """
+    """Replace the name that a rendered card tells its readers to load, in place; text added by hand stays."""
     found = re.search(r'from_pretrained\(("(?:[^"\\]|\\.)*")', card.text)
     if found is None:
         return
@@ -98,19 +74,7 @@ def address_card(card: ModelCard, load_from: str) -> None:
 
 
 def has_plot(report: PruningReport) -> bool:
-    """Whether there is a curve to draw: only a search measures losses.
-
-    Args:
-        report: The report of the run.
-
-    Returns:
-        Whether its last run searched and removed a block.
-
-    Example:
-        ```python
-        has_plot(pruner.report)
-        ```
-    """
+    """Return whether the last run was a search that removed a block; only a search measures losses to draw."""
     return bool(report.steps) and calibration_evaluation(report) is not None
 
 
@@ -121,11 +85,11 @@ def _healing_of(record: HealingRecord) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A string literal of JSON, which is one of Python too."""
+    """Return a JSON string literal, which is also one of Python."""
     return json.dumps(name, ensure_ascii=False)
 
 
 def _template_folder() -> Path:
-    """The template stands at the top of the repository; a wheel carries it inside the package."""
+    """Return the template's folder: the repository's top, or the package itself in a wheel."""
     package = Path(__file__).parents[1]
     return package if (package / _TEMPLATE_NAME).is_file() else package.parent

@@ -1,4 +1,4 @@
-"""The commands that make a model again."""
+"""The commands that a card shows to repeat a run."""
 
 import shlex
 from dataclasses import fields
@@ -17,20 +17,9 @@ _AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
 
 
 def commands_of(report: PruningReport, output: str) -> list[str]:
-    """The commands that make the model again, one for each run.
+    """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
-    Args:
-        report: The report of the last run.
-        output: Name of the folder that the last command writes.
-
-    Returns:
-        The commands; none where a run was calibrated on data in memory, its model was quantised while it was loaded,
-        or it was fine-tuned between two runs, which no command can say.
-
-    Example:
-        ```python
-        print(commands_of(pruner.report, "smollm2-sleb-20")[0])
-        ```
+    Empty where no command can repeat a run: data in memory, a model quantised at loading, healing between runs.
     """
     runs = report.runs
     if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
@@ -62,12 +51,12 @@ def _command(run: PruningReport, model: str, output: str) -> str:
         words += ["--blocks", *(str(step.block) for step in run.steps)]
     else:
         words += _amount(run.recipe, run) + _recipe_options(run.recipe, run)
-    # A name with a line break would tear the command apart.
+    # A line break in a name would split the command.
     return shlex.join(one_line(word) for word in [*words, "--output", output])
 
 
 def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
-    """How much goes. A shallower cut of a search is what a search to its depth would have given."""
+    """Return the option for the number of blocks; a cut of a deeper search equals a search of that smaller depth."""
     wanted = recipe.num_blocks_to_remove_of(len(run.blocks_before))
     if recipe.sparsity is not None and wanted == len(run.steps):
         return ["--sparsity", str(recipe.sparsity)]
@@ -81,7 +70,7 @@ def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
     for field in fields(SLEBConfig):
         value: Any = getattr(recipe, field.name)
         if field.name == "max_windows" and value is None and run.calibration is not None:
-            value = run.calibration.num_windows * len(parts_of(recipe.dataset))  # all that there were, of each part
+            value = run.calibration.num_windows * len(parts_of(recipe.dataset))  # keeps every window of each part
         if field.name not in (*_AMOUNTS, "dataset", "bos_per_window") and value != field.default:
             words += [_option(field.name), str(value)]
     return words

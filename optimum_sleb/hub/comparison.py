@@ -1,4 +1,4 @@
-"""The table of a card: what the dense model was, what the pruned one is, and how each number was measured."""
+"""The table of a card: numbers of the dense and the pruned model, and how each was measured."""
 
 from dataclasses import dataclass, replace
 
@@ -9,37 +9,17 @@ from .words import dataset_name, is_finite, number, with_error
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One line of the table; a number that was not measured is an empty string."""
 
-    Attributes:
-        name: What was measured.
-        dense: The dense model's number; empty where it was not measured.
-        pruned: The pruned model's number; empty where it was healed, and not measured before.
-        protocol: How they were measured; empty where there is nothing to say.
-        healed: The number of the model after it was fine-tuned; empty where it was not.
-    """
-
-    name: str
+    name: str  # the metric
     dense: str
-    pruned: str
-    protocol: str = ""
-    healed: str = ""
+    pruned: str  # of a healed model: the number before healing
+    protocol: str = ""  # how the numbers were measured
+    healed: str = ""  # empty where the model was not fine-tuned
 
 
 def comparison_rows(report: PruningReport) -> list[Row]:
-    """The table of a card. Only what was measured appears.
-
-    Args:
-        report: The report of the run.
-
-    Returns:
-        The rows, in the order of the table.
-
-    Example:
-        ```python
-        comparison_rows(pruner.report)[0]  # Row("decoder blocks", dense="30", pruned="27")
-        ```
-    """
+    """Return the rows of the card's table, in order, with measured numbers only."""
     dense = dense_run(report)
     blocks, parameters = str(len(report.blocks_after)), f"{report.parameters_after:,}"
     rows = [
@@ -63,19 +43,7 @@ def comparison_rows(report: PruningReport) -> list[Row]:
 
 
 def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
-    """The perplexity on the calibration text, as one measurement among others.
-
-    Args:
-        report: The report of the run.
-
-    Returns:
-        The measurement, or `None` where the run did not search, or its losses were too large for a perplexity.
-
-    Example:
-        ```python
-        calibration_evaluation(pruner.report).after
-        ```
-    """
+    """Return the calibration perplexity as a measurement; `None` without a search or with a non-finite perplexity."""
     after, record = report.perplexity_after, report.calibration
     if record is None or report.search is None or after is None or not is_finite(after):
         return None
@@ -89,35 +57,16 @@ def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
 
 
 def dense_run(report: PruningReport) -> PruningReport | None:
-    """The report of the run that began with the dense model.
-
-    Args:
-        report: The report of the last run.
-
-    Returns:
-        That report, or `None` where the model had been pruned before, but its report was lost.
-
-    Example:
-        ```python
-        dense_run(pruner.report).parameters_before
-        ```
-    """
+    """Return the report of the run that began with the dense model; `None` where that report was lost."""
     first = report.first_run
     return first if len(first.blocks_before) == report.original_num_blocks else None
 
 
 def windows_of(record: CalibrationRecord) -> str:
-    """Number and length of the calibration windows, in words.
+    """Return number and length of the calibration windows, in words.
 
-    Args:
-        record: The calibration text.
-
-    Returns:
-        The words.
-
-    Example:
-        >>> windows_of(CalibrationRecord("c4", 2, 40, 20, False, "ab"))
-        '2 windows of 20 tokens'
+    >>> windows_of(CalibrationRecord("c4", 2, 40, 20, False, "ab"))
+    '2 windows of 20 tokens'
     """
     amount = f"{record.num_windows:,} window{'s' if record.num_windows != 1 else ''}"
     tokens = f" of {record.window_length:,} tokens" if record.window_length else f", {record.num_tokens:,} tokens"
@@ -129,13 +78,13 @@ def _dense_calibration_perplexity(report: PruningReport) -> float | None:
     dense = dense_run(report)
     if dense is None or dense.calibration is None or report.calibration is None:
         return None
-    # Over several runs, the perplexity before the first one compares only if it was measured on the same tokens.
+    # Over several runs, the perplexity before the first run is comparable only if measured on the same tokens.
     same_tokens = dense.calibration.fingerprint == report.calibration.fingerprint
     return dense.perplexity_before if same_tokens and is_finite(dense.perplexity_before) else None
 
 
 def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> Row:
-    """A row of what is known of the finished model, which is the pruned or the healed one."""
+    """Return a row whose second number belongs to the finished model: the healed one, or else the pruned one."""
     return Row(name, dense, "", protocol, finished) if report.healing else Row(name, dense, finished, protocol)
 
 

@@ -1,4 +1,4 @@
-"""The trade-off of every depth of a search, as a picture."""
+"""The plot of perplexity and speed for every depth of a search."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,26 +12,15 @@ from ..evaluation.curve import Depth
 
 CURVE_FILE_NAME = "sleb_curve.png"
 
-# As in `plot`: of the palette of Okabe and Ito; the two differ in lightness and in their marks as well.
+# From the Okabe-Ito palette, as in `plot`; the two curves also differ in lightness and in their markers.
 _PERPLEXITY = "#0072B2"
 _SPEED = "#8A5300"
 _INK = "#222222"
 
 
 def draw_curve(depths: Sequence[Depth], path: Path) -> None:
-    """Draw perplexity and speed against blocks removed, one above the other.
-
-    No display is needed. The background is white whatever the page's, so that the picture can be read in dark mode.
-
-    Args:
-        depths: The depths, the dense model first.
-        path: The file to write, a PNG.
-
-    Example:
-        ```python
-        draw_curve(curve(dense, tokenizer, report), Path("sleb_curve.png"))
-        ```
-    """
+    """Draw perplexity and speed-up against blocks removed into a PNG; `depths` starts with the dense model."""
+    # White whatever the background of the page, so that the plot can be read in dark mode. No display is needed.
     figure = Figure(figsize=(6, 5), dpi=200, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True)
@@ -66,7 +55,7 @@ def draw_curve(depths: Sequence[Depth], path: Path) -> None:
 
 
 def _ticks(axes: Axes) -> None:
-    """Round numbers, also where the range is too narrow for those of a logarithmic scale."""
+    """Set ticks at round numbers, also where the range is too narrow for those of a logarithmic scale."""
     lowest, highest = axes.get_ylim()
     axes.yaxis.set_major_locator(MaxNLocator(6) if highest < 2.5 * lowest else LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_minor_locator(NullLocator())

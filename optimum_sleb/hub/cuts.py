@@ -1,4 +1,4 @@
-"""The table of a card that tells how each cut was compensated."""
+"""The table of a card that shows how each cut was compensated."""
 
 from dataclasses import dataclass
 
@@ -9,37 +9,17 @@ from .words import number
 
 @dataclass(frozen=True)
 class CutRow:
-    """One gap.
+    """One gap, in the words of the card."""
 
-    Attributes:
-        gap: The blocks that are missing.
-        folded_into: The module that took a part of what they did, or why none could.
-        fit: The fit that was kept, of how many.
-        before: Perplexity on the held-back windows before.
-        after: Perplexity afterwards.
-    """
-
-    gap: str
-    folded_into: str
-    fit: str
-    before: str
-    after: str
+    gap: str  # the removed blocks
+    folded_into: str  # the module that took the fitted map, or why none could
+    fit: str  # the fit that was kept, of how many tried
+    before: str  # perplexity on the held-back windows before compensation
+    after: str  # the same after compensation
 
 
 def cut_rows(record: CompensationRecord | None) -> list[CutRow]:
-    """The table of a card's compensation.
-
-    Args:
-        record: How the cuts were compensated, if they were.
-
-    Returns:
-        A row for each gap, from the bottom of the stack up.
-
-    Example:
-        >>> cut = CutRecord(3, (4, 5), 12.0, 11.0, "scalar, 1/|target|", {"scalar, 1/|target|": 11.0}, "mlp.down_proj")
-        >>> cut_rows(CompensationRecord(2, 1, 6, (cut,), 0.1))[0].folded_into
-        'block 3, mlp.down_proj'
-    """
+    """Return a row for each gap, from the bottom of the stack up; no rows where nothing was compensated."""
     return [] if record is None else [_row(cut, record.held_back_tokens) for cut in record.cuts]
 
 

@@ -1,4 +1,4 @@
-"""The output folder: written whole or not at all, and read back before anyone relies on it."""
+"""The output folder: written completely or not at all, then read back and compared with the model in memory."""
 
 import shutil
 import warnings
@@ -26,21 +26,9 @@ from .records import RECORDS, WEIGHTS
 
 
 def check_output_folder(directory: Path, overwrite: bool) -> None:
-    """Make sure that a folder may take a model, before the work that leads to it is done.
+    """Refuse a folder that cannot take a model, before the long work starts.
 
-    A folder that a save had moved aside when it was killed gets its name back, and with it the journal in it.
-
-    Args:
-        directory: The folder; it need not exist.
-        overwrite: Whether a model that is there already may be replaced.
-
-    Raises:
-        OutputFolderError: If the path is a file, or holds weights that may not be replaced.
-
-    Example:
-        ```python
-        check_output_folder(Path("smollm2-sleb-20"), overwrite=False)
-        ```
+    If an earlier save was killed after it moved the folder aside, move the folder back, with the journal in it.
     """
     aside = _siblings(directory, "old")
     if len(aside) == 1 and not directory.exists():
@@ -56,23 +44,9 @@ def check_output_folder(directory: Path, overwrite: bool) -> None:
 
 
 def write_folder(directory: Path, fill: Callable[[Path], None], overwrite: bool) -> None:
-    """Write a folder so that a failure leaves the old one or the new one, never a mixture.
+    """Fill a temporary sibling, then rename it, so that a failure leaves the old folder or the new one, never a mix.
 
-    Everything is written to a temporary sibling, which then takes the folder's name. Files of the old folder that are
-    not part of a model (logs, say) move along.
-
-    Args:
-        directory: The folder to write.
-        fill: Writes the files into the folder that it is given; if it raises, nothing has happened.
-        overwrite: Whether a model that is there already may be replaced.
-
-    Raises:
-        OutputFolderError: If the folder may not be replaced, or cannot be written.
-
-    Example:
-        ```python
-        write_folder(Path("smollm2-sleb-20"), model.save_pretrained, overwrite=False)
-        ```
+    Files of the old folder that are not part of a model, such as logs, are moved to the new one.
     """
     check_output_folder(directory, overwrite)
     for left in _siblings(directory, "new"):
@@ -103,22 +77,7 @@ def save_model(
     processing_class: PreTrainedTokenizerBase | ProcessorMixin | None,
     max_shard_size: str = "50GB",
 ) -> None:
-    """Save a model and what prepares its input, and make sure that what was written is the model.
-
-    Args:
-        directory: A folder that is there.
-        model: The model.
-        processing_class: Its tokenizer or processor.
-        max_shard_size: Largest size of a file of weights, such as `"5GB"`.
-
-    Raises:
-        VerificationError: If what was written does not give the model's logits.
-
-    Example:
-        ```python
-        write_folder(Path("smollm2-sleb-20"), lambda folder: save_model(folder, model, tokenizer), overwrite=False)
-        ```
-    """
+    """Save a model with its tokenizer or processor, and read it back; `max_shard_size` is a size such as `"5GB"`."""
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     if processing_class is not None:
         processing_class.save_pretrained(directory)
@@ -126,26 +85,13 @@ def save_model(
 
 
 def read_back(directory: Path, model: PreTrainedModel) -> None:
-    """Read a saved model with plain transformers and compare its logits with those of the model in memory.
-
-    Args:
-        directory: The folder that was written.
-        model: The model that was saved.
-
-    Raises:
-        VerificationError: If weights are missing, or the logits differ.
-
-    Example:
-        ```python
-        read_back(Path("smollm2-sleb-20"), model)
-        ```
-    """
+    """Load a saved model with plain transformers; raise VerificationError if its logits differ from `model`'s."""
     again, loading = auto_class_of(model).from_pretrained(
         directory,
         dtype="auto",
         attn_implementation=attention_of(model.config),
         output_loading_info=True,
-        # The folder's own code is the code that the model in memory is running.
+        # The code in the folder is the code that the model in memory already runs.
         trust_remote_code=model._auto_class is not None,
         **({} if quantisation_of(model) is None else {"device_map": {"": model.device}}),
     )
@@ -163,20 +109,7 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
 
 
 def check_saved(directory: Path, model: PreTrainedModel) -> None:
-    """Make sure that a folder still holds the model in memory.
-
-    Args:
-        directory: The folder in which the model was saved.
-        model: The model.
-
-    Raises:
-        PushError: If the folder is gone, or either of the two was changed since.
-
-    Example:
-        ```python
-        check_saved(Path("smollm2-sleb-20"), model)
-        ```
-    """
+    """Raise PushError if the folder no longer holds the model in memory."""
     try:
         read_back(directory, model)
     except (OSError, VerificationError) as error:
@@ -187,7 +120,7 @@ def check_saved(directory: Path, model: PreTrainedModel) -> None:
 
 
 def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
-    """The logits of a few tokens, computed on a device, which need not hold the whole model."""
+    """Return the logits of a few probe tokens, computed on a device that need not hold the whole model."""
     ids = probe_ids(model)
     if model.device != device and too_large(weight_bytes(model), device) is not None:
         stack = find_decoder_stack(model)
@@ -201,12 +134,12 @@ def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
 
 
 def _siblings(directory: Path, ending: str) -> list[Path]:
-    """What saves of a folder left beside it: the folder that was there (`old`), one that was being written (`new`)."""
+    """Return folders left by killed saves beside this one: the earlier folder (`old`) or an unfinished one (`new`)."""
     return sorted(directory.parent.glob(f".{escape(directory.name)}.{'[0-9a-f]' * 8}.{ending}"))
 
 
 def _is_of_the_disk(error: Exception) -> bool:
-    # Where a disk is full, safetensors has an error of its own, and tokenizers a bare Exception.
+    # On a full disk, safetensors raises an error of its own, and tokenizers a bare Exception.
     return isinstance(error, OSError | SafetensorError) or type(error) is Exception
 
 

@@ -1,4 +1,4 @@
-"""The card's front matter: what the Hub reads."""
+"""The front matter of a card: the metadata that the Hub reads."""
 
 from typing import Any
 
@@ -16,30 +16,16 @@ from .words import dataset_name, one_line
 
 
 def front_matter(report: PruningReport, name: str, inherited: Inherited) -> ModelCardData:
-    """The metadata of a pruned model. Only what is known and was measured appears.
-
-    Args:
-        report: The report of the run.
-        name: Name of the model.
-        inherited: What the dense model's card says.
-
-    Returns:
-        The metadata.
-
-    Example:
-        ```python
-        print(front_matter(pruner.report, "smollm2-sleb-20", Inherited()).to_yaml())
-        ```
-    """
+    """Return the metadata of a pruned model, with known and measured facts only."""
     base_model = hub_name(report.base_model)
     results = [_result(evaluation, split="evaluation") for evaluation in report.evaluations]
     calibration = calibration_evaluation(report)
-    # A healed model's perplexity on the calibration text is another one by now.
+    # Healing changes the perplexity on the calibration text, so the number of the search no longer holds.
     if calibration is not None and not report.healing:
         results.append(_result(calibration, split="calibration"))
     return ModelCardData(
         base_model=base_model,
-        # The Hub knows adapter, merge, quantized and finetune; of these it is the one that fits.
+        # The Hub knows adapter, merge, quantized and finetune; only the last one fits.
         base_model_relation="finetune" if base_model else None,
         library_name="transformers",
         pipeline_tag="image-text-to-text" if takes_images(report.architecture) else "text-generation",
@@ -55,7 +41,7 @@ def front_matter(report: PruningReport, name: str, inherited: Inherited) -> Mode
 
 
 def _calibration_datasets(report: PruningReport | None) -> list[str]:
-    """The data sets on the Hub that any of the runs was calibrated on."""
+    """Return the Hub names of the calibration data sets of all runs."""
     if report is None:
         return []
     names = _calibration_datasets(report.previous)

@@ -1,4 +1,4 @@
-"""Saving a pruned model that was fine-tuned, with all that is known of it."""
+"""Saving a pruned model that was fine-tuned, with the report of the pruning."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,19 +25,19 @@ from .records import write_records
 
 
 def healing_record(trainer: Any, method: str, dataset: str) -> HealingRecord:
-    """How a Trainer healed its model.
+    """Return the record of how a Trainer fine-tuned a pruned model.
 
     Args:
-        trainer: A `transformers.Trainer`, or TRL's `SFTTrainer`, after its training. It counts tokens where its
+        trainer: A `transformers.Trainer`, or TRL's `SFTTrainer`, after its training. It counts tokens only if its
             arguments have `include_num_input_tokens_seen="all"`.
         method: What was trained, such as `"full fine-tuning"`.
         dataset: Name of the data.
 
     Returns:
-        The record, with steps, seconds and tokens.
+        The record, with the number of steps, the seconds of the last training and the tokens, if counted.
 
     Raises:
-        ReportError: If nothing was trained yet.
+        ReportError: If the trainer has not finished a training yet.
 
     Example:
         ```python
@@ -65,33 +65,34 @@ def save_healed(
     overwrite: bool = False,
     max_shard_size: str = "50GB",
 ) -> PruningReport:
-    """Write a pruned model that was fine-tuned as an ordinary folder, with the report and the card of its parent.
+    """Write a fine-tuned pruned model as an ordinary folder, with the report and the card of its parent.
 
-    Both are carried on: what was removed and why, how the model was healed, and what was measured since, beside the
-    pruned model's numbers. The config says again that the model generates with a cache, which every Trainer turns
-    off. Like `SLEBPruner.save_pretrained`, it writes the folder whole or not at all, and reads it back before.
+    The report of the parent is kept and extended by the healing and the new measurements; the card shows them beside
+    the numbers of the pruned model. `use_cache` in the config, which every Trainer switches off, is switched on
+    again. As with `SLEBPruner.save_pretrained`, the folder is written completely or not at all, and it is read back
+    and compared with the model first.
 
     Args:
-        model: The fine-tuned model, adapters merged. It is left as it is, but for its cache, its name, and mixed
-            precision that a Trainer put around it.
-        save_directory: The folder.
-        parent: The pruned model that it was made from: its folder, or its name on the Hub.
+        model: The fine-tuned model, adapters merged. Only its cache setting, its name and a mixed-precision wrapper
+            of the Trainer are changed.
+        save_directory: The folder to write.
+        parent: The pruned model that was fine-tuned: its folder, or its name on the Hub.
         healing: How it was fine-tuned; see `healing_record`.
-        evaluations: What was measured on it. Where the pruned model was measured by the same protocol, the card shows
-            both.
+        evaluations: Measurements of the fine-tuned model. Where the pruned model was measured by the same protocol,
+            the card shows both numbers.
         tokenizer: Its tokenizer or processor; `None` takes the parent's.
-        dtype: Precision to save it in; `None` takes the parent's, whatever it was trained in.
+        dtype: Precision to save the model in; `None` takes the parent's, whatever precision it was trained in.
         overwrite: Replace a model that is in the folder already.
-        max_shard_size: Largest size of a file of weights, such as `"5GB"`.
+        max_shard_size: Largest size of one weight file, such as `"5GB"`.
 
     Returns:
-        The report.
+        The report of the fine-tuned model.
 
     Raises:
         UnsupportedModelError: If the model still carries adapters, or is wrapped.
         ReportError: If the parent has no report, or the model was not made from it.
         OutputFolderError: If the folder holds a model already, or cannot be written.
-        VerificationError: If what was written does not give the model's logits; then nothing is written.
+        VerificationError: If the saved folder does not give the model's logits; then nothing is written.
 
     Example:
         ```python
@@ -115,7 +116,7 @@ def save_healed(
         report = replace(
             before,
             weight_bytes_after=size,
-            # A model of the same shape and precision is as fast.
+            # Speed depends on shape and precision only, so the old numbers hold where both are unchanged.
             speeds=before.speeds if size == before.weight_bytes_after else (),
             healing=(*before.healing, healing),
             evaluations=healed_evaluations(before.evaluations, evaluations),
@@ -134,10 +135,7 @@ def _precision_of(parent: str) -> torch.dtype | None:
 
 
 def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> PreTrainedModel:
-    """The model as transformers loads it in another precision.
-
-    `model.to(dtype)` would round buffers as well, such as the frequencies of rotary embeddings, which stay in float32.
-    """
+    # Not `model.to(dtype)`: it also rounds buffers, such as rotary frequencies, which must stay in float32.
     with TemporaryDirectory(dir=folder) as temporary:
         model.save_pretrained(temporary)
         return auto_class_of(model).from_pretrained(
@@ -150,7 +148,7 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
 
 
 def _report_of(model: PreTrainedModel, parent: str) -> PruningReport:
-    """The parent's report, if this model was made from it."""
+    """Return the parent's report; raise ReportError if the model was not made from this parent."""
     report = load_report(parent)
     if report is None:
         raise ReportError(

@@ -1,4 +1,4 @@
-"""The loss curve of a search, as a picture for the card."""
+"""The plot of the losses of a search, for the card."""
 
 import math
 from pathlib import Path
@@ -16,35 +16,21 @@ from .words import is_finite
 
 PLOT_FILE_NAME = "sleb_loss.png"
 
-# Of the palette of Okabe and Ito, which colour-blind readers can tell apart; the two differ in lightness as well.
+# From the Okabe-Ito palette, which colour-blind readers can tell apart; the two also differ in lightness.
 _CHOSEN = "#0072B2"
 _LOSING = "#D98200"
 _LOSING_TEXT = "#8A5300"
 _INK = "#222222"
-# How far above the curve a losing candidate is still drawn, as a share of the curve's own (logarithmic) height.
+# Room above the curve for losing candidates, as a share of the curve's own (logarithmic) height.
 _HEADROOM = 0.8
 
 
 def draw_losses(report: PruningReport, path: Path) -> None:
-    """Draw perplexity against blocks removed, with the candidates that lost at each step.
-
-    No display is needed. The background is white whatever the page's, so that the picture can be read in dark mode.
-
-    Args:
-        report: The report of a search.
-        path: The file to write, a PNG.
-
-    Raises:
-        ReportError: If the run did not search.
-
-    Example:
-        ```python
-        draw_losses(pruner.report, Path("sleb_loss.png"))
-        ```
-    """
+    """Draw perplexity against blocks removed, and the losing candidates of each step, into a PNG."""
     if not has_plot(report):
         raise ReportError("The run removed known blocks, without a search, so there is no curve to draw.")
 
+    # White whatever the background of the page, so that the plot can be read in dark mode. No display is needed.
     figure = Figure(figsize=(6, 4), dpi=200, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -71,14 +57,14 @@ def _perplexity(report: PruningReport, loss: float | None) -> float | None:
 
 
 def _limits(curve: list[float]) -> tuple[float, float]:
-    """Ends of the logarithmic axis: the curve fills it; a hopeless candidate must not press it flat."""
+    """Return the ends of the logarithmic axis: the curve fills it, and candidates far above do not stretch it."""
     low, high = math.log(min(curve)), math.log(max(curve))
     span = max(high - low, 0.1)
     return math.exp(low - 0.1 * span), math.exp(high + _HEADROOM * span)
 
 
 def _draw_losing(axes: Axes, number: int, perplexities: list[float], highest: float, width: float) -> None:
-    """The candidates that lost at a step: a dash each, and above the picture how many do not fit into it."""
+    """Draw a dash for each losing candidate of a step, and above the plot the number of those that do not fit."""
     inside = [value for value in perplexities if value <= highest]
     axes.plot([number] * len(inside), inside, linestyle="", marker="_", markersize=width, color=_LOSING, alpha=0.8)
     if above := len(perplexities) - len(inside):

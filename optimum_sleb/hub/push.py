@@ -1,4 +1,4 @@
-"""From a folder on this machine to a repository on the Hub, in one commit."""
+"""Upload of a saved folder to a repository on the Hub, in one commit."""
 
 import json
 import re
@@ -34,32 +34,9 @@ def push_folder(
     create_pr: bool = False,
     commit_message: str | None = None,
 ) -> str:
-    """Upload a folder that was saved earlier, in one commit, and leave nothing of an earlier model beside it.
+    """Upload a saved folder in one commit and return its address; arguments as in `SLEBPruner.push_to_hub`.
 
-    The card tells readers to load `repo_id`; everything else is uploaded as it is. Weights and records in the
-    repository that the folder does not have are deleted in the same commit: plain transformers would otherwise load
-    the old weights. The folder itself is not touched.
-
-    Args:
-        directory: The folder, as `save_pretrained` wrote it.
-        repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
-        private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
-        token: A token of the Hub; `None` uses the one that was logged in with.
-        revision: The branch to push to, made if it does not exist; `None` is the main branch.
-        create_pr: Open a pull request instead of pushing to the branch.
-        commit_message: The message; `None` says what was pushed.
-
-    Returns:
-        The address of the commit, or of the pull request.
-
-    Raises:
-        PushError: If the folder is not complete, or the Hub does not take it.
-        ReportError: If the folder's report is malformed.
-
-    Example:
-        ```python
-        push_folder(Path("smollm2-sleb-20"), "me/smollm2-sleb-20", private=True)
-        ```
+    Weights and records that only the repository has are deleted: transformers would otherwise load the old weights.
     """
     report = check_records(directory)
     message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
@@ -69,7 +46,7 @@ def push_folder(
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
         reason = _without_tokens(_reason(error), token)
-    # Raised here, not in the handler: the original error, and with it what the server said, does not travel along.
+    # Raised outside the handler, so that the original error, which may quote a token, is not chained to it.
     raise PushError(f"{repo_id} was not pushed: {reason}. Nothing changed on this machine; the push can be repeated.")
 
 
@@ -83,7 +60,7 @@ def _upload(
     message: str,
 ) -> str:
     api = HfApi(token=token)
-    # With the user's name in front, where only the model's was given.
+    # create_repo puts the user's name in front where only the model's name was given.
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     is_private = bool(api.model_info(repo_id).private)
     if private is not None and private != is_private:
@@ -109,7 +86,7 @@ def _upload(
         commit_message=message,
         revision=revision,
         create_pr=create_pr,
-        # If someone pushes between the look at the repository and the commit, the commit fails.
+        # The commit fails if someone else pushed after the files were listed.
         parent_commit=head,
     )
     return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
@@ -121,7 +98,7 @@ def _files(directory: Path) -> dict[str, Path]:
 
 
 def _tells_of_a_model(name: str) -> bool:
-    """Whether a file in a repository belongs to the model at its top, so that it must not outlive it."""
+    """Return whether a file in the repository belongs to the earlier model and must be deleted with it."""
     return "/" not in name and any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *RECORDS))
 
 

@@ -1,4 +1,4 @@
-"""What tells of a model, beside its weights: recipe, report, picture and card."""
+"""The files beside the weights of a saved model: recipe, report, plot and card."""
 
 import hashlib
 from dataclasses import replace
@@ -13,26 +13,14 @@ from .card import CARD_FILE_NAME, has_plot, render_card
 from .plot import PLOT_FILE_NAME, draw_losses
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
-# Like weights, these must not outlive the model that they tell of.
+# Like the weights, these files are replaced or deleted together with the model that they describe.
 RECORDS = (RECIPE_FILE_NAME, REPORT_FILE_NAME, PLOT_FILE_NAME, CARD_FILE_NAME, JOURNAL_FILE_NAME)
 
 
 def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None, load_from: str) -> PruningReport:
-    """Write what tells of a model into the folder that holds its weights.
+    """Write recipe, report, plot and card into a folder that already holds the weights.
 
-    Args:
-        folder: The folder; the weights must be there.
-        report: The report of the run.
-        recipe: The recipe, if there was a search.
-        load_from: What a reader passes to `from_pretrained`.
-
-    Returns:
-        The report as it was written, with size and fingerprint of the files of weights.
-
-    Example:
-        ```python
-        write_records(Path("smollm2-sleb-20"), pruner.report, config, "me/smollm2-sleb-20")
-        ```
+    Return the report with size and fingerprint of the weight files; `recipe` is `None` without a search.
     """
     fingerprint = _fingerprint(_weight_files(folder))
     report = replace(report, size_on_disk=size_on_disk(folder), weights_sha256=fingerprint)
@@ -46,23 +34,7 @@ def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None
 
 
 def check_records(folder: Path) -> PruningReport:
-    """Make sure that a folder is complete, was written by this package, and that its records are about its weights.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Its report.
-
-    Raises:
-        PushError: If a file is missing, or the weights are not those that were saved.
-        ReportError: If the report is malformed.
-
-    Example:
-        ```python
-        report = check_records(Path("smollm2-sleb-20"))
-        ```
-    """
+    """Return the report of a complete folder; raise PushError if a file is missing or the weights were changed."""
     _check_files(folder, ("config.json", REPORT_FILE_NAME, CARD_FILE_NAME))
     report = PruningReport.load(folder)
     _check_files(folder, (PLOT_FILE_NAME,) if has_plot(report) else ())
@@ -82,18 +54,7 @@ def check_records(folder: Path) -> PruningReport:
 
 
 def size_on_disk(folder: Path) -> int | None:
-    """Bytes of the files of weights in a folder.
-
-    Args:
-        folder: The folder of a model.
-
-    Returns:
-        Their size; `None` where there are none, such as for a model on the Hub.
-
-    Example:
-        >>> size_on_disk(Path("nowhere")) is None
-        True
-    """
+    """Return the bytes of the weight files in a folder; `None` where there are none, such as for a Hub name."""
     return sum(file.stat().st_size for file in _weight_files(folder)) or None
 
 

@@ -1,4 +1,4 @@
-"""Saving and pushing: what `SLEBPruner` does with a model that was pruned."""
+"""Saving and pushing a pruned model: the part of `SLEBPruner` that writes files."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,22 +15,22 @@ from .records import write_records
 
 
 class Saving:
-    """The part of `SLEBPruner` that writes the pruned model to a folder and to the Hub.
+    """Part of `SLEBPruner` that writes the pruned model to a folder and to the Hub.
 
     Attributes:
         model: The pruned model.
-        report: What happened to it; asking for it is an error before anything was pruned.
+        report: The report of the last run; reading it raises ReportError before anything was pruned.
     """
 
     model: PreTrainedModel
     _processing_class: PreTrainedTokenizerBase | ProcessorMixin | None
     _report: PruningReport | None
     _recipe: SLEBConfig | None
-    _folder: Path | None  # where the model was saved last, as it is now
+    _folder: Path | None  # folder that holds the model as it is now; None if not saved since
 
     @property
     def report(self) -> PruningReport:
-        """What happened in the last run.
+        """The report of the last run.
 
         Raises:
             ReportError: If nothing has been pruned yet.
@@ -44,22 +44,22 @@ class Saving:
     ) -> Path:
         """Write the pruned model as an ordinary folder that loads with plain transformers.
 
-        It holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
-        (`sleb_report.json`), its curve (`sleb_loss.png`) and a model card (`README.md`). It is written to a temporary
-        sibling, read back, compared with the model in memory, and only then takes its name.
+        The folder holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
+        (`sleb_report.json`), the plot of its losses (`sleb_loss.png`) and a model card (`README.md`). It is written to
+        a temporary sibling, read back, compared with the model in memory, and only then renamed.
 
         Args:
-            save_directory: The folder.
+            save_directory: The folder to write.
             overwrite: Replace a model that is there already.
-            max_shard_size: Largest size of a file of weights, such as `"5GB"`.
+            max_shard_size: Largest size of one weight file, such as `"5GB"`.
 
         Returns:
-            The folder.
+            The path of the folder.
 
         Raises:
             ReportError: If nothing has been pruned yet.
             OutputFolderError: If the folder holds a model already, or cannot be written.
-            VerificationError: If what was written does not give the model's logits; then nothing is written.
+            VerificationError: If the saved folder does not give the model's logits; then nothing is written.
 
         Example:
             ```python
@@ -82,18 +82,19 @@ class Saving:
         create_pr: bool = False,
         commit_message: str | None = None,
     ) -> str:
-        """Upload the folder that was saved last, in one commit; without one, save a temporary folder and upload that.
+        """Upload the folder that was saved last, in one commit; if none was saved, upload a temporary one.
 
-        The card then tells readers to load `repo_id`. Weights and records of an earlier push that the folder does not
-        have are deleted in the same commit: plain transformers would otherwise load the old weights.
+        The uploaded card tells readers to load `repo_id`. Weights and records of an earlier push that the folder does
+        not have are deleted in the same commit: plain transformers would otherwise load the old weights.
 
         Args:
-            repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is made if it does not exist.
-            private: Whether a new repository is private; `None` leaves it to the account. An old one must agree.
-            token: A token of the Hub; `None` uses the one that was logged in with.
-            revision: The branch to push to, made if it does not exist; `None` is the main branch.
+            repo_id: The repository, such as `"me/smollm2-sleb-20"`; it is created if it does not exist.
+            private: Whether a new repository is private; `None` uses the default of the account. If the repository
+                exists, its visibility must agree.
+            token: A token of the Hub; `None` uses the one of the login.
+            revision: The branch to push to, created if it does not exist; `None` is the main branch.
             create_pr: Open a pull request instead of pushing to the branch.
-            commit_message: The message; `None` says what was pushed.
+            commit_message: The message of the commit; `None` states how many blocks were removed.
 
         Returns:
             The address of the commit, or of the pull request.
@@ -101,8 +102,8 @@ class Saving:
         Raises:
             ReportError: If nothing has been pruned yet.
             OutputFolderError: If there is no room for the temporary folder.
-            PushError: If the Hub does not take it, or the model was changed since it was saved. The folder is as it
-                was, and the push can be tried again.
+            PushError: If the Hub refuses the upload, or the model was changed since it was saved. The folder is
+                unchanged, and the push can be tried again.
 
         Example:
             ```python

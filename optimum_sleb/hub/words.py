@@ -1,4 +1,4 @@
-"""Names and numbers as a card writes them."""
+"""Formatting of names and numbers for the card."""
 
 import math
 import re
@@ -11,81 +11,46 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$#])")
 
 
 def one_line(text: str) -> str:
-    """A text on one line, without control characters.
+    """Return a text on one line, with single spaces and without control characters.
 
-    Args:
-        text: Any text, such as the name of a file.
-
-    Returns:
-        The text; every run of white space is one blank.
-
-    Example:
-        >>> one_line("two\\n lines\\x00")
-        'two lines'
+    >>> one_line("two\\n lines\\x00")
+    'two lines'
     """
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
 def plain(text: str) -> str:
-    """A text that stands in Markdown, also in a table, as it is.
+    """Return a text on one line, with the special characters of Markdown and HTML escaped; safe in a table too.
 
-    Args:
-        text: Any text, such as the name of a file.
-
-    Returns:
-        The text on one line, with everything escaped that Markdown or HTML would take for its own.
-
-    Example:
-        >>> print(plain("a|b <script>"))
-        a\\|b \\<script\\>
+    >>> print(plain("a|b <script>"))
+    a\\|b \\<script\\>
     """
     return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
 def dataset_name(source: str) -> str:
-    """What a reader elsewhere may know of a data set: where a file lies on this machine is nobody's business.
+    """Return the name of a data set without the folder of a local file, which must not appear in a public card.
 
-    Args:
-        source: The data set, file or kind of object, as a report names it.
-
-    Returns:
-        Its name.
-
-    Example:
-        >>> dataset_name("/home/me/texts/novel.txt"), dataset_name("c4")
-        ('novel.txt', 'c4')
+    >>> dataset_name("/home/me/texts/novel.txt"), dataset_name("c4")
+    ('novel.txt', 'c4')
     """
     return "+".join(part if part in NAMED_DATASETS else Path(part).name for part in parts_of(source))
 
 
 def is_finite(value: float | None) -> bool:
-    """Whether there is a number to show.
+    """Return whether a value was measured and is a finite number.
 
-    Args:
-        value: A measured number, or `None` where nothing was measured.
-
-    Returns:
-        Whether it is a finite number.
-
-    Example:
-        >>> is_finite(None), is_finite(float("inf")), is_finite(2.5)
-        (False, False, True)
+    >>> is_finite(None), is_finite(float("inf")), is_finite(2.5)
+    (False, False, True)
     """
     return value is not None and math.isfinite(value)
 
 
 def number(value: float | None) -> str:
-    """A measured number for a table.
+    """Return a number with two decimals, or four where it is below 1; empty where it is `None` or not finite.
 
-    Args:
-        value: The number.
-
-    Returns:
-        Two digits behind the point, four where it is small; empty where nothing was measured.
-
-    Example:
-        >>> number(1234.5678), number(0.68123), number(None)
-        ('1,234.57', '0.6812', '')
+    >>> number(1234.5678), number(0.68123), number(None)
+    ('1,234.57', '0.6812', '')
     """
     if value is None or not math.isfinite(value):
         return ""
@@ -93,18 +58,10 @@ def number(value: float | None) -> str:
 
 
 def with_error(value: float | None, stderr: float | None) -> str:
-    """A measured number for a table, with its standard error where there is one.
+    """Return a number as `number` does, and its standard error with as many decimals.
 
-    Args:
-        value: The number.
-        stderr: Its standard error.
-
-    Returns:
-        The number as `number` writes it, and its error to as many digits.
-
-    Example:
-        >>> with_error(0.68123, 0.0123), with_error(33.7, None)
-        ('0.6812 ± 0.0123', '33.70')
+    >>> with_error(0.68123, 0.0123), with_error(33.7, None)
+    ('0.6812 ± 0.0123', '33.70')
     """
     text = number(value)
     if not text or stderr is None:
