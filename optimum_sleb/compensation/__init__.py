@@ -1,1 +1,1 @@
-"""Compensating the gaps that removed blocks leave, by folding linear maps into the blocks before them."""
+"""Compensation of removed decoder blocks by linear maps that are folded into the blocks below them."""

@@ -1,4 +1,4 @@
-"""Which matrix is kept: several are fitted, each is verified on windows that it was not fitted on."""
+"""Choice of a matrix: several are fitted, each is verified on held-back windows, the best is kept."""
 
 import math
 from collections.abc import Callable
@@ -16,35 +16,15 @@ _OTHER_RIDGES = (1e-3, 1e-1)
 
 @dataclass
 class MatrixChoice:
-    """The best matrix so far.
+    """Best matrix so far."""
 
-    Attributes:
-        loss: Loss on the held-back windows with it; at first, with the matrix that the module has.
-        name: What it is called; `None` for the matrix that the module has.
-        matrix: The matrix.
-        tried: Loss with each matrix that was tried.
-    """
-
-    loss: float
-    name: str | None = None
+    loss: float  # on the held-back windows; at first with the module's own matrix
+    name: str | None = None  # None: the module's own matrix
     matrix: Tensor | None = None
-    tried: dict[str, float] = field(default_factory=dict)
+    tried: dict[str, float] = field(default_factory=dict)  # loss with each matrix
 
     def verify(self, name: str, matrix: Tensor, loss_with: Callable[[Tensor], float]) -> None:
-        """Try a matrix, and keep it if it is better.
-
-        Args:
-            name: What it is called.
-            matrix: The matrix.
-            loss_with: Gives the loss on the held-back windows with a matrix.
-
-        Example:
-            >>> import torch
-            >>> choice = MatrixChoice(loss=3.0)
-            >>> choice.verify("scalar", torch.eye(2), lambda matrix: 2.5)
-            >>> choice.name, choice.loss
-            ('scalar', 2.5)
-        """
+        """Measure the loss with a matrix, and keep the matrix if the loss is lower."""
         if not matrix.isfinite().all():
             return
         loss = loss_with(matrix)
@@ -62,22 +42,9 @@ def choose_matrix(
     loss_before: float,
     loss_with: Callable[[Tensor], float],
 ) -> MatrixChoice:
-    """Fit matrices and verify each: the richest kind by every weighting and ridge, then simpler kinds.
+    """Fit matrices and verify each: the richest kind with all weightings and ridges, then simpler kinds.
 
-    Args:
-        moments: Moments of the fitting windows, by weighting.
-        matrix: The matrix that the module has, of shape (features, width), float64.
-        is_linear: Whether the whole matrix may change, or its diagonal only.
-        loss_before: Loss on the held-back windows with the matrix that the module has.
-        loss_with: Gives it with another.
-
-    Returns:
-        The best matrix, or none where none lowers the loss.
-
-    Example:
-        ```python
-        choose_matrix(moments, site.matrix(), True, 5021.3, loss_with).name  # "refit, 1/|target|, ridge 0.01"
-        ```
+    `matrix` is the module's own, (features, width), float64; `is_linear=False` allows only diagonal changes.
     """
     choice = MatrixChoice(loss_before)
     num_tokens = min(one.num_tokens for one in moments.values())
@@ -99,7 +66,7 @@ def choose_matrix(
 
 
 def _kinds(num_tokens: int, num_features: int, width: int, is_linear: bool) -> list[str]:
-    """The kinds of fits that can be made, the richest first. With fewer tokens than unknowns a fit is a guess."""
+    """Return the possible kinds of fit, the richest first. A fit needs as many tokens as unknowns per output."""
     kinds = ["channels"]
     if is_linear and num_tokens >= width:
         kinds.insert(0, "map")

@@ -1,4 +1,4 @@
-"""Compensating the cuts of a model: every fit is verified on windows that it was not fitted on, and kept or not."""
+"""The compensation of all gaps of a shortened model: every fit is verified on held-back windows."""
 
 import time
 from collections import Counter
@@ -23,60 +23,27 @@ from .choice import choose_matrix
 from .moments import WEIGHTINGS, Moments
 from .sites import Site, find_site
 
-# Every third window is held back: also of a mixture of texts that stand one behind the other.
+# Every third window is held back, so that each text of a concatenated mixture has some.
 _HELD_BACK = 3
 
 
 @dataclass
 class _Walk:
-    """What is carried up the stack, each at the entrance of the same block.
-
-    Attributes:
-        runner: Runs the blocks.
-        dense: The dense model's state on the fitting windows; it is ahead by a gap where a cut is fitted.
-        short: The shortened model's state on them.
-        held_back: The shortened model's state on the windows to verify on.
-        probe: Its state on a few tokens.
-        loss: Its loss on the windows to verify on, with all cuts so far compensated.
-    """
+    """State of the pass up the stack; all streams stand at the entrance of the same decoder block."""
 
     runner: BlockRunner
-    dense: list[Stream]
-    short: list[Stream]
-    held_back: list[tuple[Stream, WindowBatch]]
-    probe: Stream
-    loss: float = 0.0
+    dense: list[Stream]  # dense model on the fitting windows; one gap ahead while a gap is fitted
+    short: list[Stream]  # shortened model on the fitting windows
+    held_back: list[tuple[Stream, WindowBatch]]  # shortened model on the held-back windows
+    probe: Stream  # shortened model on a few tokens
+    loss: float = 0.0  # on the held-back windows, with all gaps so far compensated
 
 
 class Compensator:
-    """Gives the blocks before the gaps of a model other weights, as long as it is open.
+    """Compensation of gaps: the block below each one is fitted to the dense model's residual stream above the gap.
 
-    What blocks i+1 .. j-1 would have done is put into block i: its last linear layer is fitted anew, so that its
-    output plus the residual stream comes close to what the dense model hands to block j. Where the blocks before were
-    compensated already, it is fitted on what they give now. All cuts are fitted anew for each set of blocks, from
-    the bottom up, so what comes out depends on the set and the windows alone.
-
-    Args:
-        model: The model with all its blocks. Its weights are put back when the compensator is closed.
-        stack: Its decoder blocks.
-        windows: Calibration windows. Every third is held back, to verify on.
-        precision: The precision that the weights are kept in; a fit is judged by what is left of it after rounding.
-        batch_size: Windows in one pass, at most. It is halved where memory runs out.
-        kernels: How blocks and loss are called.
-        ranks: The processes that prune together; the first fits, the others take over what it found.
-
-    Attributes:
-        batch_size: Windows in one pass from now on.
-
-    Raises:
-        CalibrationError: If there are fewer than three windows.
-
-    Example:
-        ```python
-        with Compensator(model, stack, windows, torch.bfloat16) as compensator:
-            record = compensator.fit({4, 5})
-            weights = compensator.folded()
-        ```
+    Only its last linear layer (or norm) changes. `fit` fits all gaps of a set anew, from the bottom up, so that the
+    result depends only on the set and the windows. Every third window is held back, so it needs at least three.
     """
 
     def __init__(
@@ -95,12 +62,12 @@ class Compensator:
                 f"calibration data have {len(windows)}. Give more text or shorter windows, or use compensate='no'."
             )
         self._model, self._stack, self._kernels = model, stack, kernels
-        self._precision = precision
+        self._precision = precision  # of the kept weights; matrices are rounded to it before they are verified
         self._ranks = ranks or Ranks(together=False)
         numbers = range(len(windows))
         self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
         self._verifying = windows.select([number for number in numbers if (number + 1) % _HELD_BACK == 0])
-        self.batch_size = min(batch_size, len(self._fitting))  # more would be halved to no effect
+        self.batch_size = min(batch_size, len(self._fitting))  # larger ones would only be halved in vain
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
         self._originals: dict[nn.Parameter, Tensor] = {}
@@ -112,52 +79,22 @@ class Compensator:
         self.restore()
 
     def restore(self) -> None:
-        """Put the dense model's weights back.
-
-        Example:
-            ```python
-            compensator.restore()
-            ```
-        """
+        """Put the dense model's weights back; leaving the context does the same."""
         for parameter in list(self._originals):
             self._put_back(parameter)
 
     def folded(self) -> dict[str, Tensor]:
-        """The weights that differ from the dense model's.
-
-        Returns:
-            Copies by name, in the precision that the weights are kept in.
-
-        Example:
-            ```python
-            compensator.folded().keys()  # {"model.layers.3.mlp.down_proj.weight"}
-            ```
-        """
+        """Return copies of the changed weights by name, in the kept precision."""
         return {self._names[id(one)]: one.detach().to(self._precision, copy=True) for one in self._originals}
 
     @torch.no_grad()
     def fit(self, removed: Collection[int]) -> CompensationRecord:
-        """Compensate the cuts of a set of removed blocks, and leave the model with the weights that this gives.
-
-        Args:
-            removed: Indices of the removed blocks.
-
-        Returns:
-            What was tried and kept; blocks are indices.
-
-        Raises:
-            OutOfMemoryError: If not even one window at a time fits.
-
-        Example:
-            ```python
-            compensator.fit({3, 4, 5, 26}).cuts[0].kept  # "refit, 1/|target|, ridge 0.01"
-            ```
-        """
-        self.restore()  # in every process: those that do not fit take over weights below
+        """Compensate the gaps of a set of removed block indices; the model keeps the new weights."""
+        self.restore()  # in every process: all but the first receive the weights below
         record = self._ranks.from_first(lambda: self._fit(set(removed)))
         if self._ranks.size == 1:
             return record
-        # Through the host: sent as they are, they would arrive on the first process's device.
+        # Through host memory: tensors on a GPU would arrive on the first process's device.
         folded = self._ranks.from_first(lambda: {name: value.cpu() for name, value in self.folded().items()})
         for name, value in () if self._ranks.is_first else folded.items():
             self._put(self._model.get_parameter(name), value)
@@ -169,7 +106,7 @@ class Compensator:
 
         def attempt() -> None:
             nonlocal cuts
-            self.restore()  # what an attempt that did not fit left behind
+            self.restore()  # undo an attempt that ran out of memory
             with BlockRunner(self._model, self._stack, self._kernels) as runner:
                 cuts = tuple(self._cuts(runner, removed))
 
@@ -184,7 +121,7 @@ class Compensator:
         )
 
     def _trouble(self) -> str:
-        """What to say where memory runs out with one window at a time: the states of all of them exist at once."""
+        """Return the error message for one window at a time: all states are held at once."""
         host = "" if self._stack.loader else "leave the model's blocks in host memory (offload='cpu'), "
         return (
             f"Memory ran out while cuts were compensated, with {len(self._fitting) + len(self._verifying)} windows of "
@@ -193,8 +130,8 @@ class Compensator:
         )
 
     def _cuts(self, runner: BlockRunner, removed: set[int]) -> Iterator[CutRecord]:
-        """Walk up the dense and the shortened model side by side, and stop at every gap."""
-        # Blocks that text does not run (cross-attention to an image) hand nothing on, so a fit stands before them.
+        """Walk up the dense and the shortened model side by side, and compensate each gap."""
+        # Blocks that text skips (cross-attention to an image) pass nothing on, so the fit is made in the block below.
         alive = [block for block in sorted(self._stack.forms) if block not in removed]
         dense = [runner.enter(batch.ids) for batch in self._batches(self._fitting)]
         held_back = [(runner.enter(batch.ids), batch) for batch in self._batches(self._verifying)]
@@ -217,7 +154,7 @@ class Compensator:
             walk.probe = runner.run(walk.probe, [block])
 
     def _compensate(self, walk: _Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
-        """Compensate one gap; afterwards the block before it has its new weights."""
+        """Compensate one gap; the block below it then has its new weights."""
         before = walk.loss
         site = find_site(walk.runner.block(block), walk.probe, block)
         if site is None:
@@ -228,7 +165,7 @@ class Compensator:
             return CutRecord(block, gap, before, before, reason=reason)
 
         def fold(matrix: Tensor | None) -> None:
-            walk.runner.block(block)  # a matrix is made from the weights, so they must lie where it does
+            walk.runner.block(block)  # loads the block's weights to the device of the matrix
             self._fold(site, matrix)
 
         def loss_with(matrix: Tensor) -> float:
@@ -242,9 +179,9 @@ class Compensator:
         return CutRecord(block, gap, before, choice.loss, choice.name, choice.tried, module=site.path)
 
     def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
-        """Moments of the site's features in the shortened model, and of what it should give, by weighting."""
+        """Return the moments of the site's features and desired output in the shortened model, by weighting."""
         calls: list[tuple[Tensor, Tensor]] = []
-        # A copy, for Falcon adds the attention's output to it in place.
+        # A copy, because Falcon adds the attention's output to this tensor in place.
         hook = site.module.register_forward_hook(lambda _module, args, output: calls.append((args[0], output.clone())))
         moments: dict[str, Moments] = {}
         try:
@@ -268,7 +205,7 @@ class Compensator:
         return moments
 
     def _fold(self, site: Site, matrix: Tensor | None) -> None:
-        """Give a site another matrix, or the dense model's again."""
+        """Give a site another matrix; `None` restores the dense model's."""
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
             if parameter in self._originals:
@@ -279,16 +216,15 @@ class Compensator:
             self._put(parameters[name], value.to(self._precision))
 
     def _put(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Give a parameter another value, and remember the one that it had."""
+        """Set a parameter, and remember its original value."""
         original = parameter.detach()
-        # Where blocks come and go, the device has no room for what it does not compute with.
+        # With blocks in host memory, the device has no room for the original.
         self._originals[parameter] = original.clone() if self._stack.loader is None else original.to("cpu", copy=True)
         self._write(parameter, value)
 
     def _put_back(self, parameter: nn.Parameter) -> None:
-        """Give a parameter the value that it had. Memory may run out on the way, so it is forgotten last."""
         self._write(parameter, self._originals[parameter])
-        del self._originals[parameter]
+        del self._originals[parameter]  # last, because memory may run out in the line above
 
     def _write(self, parameter: nn.Parameter, value: Tensor) -> None:
         parameter.data.copy_(value)
@@ -296,7 +232,7 @@ class Compensator:
             self._stack.loader.keep(parameter)
 
     def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
-        """Loss on the windows to verify on, if these blocks are still to come."""
+        """Return the loss on the held-back windows after these blocks are run."""
         streams = walk.runner.run_all([stream for stream, _ in walk.held_back], blocks)
         total = 0.0
         for stream, (_, batch) in zip(streams, walk.held_back, strict=True):

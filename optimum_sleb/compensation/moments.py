@@ -1,4 +1,4 @@
-"""What a fit needs to know of the activations: weighted second moments, summed up batch by batch."""
+"""Weighted second moments of the activations, summed up batch by batch, as the fits need them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ def _relative_squared(norms: Tensor, _first: Tensor) -> Tensor:
     return 1 / norms**2
 
 
-# How much a token counts, given the norm of its target and whether it is the first of its window. The first token is
-# where attention sinks live: its activations can be a thousand times as large as all others', and mean nothing.
+# Weight of a token by the norm of its target and whether it is the first of its window. The first token is an
+# attention sink: its activations can be a thousand times larger than all others and carry no information.
 WEIGHTINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "all tokens but the first alike": _uniform,
     "1/|target|": _relative,
@@ -30,73 +30,28 @@ WEIGHTINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass
 class Moments:
-    """Second moments of a site's features x and of what its output should have been, z, over tokens with weights w.
+    """Second moments of a site's features x and desired outputs z, over tokens with weights w."""
 
-    Attributes:
-        xx: sum of w x x^T, float64, of shape (features, features).
-        xz: sum of w x z^T, float64, of shape (features, width).
-        num_tokens: Tokens that were counted.
-    """
-
-    xx: Tensor
-    xz: Tensor
+    xx: Tensor  # sum of w x x^T, (features, features), float64
+    xz: Tensor  # sum of w x z^T, (features, width), float64
     num_tokens: int = 0
 
     @classmethod
     def empty(cls, num_features: int, width: int, device: torch.device) -> "Moments":
-        """Moments of no tokens.
-
-        Args:
-            num_features: Number of features.
-            width: Width of the residual stream.
-            device: Where they are summed up.
-
-        Returns:
-            The moments.
-
-        Example:
-            >>> Moments.empty(3, 2, torch.device("cpu")).xz.shape
-            torch.Size([3, 2])
-        """
+        """Return the moments of no tokens."""
         xx, xz = (
             torch.zeros(num_features, columns, dtype=torch.float64, device=device) for columns in (num_features, width)
         )
         return cls(xx, xz)
 
     def add(self, x: Tensor, z: Tensor, weights: Tensor) -> None:
-        """Count tokens.
-
-        Args:
-            x: Features, of shape (tokens, features), float32.
-            z: What the output should have been, of shape (tokens, width), float32.
-            weights: How much each token counts, of shape (tokens,), float32.
-
-        Example:
-            >>> moments = Moments.empty(2, 2, torch.device("cpu"))
-            >>> moments.add(torch.eye(2), torch.ones(2, 2), torch.ones(2))
-            >>> moments.num_tokens
-            2
-        """
-        # Products in float32 keep 7 digits of a batch; the sum over batches is in float64.
+        """Add tokens: x (tokens, features), z (tokens, width), weights (tokens,), all float32."""
+        # The products of one batch are in float32, which keeps 7 digits; the sum over batches is in float64.
         weighted = x * weights[:, None]
         self.xx += (weighted.T @ x).double()
         self.xz += (weighted.T @ z).double()
         self.num_tokens += len(x)
 
     def behind(self, matrix: Tensor) -> "Moments":
-        """The moments of x @ matrix, of which the tokens need not be seen again.
-
-        Args:
-            matrix: A matrix of shape (features, width), float64.
-
-        Returns:
-            Moments of features of the residual stream's own width.
-
-        Example:
-            >>> moments = Moments.empty(2, 2, torch.device("cpu"))
-            >>> moments.add(torch.eye(2), torch.ones(2, 2), torch.ones(2))
-            >>> moments.behind(torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)).xx
-            tensor([[1., 1.],
-                    [1., 2.]], dtype=torch.float64)
-        """
+        """Return the moments of x @ matrix, without another pass over the tokens; matrix is (features, width)."""
         return Moments(matrix.T @ self.xx @ matrix, matrix.T @ self.xz, self.num_tokens)

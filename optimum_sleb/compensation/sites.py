@@ -1,4 +1,4 @@
-"""Where in a decoder block a linear map can be folded: the last module that writes straight to the residual stream."""
+"""The module of a decoder block that a linear map can be folded into: the last that writes to the residual stream."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,26 +19,19 @@ from ..memory import ran_out_of_memory
 
 @dataclass(frozen=True)
 class Site:
-    """A module whose output is added to the residual stream as it is, or times a constant.
+    """A module whose output, times a constant, is added to the residual stream: a linear layer, or a norm after it.
 
-    Its output is taken as features @ matrix: those of a linear layer are its input (and a one for the bias), those of
-    a norm are its output, of which only the diagonal of the matrix can be changed.
-
-    Attributes:
-        path: Name of the module inside its block.
-        module: The module: a linear layer, or the norm that a block puts behind its last linear layer.
-        scale: What its output is multiplied by before it is added.
-        offset: 0 or 1: a norm multiplies by its weight, or (Gemma) by 1 + its weight. 0 for a linear layer.
+    Its output is features @ matrix. Features: a linear layer's input (and a 1 for the bias), or a norm's output.
     """
 
-    path: str
+    path: str  # name inside the block
     module: nn.Module
-    scale: float
-    offset: float = 0.0
+    scale: float  # the output is multiplied by it before it is added
+    offset: float = 0.0  # 1 for a norm that multiplies by 1 + its weight (Gemma), else 0
 
     @property
     def is_linear(self) -> bool:
-        """Whether the whole matrix can be changed."""
+        """Return whether the whole matrix can be changed; of a norm, only its diagonal."""
         return isinstance(self.module, nn.Linear | Conv1D)
 
     @property
@@ -46,56 +39,22 @@ class Site:
         return dict(self.module.named_parameters(recurse=False)).get("bias")
 
     def features(self, given: Tensor, output: Tensor) -> Tensor:
-        """The features of tokens that the module saw.
-
-        Args:
-            given: The module's input, of shape (..., inputs).
-            output: The module's output, of shape (..., width).
-
-        Returns:
-            Features, of shape (tokens, features), float32.
-
-        Example:
-            ```python
-            site.features(torch.randn(2, 5, 1536), torch.randn(2, 5, 576)).shape  # (10, 1536)
-            ```
-        """
+        """Return the features, (tokens, features) in float32, from input (..., inputs) and output (..., width)."""
         if not self.is_linear:
             return output.flatten(0, -2).float()
         given = given.flatten(0, -2).float()
         return given if self._bias is None else F.pad(given, (0, 1), value=1.0)
 
     def matrix(self) -> Tensor:
-        """The matrix as the module has it.
-
-        Returns:
-            The matrix, of shape (features, width), float64.
-
-        Example:
-            ```python
-            site.matrix().shape  # (1536, 576)
-            ```
-        """
+        """Return the module's own matrix, (features, width), float64; the identity for a norm."""
         weight = self.module.get_parameter("weight").detach().double()
         if not self.is_linear:
             return torch.eye(len(weight), dtype=torch.float64, device=weight.device)
-        weight = weight.T if isinstance(self.module, nn.Linear) else weight  # that of a Conv1D is (inputs, width)
+        weight = weight.T if isinstance(self.module, nn.Linear) else weight  # a Conv1D has (inputs, width)
         return weight if self._bias is None else torch.cat([weight, self._bias.detach().double()[None]])
 
     def fold(self, matrix: Tensor) -> dict[str, Tensor]:
-        """The parameters that give the module another matrix.
-
-        Args:
-            matrix: A matrix of shape (features, width), float64; a diagonal one for a norm.
-
-        Returns:
-            New values by parameter name, in float64.
-
-        Example:
-            ```python
-            site.fold(site.matrix())["weight"]  # as it is
-            ```
-        """
+        """Return new parameter values by name, float64, that give the module this matrix; diagonal for a norm."""
         parameters = dict(self.module.named_parameters(recurse=False))
         if not self.is_linear:
             factors = matrix.diagonal()
@@ -109,30 +68,17 @@ class Site:
 
 @torch.no_grad()
 def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
-    """Find the last module of a block that writes straight to the residual stream.
+    """Find the last module of a block that writes straight to the residual stream, without a table of model families.
 
-    No table of families is needed: a disturbance of the module's output must come out of the block as it is, or times
-    a constant. A module after whose disturbance the block does not run is none.
-
-    Args:
-        block: The block.
-        stream: A short stream at its entrance.
-        index: Its index.
-
-    Returns:
-        The site, or `None` where there is none (experts whose outputs are mixed, a norm behind the residual).
-
-    Example:
-        ```python
-        find_site(model.model.layers[3], stream, 3).path  # "mlp.down_proj"
-        ```
+    A disturbance of its output must leave the block unchanged, or times a constant. `stream` is the block's input.
+    `None` if there is no such module (experts whose outputs are mixed, a norm after the residual sum).
     """
     args, kwargs = stream.arguments_of(index)
 
     def run() -> Tensor:
         return hidden_state_of(block(stream.hidden, *args, **kwargs))
 
-    outputs: dict[str, Tensor] = {}  # in the order in which the modules ran last
+    outputs: dict[str, Tensor] = {}  # ordered by each module's last call
     hooks = [
         module.register_forward_hook(lambda _module, _args, output, path=path: _note(outputs, path, output))
         for path, module in block.named_modules()
@@ -145,19 +91,19 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
             hook.remove()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(base.shape, generator=generator).to(base)
-    disturbance = noise * base.float().std().to(base.dtype) * 8  # well above the rounding of what it is added to
+    disturbance = noise * base.float().std().to(base.dtype) * 8  # far above the rounding of the residual stream
     for path in reversed(outputs):
         module = block.get_submodule(path)
         if outputs[path].numel() != base.numel():
-            continue  # an expert that sees some of the tokens, say
-        added = disturbance.to(outputs[path].dtype)  # the residual stream may be more precise than its modules
+            continue  # such as an expert that gets only some of the tokens
+        added = disturbance.to(outputs[path].dtype)  # the residual stream may have a higher precision
         try:
             with _disturbed(module, added):
                 change = (run() - base).double()
-        except Exception as error:  # a family's own code, on an output that it does not allow
+        except Exception as error:  # the block does not run with this output: no site
             if ran_out_of_memory(error):
-                raise  # with fewer windows at a time there may be room
-            reason_of(error)  # which raises what says nothing about the family
+                raise  # the caller tries again with fewer windows
+            reason_of(error)  # raises again if the device itself failed
             continue
         scale = _scale_of(change, added.double())
         if scale is not None:
@@ -191,15 +137,15 @@ def _disturbed(module: nn.Module, disturbance: Tensor) -> Iterator[None]:
 
 
 def _scale_of(change: Tensor, disturbance: Tensor) -> float | None:
-    """The constant by which a disturbance was multiplied, if that is all that happened to it."""
+    """Return the constant by which a disturbance was multiplied; `None` if it changed in another way."""
     scale = ((change * disturbance).sum() / (disturbance * disturbance).sum()).item()
     rest = (change - scale * disturbance).norm() / (scale * disturbance).norm()
-    # Half precision rounds to a few thousandths. A norm, or a second way through the block, changes far more.
+    # Half precision rounds to a few thousandths; a norm, or a second path through the block, changes far more.
     return scale if abs(scale) > 1e-3 and rest < 0.02 else None
 
 
 def _offset_of(norm: nn.Module, output: Tensor) -> float:
-    """Whether a norm multiplies by 1 + its weight: then a weight of zero does not make its output vanish."""
+    """Return 1 for a norm that multiplies by 1 + its weight: its output does not vanish at weight 0."""
     weight = norm.get_parameter("weight")
     kept = weight.detach().clone()
     try:

@@ -1,1 +1,1 @@
-"""What a model is worth, dense or pruned."""
+"""Quality and speed of a model, dense or shortened."""

@@ -1,4 +1,4 @@
-"""The pruned model as a draft for its own dense parent: the same text, sooner or not."""
+"""Assisted generation: the shortened model as the draft of its dense model."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -23,38 +23,22 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Assisted:
-    """How the dense model generates alone, and with the pruned one as its draft.
+    """Result of assisted generation, against the dense model alone."""
 
-    Attributes:
-        acceptance: Share of the draft's tokens that the dense model took over.
-        same_tokens: Share of the tokens that both ways gave alike; in half precision a near tie may turn.
-        num_tokens: Tokens that were generated.
-        plain: The time of the dense model alone.
-        assisted: The time of both.
-    """
-
-    acceptance: float
+    acceptance: float  # share of the draft's tokens that the dense model accepted
+    # Share of tokens that are the same with and without the draft; in half precision near ties may differ.
     same_tokens: float
-    num_tokens: int
-    plain: Timing
+    num_tokens: int  # generated with the draft
+    plain: Timing  # the dense model alone
     assisted: Timing
 
     @property
     def speedup(self) -> float:
-        """By how much the dense model is faster with the draft; below 1 where it is slower."""
+        """Time of the dense model alone over the time with the draft; below 1 where the draft makes it slower."""
         return self.plain.median / self.assisted.median
 
     def summary(self) -> str:
-        """What came out, in a sentence.
-
-        Returns:
-            The sentence; it says so where the draft does not pay.
-
-        Example:
-            ```python
-            print(assisted_generation(pruned, dense, tokenizer).summary())
-            ```
-        """
+        """Return the result as one sentence for a reader."""
         verdict = "" if self.speedup > 1 else ", so it does not pay here"
         before, after = (self.num_tokens / timing.median for timing in (self.plain, self.assisted))
         return (
@@ -73,30 +57,9 @@ def assisted_generation(
     new_tokens: int = 64,
     repeats: int = 3,
 ) -> Assisted:
-    """Generate with the pruned model as the assistant of its dense parent (`generate(assistant_model=...)`).
+    """Generate greedily with the dense model alone, and with the shortened model as its draft (`assistant_model`).
 
-    The draft proposes tokens, the dense model checks them all in one forward pass, and keeps those that it would have
-    chosen itself.
-
-    Args:
-        draft: The pruned model.
-        dense: Its dense parent, on the same device.
-        tokenizer: Their tokenizer.
-        prompts: Texts to go on with, one after the other.
-        new_tokens: Tokens that are generated for each text, at most.
-        repeats: How often each way is timed, in turns.
-
-    Returns:
-        What came out.
-
-    Raises:
-        ConfigError: If the two models have different vocabularies, or there is no text.
-
-    Example:
-        ```python
-        result = assisted_generation(pruned, dense, tokenizer)
-        print(f"{result.acceptance:.0%} accepted, {result.speedup:.2f}x")
-        ```
+    `new_tokens` is the most per prompt; both ways are timed in turns. ConfigError if the vocabularies differ.
     """
     sizes = [model.config.get_text_config(decoder=True).vocab_size for model in (draft, dense)]
     if sizes[0] != sizes[1] or not prompts:
@@ -123,7 +86,7 @@ def assisted_generation(
         runs = [lambda: generate(None), lambda: generate(draft)]
         plain, assisted = time_in_turns(runs, dense.device, repeats=repeats, warm_up=1)
     num_tokens = sum(map(len, together))
-    # Every forward pass of the dense model gives one token of its own, and keeps those before that it agrees with.
+    # Each forward pass of the dense model yields one token of its own, plus the draft's tokens that it accepts.
     accepted = num_tokens - len(checked)
     same = sum(int((one[: len(other)] == other[: len(one)]).sum()) for one, other in zip(alone, together, strict=True))
     return Assisted(accepted / max(1, len(proposed)), same / sum(map(len, alone)), num_tokens, plain, assisted)
@@ -131,7 +94,7 @@ def assisted_generation(
 
 @contextmanager
 def _counting(model: nn.Module) -> Iterator[list[None]]:
-    """Count the forward passes of a model: one entry for each."""
+    """Count the forward passes of a model: the list gets one entry for each."""
     calls: list[None] = []
     hook = model.register_forward_hook(lambda *_: calls.append(None))
     try:
@@ -142,7 +105,7 @@ def _counting(model: nn.Module) -> Iterator[list[None]]:
 
 @contextmanager
 def _as_it_was(draft: PreTrainedModel) -> Iterator[None]:
-    """Generating as an assistant changes a model's own generation config."""
+    """Restore the draft's generation config, which `generate(assistant_model=...)` changes."""
     before = copy.deepcopy(draft.generation_config)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How much faster a pruned model is than its dense parent."""
+"""The benchmark: time a model, alone or in turns with its dense model."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ from .scenarios import Scenario, paper_scenarios, runner
 from .speeds import ModelSpeed, Speed
 from .timing import Timing, time_in_turns
 
-# New tokens, at most, in which it is measured what the time of a generation goes to.
+# The shares of the time are measured over at most this many new tokens; a longer generation has much the same.
 _NEW_TOKENS = 32
 
 
@@ -36,25 +36,28 @@ def benchmark(
     warm_up: int = 2,
     progress_dir: str | Path | None = None,
 ) -> tuple[Speed, ...]:
-    """Time a model, and its dense parent in turns with it, so that a drift of the machine meets both alike.
+    """Time a model, and its dense model in turns with it, so that a drift of the machine affects both alike.
 
     Args:
-        model: A causal language model, pruned or not.
-        baseline: The model to compare it with, on the same device in the same precision.
-        scenarios: What to run; empty takes the paper's: one prompt of 2048 tokens without a cache, and 128 new tokens
-            for each of 64 prompts of 64 tokens; on a CPU smaller ones.
+        model: A causal language model, dense or shortened.
+        baseline: The dense model to compare it with, on the same device and in the same precision; `None` times
+            `model` alone.
+        scenarios: The scenarios to run. Empty takes the paper's: one prompt of 2048 tokens without a cache, and 128
+            new tokens for each of 64 prompts of 64 tokens. On a CPU they are smaller.
         repeats: How often each model is timed in each scenario; `None` takes 20 for a prompt and 5 for generation (5
             and 3 on a CPU).
         warm_up: How often each model runs before it is timed.
-        progress_dir: Folder in which every finished scenario is kept; with the same arguments, the next call goes on.
+        progress_dir: Folder in which each finished scenario is stored. A later call with the same arguments reads the
+            finished scenarios from it and measures only the others.
 
     Returns:
-        The speeds, in the order of the scenarios.
+        One `Speed` per scenario, in the order of the scenarios.
 
     Raises:
-        ConfigError: If the models are on different devices or in different precisions, or nothing is to be timed.
-        OutOfMemoryError: If the memory of the device does not suffice.
-        OutputFolderError: If the folder of the progress cannot be written.
+        ConfigError: If the models are on different devices or in different precisions, or `repeats` or `warm_up` is
+            below 1.
+        OutOfMemoryError: If the device runs out of memory.
+        OutputFolderError: If `progress_dir` cannot be written.
 
     Example:
         ```python
@@ -99,9 +102,9 @@ def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int
 
 
 def _parts(model: PreTrainedModel, scenario: Scenario) -> Parts | None:
-    """What the time of the dense model goes to; of a long generation the beginning tells it."""
+    """Measure the shares of the time of one run; `None` for a compiled scenario."""
     if scenario.compile:
-        return None  # hooks would take a compiled model apart
+        return None  # the hooks that measure would split a compiled model into several graphs
     return parts_of(model, runner(model, replace(scenario, new_tokens=min(scenario.new_tokens, _NEW_TOKENS))))
 
 

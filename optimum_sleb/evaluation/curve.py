@@ -1,4 +1,4 @@
-"""Every depth of one search: what is lost and what is gained, so that a person picks the depth by looking."""
+"""Perplexity and latency after each removal of one search, for the choice of the number of removals."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,13 +29,7 @@ from .timing import Timing, time_in_turns
 
 @dataclass(frozen=True)
 class Depth:
-    """One point of the curve.
-
-    Attributes:
-        num_removed: Number of blocks removed.
-        score: The perplexity without them.
-        timing: The latency of a prompt without them.
-    """
+    """Perplexity and prompt latency of the model without its first `num_removed` removed blocks."""
 
     num_removed: int
     score: Score
@@ -53,36 +47,10 @@ def curve(
     progress_dir: str | Path | None = None,
     **protocol: Any,
 ) -> tuple[Depth, ...]:
-    """Measure every depth of a search in one model: the order of removal is nested.
+    """Measure perplexity and prompt latency of the dense model and after each removal of the report, in its order.
 
-    Removed blocks are skipped, so that one dense model serves all depths, and comes back as it was. Where the search
-    compensated its cuts, so is every depth, as `SLEBPruner.apply` does it.
-
-    Args:
-        model: The dense model that the search began with.
-        tokenizer: Its tokenizer.
-        report: The report of the search.
-        dataset: The text to measure perplexity on; see `perplexity`.
-        calibration: The calibration data of the search, where its cuts were compensated and its recipe does not name
-            them.
-        repeats: How often the latency of each depth is timed, in turns; the prompt is that of `paper_scenarios`.
-        progress_dir: Folder in which the perplexity of every finished depth is kept.
-        **protocol: Passed on to `perplexity`: `window_length`, `max_windows`, ...
-
-    Returns:
-        The depths, from the dense model on.
-
-    Raises:
-        ReportError: If the report is of another model, of one that was fine-tuned between two runs, or of several runs
-            any of which compensated.
-        UnsupportedModelError: If this architecture's blocks cannot be removed.
-        CalibrationError: If the text, or the calibration data, cannot be used.
-
-    Example:
-        ```python
-        for depth in curve(dense, tokenizer, PruningReport.load("smollm2-sleb-20")):
-            print(depth.num_removed, depth.score.value, depth.timing.median)
-        ```
+    Blocks are skipped in the dense model, which is restored afterwards. ReportError if it was fine-tuned between runs.
+    `calibration` is needed only for compensated cuts whose recipe does not name it; `protocol` goes to `perplexity`.
     """
     stack = find_decoder_stack(model)
     numbers = provenance_of(model, len(stack)).blocks
@@ -116,19 +84,7 @@ def curve(
 
 
 def curve_table(depths: tuple[Depth, ...]) -> str:
-    """The curve as a table.
-
-    Args:
-        depths: The depths, the dense model first.
-
-    Returns:
-        Lines of text, without a final line break.
-
-    Example:
-        ```python
-        print(curve_table(curve(dense, tokenizer, report)))
-        ```
-    """
+    """Return the curve as lines of text; the first depth must be the dense model."""
     dense = depths[0]
     rows = [["blocks removed", "", "perplexity", "increase", "prompt, ms", "speed-up"]]
     for depth in depths:
@@ -148,7 +104,7 @@ def _compensated(
     calibration: Any,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Iterator[None]:
-    """Let the model have the weights that compensate a cut, for a while."""
+    """Give the model the weights that compensate a cut report, and restore its own on exit."""
     weights: dict[str, Tensor] = {}
     if cut is not None:
         weights, _ = compensation_of(model, stack, numbers, cut, calibration, tokenizer)
@@ -161,7 +117,7 @@ def _compensated(
 
 
 def _latencies(model: PreTrainedModel, stack: DecoderStack, order: list[int], repeats: int) -> list[Timing]:
-    """The latency of a prompt at every depth, in turns."""
+    """Time one prompt at each depth, in turns."""
     scenario, *_ = paper_scenarios(model)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocab_size_of(model), (1, scenario.prompt_length), generator=generator).to(model.device)

@@ -1,4 +1,4 @@
-"""Everything that one model is evaluated on."""
+"""The evaluation: run perplexity texts and harness tasks on one model."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -23,22 +23,10 @@ from .zero_shot import check_task, zero_shot
 
 
 def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tuple[str, ...]:
-    """Make sure that all tasks can be run, before a model is loaded for them.
+    """Return the tasks in order, each once, after a check that each can run, before a model is loaded.
 
-    Args:
-        tasks: Names of data sets, files and tasks; see `evaluate`.
-        data_dir: Folder with their data; `None` takes them from the Hub.
-
-    Returns:
-        The tasks that are meant, each once.
-
-    Raises:
-        ConfigError: If there is none, one is not known, or lm-evaluation-harness is needed and not installed.
-        CalibrationError: If a file, or in the folder the data of a task, are missing.
-
-    Example:
-        >>> check_tasks(["wikitext2", "wikitext2"])
-        ('wikitext2',)
+    >>> check_tasks(["wikitext2", "wikitext2"])
+    ('wikitext2',)
     """
     names = expand(tasks)
     if not names:
@@ -69,32 +57,34 @@ def evaluate(
     batch_size: int | None = None,
     progress_dir: str | Path | None = None,
 ) -> tuple[Score, ...]:
-    """Measure what a model is worth, dense or pruned, by the paper's protocols.
+    """Evaluate a model, dense or shortened, by the paper's protocols.
 
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
         tasks: Texts to measure perplexity on (`"wikitext2"`, `"c4"`, paths of local files), tasks of
-            lm-evaluation-harness by name, and `"paper"` for all that the paper evaluates: both texts, PIQA,
+            lm-evaluation-harness by name, and `"paper"` for everything that the paper evaluates: both texts, PIQA,
             WinoGrande, HellaSwag, ARC-easy and ARC-challenge.
-        limit: Of each task of the harness, use the first so many examples only.
+        limit: For tasks of the harness: use only this many examples, from the first on.
         data_dir: Folder that holds the data as files, for machines that cannot reach the Hub; see
             `calibration.texts.local_evaluation_text` and `local_tasks`.
-        window_length: Of texts, tokens in a window.
-        max_windows: Of texts, use the first so many windows only.
-        bos_per_window: Of texts, start every window with a BOS token; see `perplexity`.
-        text_column: Of texts, the field that holds the text in a local `.jsonl` or `.parquet` file.
+        window_length: For texts: tokens in a window.
+        max_windows: For texts: use only this many windows, from the first on; `None` takes all.
+        bos_per_window: For texts: start every window with a BOS token; see `perplexity`.
+        text_column: For texts: the field that holds the text in a local `.jsonl` or `.parquet` file.
         batch_size: Windows or requests in one forward pass; `None` takes 1 window, 64 requests on a GPU, 8 on a CPU.
-        progress_dir: Folder in which every finished task is kept; with the same arguments, the next call goes on.
+        progress_dir: Folder in which each finished task is stored. A later call with the same arguments reads the
+            finished tasks from it and measures only the others.
 
     Returns:
-        The scores, in the order of the tasks; a task of the harness has one for each metric.
+        The scores, in the order of the tasks; a task of the harness has one score for each metric.
 
     Raises:
-        ConfigError: If a task is not known, or lm-evaluation-harness is needed and not installed.
+        ConfigError: If a task is unknown, or lm-evaluation-harness is needed and not installed.
         CalibrationError: If data cannot be loaded.
         NonFiniteLossError: If the loss of a window is NaN or infinite.
-        OutputFolderError: If the folder of the progress cannot be written.
+        OutOfMemoryError: If memory runs out.
+        OutputFolderError: If `progress_dir` cannot be written.
 
     Example:
         ```python
@@ -130,20 +120,7 @@ def evaluate(
 
 
 def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """All about a model that decides its scores.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-
-    Returns:
-        Plain values, by which a finished measurement is known again.
-
-    Example:
-        ```python
-        conditions_of(model, tokenizer)["dtype"]  # "torch.bfloat16"
-        ```
-    """
+    """Return all that decides the scores of a model, as values that JSON can hold."""
     harness = {"lm_eval": version("lm_eval")} if find_spec("lm_eval") else {}
     return {
         "model": model_fingerprint(model),
@@ -156,19 +133,7 @@ def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def data_of(name: str, folder: Path | None) -> list[str]:
-    """Fingerprints of the local files that a task is read from.
-
-    Args:
-        name: The task, text or file.
-        folder: Folder with the data; `None` where they are on the Hub.
-
-    Returns:
-        SHA-256 of each; none for data on the Hub.
-
-    Example:
-        >>> data_of("piqa", None)
-        []
-    """
+    """Return the SHA-256 of each local file that a task is read from; empty for data on the Hub."""
     if not is_text(name):
         return [] if folder is None else contents_of(local_files(name, folder))
     if name not in NAMED_DATASETS:

@@ -1,4 +1,4 @@
-"""What was measured is on the disk at once, so that a command that was interrupted goes on."""
+"""Finished measurements on disk, so that an interrupted command can continue."""
 
 import hashlib
 import json
@@ -15,40 +15,15 @@ T = TypeVar("T")
 
 
 class Finished:
-    """Keeps finished measurements in a folder, one file each, or nowhere.
-
-    Args:
-        folder: The folder; it is made if it does not exist. `None` keeps nothing.
-
-    Example:
-        ```python
-        finished = Finished("progress")
-        scores = finished.get_or_measure("piqa", {"limit": 100}, tuple[Score, ...], measure)
-        ```
-    """
+    """Store of finished measurements, one JSON file each; `None` as folder stores nothing."""
 
     def __init__(self, folder: str | Path | None) -> None:
         self._folder = None if folder is None else Path(folder)
 
     def get_or_measure(self, name: str, conditions: dict[str, Any], kind: type[T], measure: Callable[[], T]) -> T:
-        """What was measured under the same conditions before, or else measure it now and keep it.
+        """Return the result stored under the same conditions, or measure it now and store it.
 
-        Args:
-            name: A short name, which the file begins with.
-            conditions: All that decides the result, as plain values.
-            kind: Type hint of the result: dataclasses and plain values, which JSON can hold.
-            measure: Measures it.
-
-        Returns:
-            The result. A file that is damaged, or of another version of this package, counts as not there.
-
-        Raises:
-            OutputFolderError: If the folder cannot be written.
-
-        Example:
-            ```python
-            finished.get_or_measure("wikitext2", conditions, tuple[Score, ...], measure)
-            ```
+        `conditions` and the result (`kind` is its type hint) must fit JSON. A damaged file counts as missing.
         """
         if self._folder is None:
             return measure()
@@ -59,7 +34,7 @@ class Finished:
             if kept["conditions"] == json.loads(key):
                 return parse(kind, kept["result"], name)
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # not measured yet
+            pass  # missing, damaged or of another version: measure it
         result = measure()
         self._write(file, {"conditions": conditions, "result": result})
         return result
@@ -78,18 +53,7 @@ class Finished:
 
 
 def contents_of(files: Iterable[Path]) -> list[str]:
-    """What files hold, in a form that is short and differs where they do.
-
-    Args:
-        files: The files.
-
-    Returns:
-        SHA-256 of each.
-
-    Example:
-        >>> contents_of([])
-        []
-    """
+    """Return the SHA-256 of each file."""
     digests = []
     for file in files:
         with file.open("rb") as opened:

@@ -1,7 +1,6 @@
 """Tasks of lm-evaluation-harness over local files, for machines that cannot reach the Hub.
 
-Only the data set of a task is put in the place of the one on the Hub, row for row in its form; prompts, choices, gold
-answers and metrics are made by the harness's own task.
+Only the data set is replaced, row for row; prompts, choices, gold answers and metrics come from the harness.
 """
 
 import bz2
@@ -18,39 +17,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class LocalTask:
-    """Where the files of a task lie, and how they are read.
+    """Files of a task, and the function that reads them."""
 
-    Attributes:
-        split: Split of the data set on the Hub that the rows are.
-        files: Ways in which the files may lie below the data folder; the first that is there is taken.
-        read: Makes rows in the Hub's form of one of these ways.
-        note: What is not as on the Hub, by the first file's name.
-    """
-
-    split: str
+    split: str  # of the data set on the Hub, which the rows replace
+    # Alternative sets of files below the data folder; the first complete one is read.
     files: tuple[tuple[str, ...], ...]
     read: Callable[[list[Path]], Iterator[Row]]
-    note: dict[str, str]
+    note: dict[str, str]  # name of the first file: how the data differ from those on the Hub
 
 
 def local_files(task: str, data_dir: Path) -> list[Path]:
-    """The files that a task is read from.
-
-    Args:
-        task: Name of the task.
-        data_dir: The data folder.
-
-    Returns:
-        The files.
-
-    Raises:
-        CalibrationError: If the task cannot be read from files, or they are not there.
-
-    Example:
-        ```python
-        local_files("piqa", Path("data"))  # [data/piqa/valid.jsonl, data/piqa/valid-labels.lst]
-        ```
-    """
+    """Return the files that a task is read from; CalibrationError if there are none."""
     if task not in LOCAL_TASKS:
         raise CalibrationError(
             f"The task {task!r} cannot be read from local files, only {', '.join(LOCAL_TASKS)}; leave data_dir "
@@ -65,23 +42,7 @@ def local_files(task: str, data_dir: Path) -> list[Path]:
 
 
 def local_rows(task: str, data_dir: Path) -> list[Row]:
-    """The rows of a task, in the form of its data set on the Hub.
-
-    Args:
-        task: Name of the task.
-        data_dir: The data folder.
-
-    Returns:
-        The rows, in order.
-
-    Raises:
-        CalibrationError: If there are no such files, or they are malformed.
-
-    Example:
-        ```python
-        local_rows("piqa", Path("data"))[0]["goal"]
-        ```
-    """
+    """Return the rows of a task in the form of its data set on the Hub."""
     files = local_files(task, data_dir)
     try:
         return list(LOCAL_TASKS[task].read(files))
@@ -93,54 +54,24 @@ def local_rows(task: str, data_dir: Path) -> list[Row]:
 
 
 def local_note(task: str, data_dir: Path) -> str:
-    """What is not as on the Hub, where a task is read from local files.
-
-    Args:
-        task: Name of the task.
-        data_dir: The data folder.
-
-    Returns:
-        A few words; empty where all is alike.
-
-    Raises:
-        CalibrationError: If there are no such files.
-
-    Example:
-        ```python
-        local_note("hellaswag", Path("data"))  # "text form, second sentence not capitalised"
-        ```
-    """
+    """Return how the local files differ from the data on the Hub; empty if they do not."""
     return LOCAL_TASKS[task].note.get(local_files(task, data_dir)[0].name, "")
 
 
 def local_task(task: str, data_dir: Path) -> dict[str, Any]:
-    """A task of the harness whose data are local files.
+    """Return a harness group with only this task, fed from local files.
 
-    Args:
-        task: Name of the task.
-        data_dir: The data folder.
-
-    Returns:
-        A group of this one task, as `simple_evaluate` and `TaskManager.load` take it: only in a group can the config
-        of a known task be changed.
-
-    Raises:
-        CalibrationError: If there are no such files, or they are malformed.
-
-    Example:
-        ```python
-        simple_evaluate(lm, tasks=[local_task("piqa", Path("data"))])
-        ```
+    Only inside a group can the config of a task that the harness knows be changed.
     """
     import datasets
 
     rows = local_rows(task, data_dir)
     split = LOCAL_TASKS[task].split
-    # The harness asks for every split that the config names.
+    # The harness loads every split that the config names, so the missing ones are set to None.
     splits = {f"{name}_split": name if name == split else None for name in ("training", "validation", "test")}
     changed = {
         "task": task,
-        # Called with what the config says of the data set on the Hub.
+        # The harness passes the config's entries on the Hub data set, which are not needed here.
         "custom_dataset": lambda **_: datasets.DatasetDict({split: datasets.Dataset.from_list(rows)}),
         **splits,
     }
@@ -183,7 +114,7 @@ def _hellaswag(files: list[Path]) -> Iterator[Row]:
     content = files[0].read_bytes()
     text = bz2.decompress(content) if files[0].suffix == ".bz2" else content
     lines = text.decode("utf-8").splitlines()
-    # Six lines for each example: what it is about and its beginning, the gold answer, four endings.
+    # Six lines for each example: activity and context, the number of the gold ending, four endings.
     for first in range(0, len(lines), 6):
         context, label, *endings = lines[first : first + 6]
         activity, _, beginning = context.partition(": ")
@@ -198,7 +129,7 @@ def _lambada(files: list[Path]) -> Iterator[Row]:
 
 
 _TEXT_FORM = "text form of the data, in which a second sentence is not capitalised"
-# The files as the authors of the data publish them; of HellaSwag also a form in plain text.
+# Files as the authors of the data publish them; HellaSwag also as plain text.
 LOCAL_TASKS = {
     "piqa": LocalTask("validation", (("piqa/valid.jsonl", "piqa/valid-labels.lst"),), _piqa, {}),
     "winogrande": LocalTask("validation", (("winogrande/dev.jsonl",),), _winogrande, {}),

@@ -1,4 +1,4 @@
-"""What the time of a model goes to: only what goes to the blocks gets shorter with them."""
+"""Shares of the time of a run. Only the share of the decoder blocks shrinks when blocks are removed."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,60 +15,32 @@ from .timing import Clock
 
 @dataclass(frozen=True)
 class Parts:
-    """Shares of the time of one run, as the device saw it.
+    """Shares of the time of one run, measured on the device."""
 
-    Attributes:
-        blocks: Share between the entrance of the first block and the exit of the last one.
-        head: Share of the language model's head.
-        rest: All else: embedding, masks, last norm, choosing tokens, and the loop around.
-        idle: Share of the time in which the GPU had nothing to do, waiting for what the program launches; `None` on a
-            CPU, or where the profiler may not look. It is a part of the others.
-    """
-
-    blocks: float
+    blocks: float  # from the entrance of the first block to the exit of the last one
     head: float
-    rest: float
+    rest: float  # embedding, masks, last norm, choice of tokens, the loop around them
+    # GPU without work, waiting for launches; part of the other shares. None on a CPU or without profiler access.
     idle: float | None = None
 
     def expected_speedup(self, dense_blocks: int, pruned_blocks: int) -> float:
-        """The speed-up if blocks cost what they cost, and all else stays.
+        """Return the speed-up if only the time of the blocks shrinks, in proportion to their number.
 
-        Args:
-            dense_blocks: Number of blocks of the model that was measured.
-            pruned_blocks: Number of blocks of the shorter one.
-
-        Returns:
-            The factor.
-
-        Example:
-            >>> Parts(blocks=0.9, head=0.1, rest=0.0).expected_speedup(30, 24)
-            1.2195121951219512
+        >>> Parts(blocks=0.9, head=0.1, rest=0.0).expected_speedup(30, 24)
+        1.2195121951219512
         """
         return 1 / (1 - self.blocks * (1 - pruned_blocks / dense_blocks))
 
 
 def parts_of(model: PreTrainedModel, run: Callable[[], object]) -> Parts:
-    """Measure what the time of a run goes to.
-
-    Args:
-        model: The model that runs, not compiled.
-        run: Runs it.
-
-    Returns:
-        The shares, of one run.
-
-    Example:
-        ```python
-        parts_of(model, runner(model, scenario)).head
-        ```
-    """
+    """Measure the shares of one run of a model that is not compiled."""
     stack, clock = find_decoder_stack(model), Clock(model.device)
     running = [stack.blocks[index] for index in sorted(stack.forms)]
     head = model.get_output_embeddings()
     blocks = _Stopwatch(clock, running[0], running[-1])
     heads = _Stopwatch(clock, head, head) if isinstance(head, nn.Module) else None
     with blocks, heads or ExitStack():
-        run()  # so that nothing is made for the first time
+        run()  # warm-up
         blocks.forget()
         if heads:
             heads.forget()
@@ -82,7 +54,7 @@ def parts_of(model: PreTrainedModel, run: Callable[[], object]) -> Parts:
 
 
 class _Stopwatch:
-    """Takes the time between the entrance of one module and the exit of another, over all calls."""
+    """Total time between the entrance of one module and the exit of another, over all calls."""
 
     def __init__(self, clock: Clock, first: nn.Module, last: nn.Module) -> None:
         self._clock, self._first, self._last = clock, first, last
@@ -108,14 +80,15 @@ class _Stopwatch:
 
 
 def _idle_share(run: Callable[[], object], clock: Clock) -> float | None:
-    """Share of a run in which no kernel runs. A profiler slows the program down, but not the kernels."""
+    """Return the share of a run in which no GPU kernel runs; `None` if the profiler has no access."""
     torch.cuda.synchronize(clock.device)
     start = clock.now()
     run()
     total = clock.between(start, clock.now())
+    # The profiler slows the program down, but not the kernels, so the total is timed without it.
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize(clock.device)
     busy = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
-    # Where the profiler may not look at the GPU, it sees nothing at all.
+    # Without access to the GPU, the profiler records no kernel at all.
     return max(0.0, 1 - busy / total) if busy else None

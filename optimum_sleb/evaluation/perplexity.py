@@ -18,40 +18,23 @@ from .scores import Score, standard_error
 
 @dataclass(frozen=True)
 class Perplexity:
-    """A perplexity and the protocol by which it was measured.
+    """A perplexity and the protocol by which it was measured."""
 
-    Attributes:
-        dataset: The data set or file.
-        perplexity: exp(loss sum / tokens); see `losses.window_losses`.
-        num_windows: Number of windows.
-        window_length: Tokens in a window, BOS included.
-        bos_per_window: Whether a BOS token was put in front of every window.
-        losses: Mean cross-entropy of each window, in nats.
-    """
-
-    dataset: str
+    dataset: str  # data set or file
     perplexity: float
     num_windows: int
-    window_length: int
+    window_length: int  # tokens, BOS included
     bos_per_window: bool
-    losses: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    losses: tuple[float, ...] = field(default=(), repr=False, compare=False)  # mean cross-entropy per window, in nats
 
     @property
     def protocol(self) -> str:
-        """How it was measured, in words."""
+        """Protocol in words."""
         bos = ", each with a BOS token" if self.bos_per_window else ""
         return f"{self.num_windows:,} windows of {self.window_length:,} tokens{bos}"
 
     def score(self) -> Score:
-        """The perplexity as a score among others.
-
-        Returns:
-            The score; its standard error is that of the mean loss over windows, times the perplexity.
-
-        Example:
-            >>> Perplexity("c4", 8.0, 2, 2048, False, losses=(2.0, 2.5)).score().stderr
-            2.0
-        """
+        """Return the perplexity as a score; its standard error is that of the mean loss times the perplexity."""
         examples = tuple(self.perplexity * loss for loss in self.losses)
         return Score(
             task=self.dataset,
@@ -77,28 +60,28 @@ def perplexity(
     batch_size: int = 1,
     data_dir: str | Path | None = None,
 ) -> Perplexity:
-    """Measure a model's perplexity on a text it was not pruned with.
+    """Measure a model's perplexity on a text that was not used to prune it.
 
-    The text is tokenised as one and cut into windows, of which the model sees each on its own; the perplexity is
+    The text is tokenised as a whole and cut into windows, which the model reads independently. The perplexity is
     exp(sum over windows of (mean cross-entropy x length) / sum of lengths), as in the official code of arXiv
     2402.09025. A model in half precision on a CPU computes in float32.
 
     Args:
-        model: A causal language model, dense or pruned.
+        model: A causal language model, dense or shortened.
         tokenizer: Its tokenizer.
         dataset: `"wikitext2"` (test split), `"c4"` (1100 documents of the validation split, 256 windows), or the path
             of a local `.txt`, `.jsonl` or `.parquet` file.
         window_length: Tokens in a window.
-        max_windows: Use the first so many windows only.
-        bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one. `False`
-            is the published protocol; some models (Gemma) are far off without BOS.
+        max_windows: Use only this many windows, from the first on; `None` takes all.
+        bos_per_window: Start every window with a BOS token if the tokenizer puts one in front of a text. `False` is
+            the published protocol, but some models (Gemma) have a far higher perplexity without BOS.
         text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
         batch_size: Windows in one forward pass.
         data_dir: Folder that holds the named data sets as files, for machines that cannot reach the Hub; see
             `calibration.texts.local_evaluation_text`.
 
     Returns:
-        The perplexity and its protocol.
+        The perplexity, its protocol and the loss of each window.
 
     Raises:
         CalibrationError: If the data cannot be read or are too short for one window.

@@ -1,4 +1,4 @@
-"""What a benchmark runs: the paper's two scenarios, in any size."""
+"""Scenarios of a benchmark: the paper's two kinds, in any size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Scenario:
-    """One thing that a model does while it is timed.
+    """A workload that a model is timed on.
 
     Args:
-        kind: `"prompt"` reads a prompt, without a cache; `"generation"` reads one and generates greedily.
-        batch_size: Sequences at a time.
+        kind: `"prompt"` runs one forward pass over a prompt, without a cache; `"generation"` also generates greedily.
+        batch_size: Sequences in one batch.
         prompt_length: Tokens in a prompt.
-        new_tokens: Tokens that are generated for each sequence; 0 for a prompt alone.
+        new_tokens: Tokens generated for each sequence; 0 for `"prompt"`.
         static_cache: Generate with a cache of fixed size.
-        compile: Compile the model; generation then takes a cache of fixed size.
+        compile: Compile the model (`torch.compile`); generation then uses a cache of fixed size.
 
     Raises:
-        ConfigError: If a number is not positive, or there is nothing to generate.
+        ConfigError: If `batch_size` or `prompt_length` is below 1, or `new_tokens` does not fit `kind`.
 
     Example:
         >>> Scenario("generation", 64, 64, 128).protocol
@@ -50,7 +50,7 @@ class Scenario:
 
     @property
     def protocol(self) -> str:
-        """What is run, in words."""
+        """Sizes and options of the scenario, in words."""
         words = [f"{self.batch_size:,} x {self.prompt_length:,} tokens"]
         words += [f"{self.new_tokens:,} new ones each"] if self.new_tokens else ["no cache"]
         if self.static_cache or (self.compile and self.new_tokens):
@@ -59,26 +59,14 @@ class Scenario:
 
     @property
     def tokens(self) -> int:
-        """Tokens that a run is counted by: the new ones, or those of the prompts."""
+        """Tokens of one run that a rate in tokens per second counts: the new ones, or those of the prompts."""
         return self.batch_size * (self.new_tokens or self.prompt_length)
 
 
 def paper_scenarios(model: PreTrainedModel, batch_sizes: tuple[int, ...] = ()) -> tuple[Scenario, ...]:
-    """The paper's scenarios; on a CPU smaller ones, which take seconds.
+    """Return the paper's scenarios, or smaller ones on a CPU; the prompt is at most as long as the model can read.
 
-    Args:
-        model: The model, whose device and longest text count.
-        batch_sizes: Sequences generated at a time, a scenario for each; empty takes the paper's 64, 4 on a CPU.
-
-    Returns:
-        A prompt of 2048 tokens (256 on a CPU), or as many as the model can read, and prompts of 64 tokens with 128 new
-        ones (32 with 16).
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, n_positions=128, vocab_size=40))
-        >>> [scenario.protocol for scenario in paper_scenarios(model)]
-        ['1 x 128 tokens, no cache', '4 x 32 tokens, 16 new ones each']
+    `batch_sizes` gives one generation scenario each; empty takes the paper's 64 (4 on a CPU).
     """
     small = model.device.type == "cpu"
     prompt, new_tokens = (32, 16) if small else (64, 128)
@@ -91,24 +79,7 @@ def paper_scenarios(model: PreTrainedModel, batch_sizes: tuple[int, ...] = ()) -
 
 
 def runner(model: PreTrainedModel, scenario: Scenario) -> Callable[[], object]:
-    """What is to be timed: one run of a scenario, on random tokens.
-
-    Args:
-        model: The model, in evaluation mode.
-        scenario: The scenario.
-
-    Returns:
-        A function without arguments that runs it once.
-
-    Raises:
-        ConfigError: If generation is to be compiled on a device where transformers does not compile it.
-
-    Example:
-        ```python
-        run = runner(model, Scenario("prompt", 1, 2048))
-        run()
-        ```
-    """
+    """Return a function that runs a scenario once, on random tokens; the model must be in evaluation mode."""
     generator = torch.Generator().manual_seed(0)
     shape = (scenario.batch_size, scenario.prompt_length)
     ids = torch.randint(vocab_size_of(model), shape, generator=generator).to(model.device)
@@ -119,7 +90,7 @@ def runner(model: PreTrainedModel, scenario: Scenario) -> Callable[[], object]:
         raise ConfigError("transformers compiles generation on a GPU only; leave compile (--compile) out.")
     config = GenerationConfig(
         max_new_tokens=scenario.new_tokens,
-        min_new_tokens=scenario.new_tokens,  # no sequence ends early, whatever it says
+        min_new_tokens=scenario.new_tokens,  # an EOS token does not end a sequence early
         do_sample=False,
         cache_implementation="static" if scenario.static_cache or scenario.compile else None,
         disable_compile=not scenario.compile,

@@ -1,4 +1,4 @@
-"""What an evaluation gives: numbers with their standard errors, and what they lose against the dense model's."""
+"""Scores of an evaluation, their standard errors, and the difference between two models."""
 
 import math
 import statistics
@@ -11,20 +11,24 @@ from ..records import EvaluationRecord
 
 @dataclass(frozen=True)
 class Score:
-    """A number that was measured on one model.
+    """A metric that was measured on one model.
 
     Attributes:
         task: Data set, file or task.
-        metric: What was measured, such as `"perplexity"` or `"acc_norm"`.
-        value: The number.
-        protocol: How it was measured, for a reader.
-        higher_is_better: Whether more of it is better.
-        num_examples: Number of examples, for a perplexity of windows.
-        stderr: Standard error of the number over the examples; `None` where there is none.
-        examples: What each example contributes: their mean differs from the number, to first order, by a constant, so
-            that their spread is the number's. Two models' scores are compared example by example. Empty where a
-            metric does not come apart so.
-        parts: The scores of several tasks, where this one is their mean.
+        metric: Name of the metric, such as `"perplexity"` or `"acc_norm"`.
+        value: The value of the metric.
+        protocol: How it was measured, in words.
+        higher_is_better: Whether a higher value is better.
+        num_examples: Number of examples; for a perplexity, of windows.
+        stderr: Standard error of `value` over the examples; `None` if it is not known.
+        examples: Contribution of each example. To first order, their mean differs from `value` only by a constant, so
+            their spread gives the standard error. Two models' scores are compared example by example. Empty for a
+            metric that cannot be split into examples.
+        parts: The scores that this one is the mean of; empty if it is no mean.
+
+    Example:
+        >>> Score("piqa", "acc_norm", 0.71, "100 examples, 0 shots", True, 100, stderr=0.046).value
+        0.71
     """
 
     task: str
@@ -39,37 +43,16 @@ class Score:
 
 
 def standard_error(examples: Sequence[float]) -> float | None:
-    """The standard error of a mean.
+    """Return the sample standard deviation over the root of the number of examples; `None` for fewer than two.
 
-    Args:
-        examples: What the mean is taken of.
-
-    Returns:
-        Sample standard deviation over the root of their number; `None` for fewer than two.
-
-    Example:
-        >>> standard_error([0.0, 1.0])
-        0.5
+    >>> standard_error([0.0, 1.0])
+    0.5
     """
     return statistics.stdev(examples) / math.sqrt(len(examples)) if len(examples) > 1 else None
 
 
 def mean_score(task: str, scores: Sequence[Score], protocol: str) -> Score:
-    """The mean of several tasks' scores, each with the same weight.
-
-    Args:
-        task: A name for all of them.
-        scores: The scores; their examples are different ones, so their errors are independent.
-        protocol: What the mean is taken of.
-
-    Returns:
-        The mean, and its standard error where all have one.
-
-    Example:
-        >>> scores = [Score(t, "acc", v, "", True, 9, 0.03) for t, v in (("a", 0.25), ("b", 0.5))]
-        >>> mean_score("both", scores, "").value
-        0.375
-    """
+    """Return the mean of several tasks' scores, with equal weights; their errors are taken as independent."""
     errors = [score.stderr for score in scores if score.stderr is not None]
     return Score(
         task,
@@ -84,20 +67,9 @@ def mean_score(task: str, scores: Sequence[Score], protocol: str) -> Score:
 
 
 def difference_stderr(pruned: Score, dense: Score) -> float | None:
-    """The standard error of the difference of two models' scores.
+    """Return the standard error of the difference of two models' scores; `None` if it is not known.
 
-    Args:
-        pruned: One model's score.
-        dense: The other's, on the same examples.
-
-    Returns:
-        Of the differences example by example, where they are known: two models err on the same examples, so their
-        difference is surer than either number. Else as if the two were independent; `None` where that is not known.
-
-    Example:
-        >>> one = Score("piqa", "acc", 0.5, "", True, 2, 0.5, (0.0, 1.0))
-        >>> difference_stderr(one, one)
-        0.0
+    It is paired where the examples are known: both models err on the same ones, so it is smaller than for two alone.
     """
     if pruned.parts and [part.task for part in pruned.parts] == [part.task for part in dense.parts]:
         errors = [difference_stderr(*pair) for pair in zip(pruned.parts, dense.parts, strict=True)]
@@ -111,23 +83,7 @@ def difference_stderr(pruned: Score, dense: Score) -> float | None:
 
 
 def record_of(pruned: Score, dense: Score | None = None) -> EvaluationRecord:
-    """A score of the pruned model, and of the dense one, as one measurement for the report.
-
-    Args:
-        pruned: The pruned model's score.
-        dense: The dense model's, measured in the same way.
-
-    Returns:
-        The measurement.
-
-    Raises:
-        ConfigError: If the two were measured in different ways, so that they do not compare.
-        ReportError: If a number is not finite.
-
-    Example:
-        >>> record_of(Score("c4", "perplexity", 8.17, "2 windows of 2,048 tokens", False, 2)).after
-        8.17
-    """
+    """Return the scores of the shortened and the dense model as one record; ConfigError if their protocols differ."""
     if dense is not None and _way(dense) != _way(pruned):
         raise ConfigError(
             f"The two scores were measured in different ways ({_way(pruned)} and {_way(dense)}); measure both alike."
@@ -146,18 +102,7 @@ def record_of(pruned: Score, dense: Score | None = None) -> EvaluationRecord:
 
 
 def without_examples(score: Score) -> Score:
-    """A score as it is told to people: without what each single example contributes.
-
-    Args:
-        score: The score.
-
-    Returns:
-        The same without them.
-
-    Example:
-        >>> without_examples(Score("piqa", "acc", 0.5, "", True, 2, 0.5, (0.0, 1.0))).examples
-        ()
-    """
+    """Return the score for display: without examples and parts."""
     return replace(score, examples=(), parts=())
 
 

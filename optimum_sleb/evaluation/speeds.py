@@ -1,4 +1,4 @@
-"""What a benchmark gives: how fast a model is, what it gains, and how much it could gain."""
+"""Results of a benchmark: times, speed-up, and the speed-up that could be reached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,70 +12,47 @@ from .timing import Timing
 
 @dataclass(frozen=True)
 class ModelSpeed:
-    """How fast one model was in one scenario.
+    """Speed and memory of one model in one scenario."""
 
-    Attributes:
-        timing: Its times, and the memory that it needed beyond its weights.
-        num_blocks: Number of its decoder blocks.
-        weight_bytes: Bytes of its weights in memory.
-        parts: What its time went to; `None` where a dense model's was measured instead, or it was compiled.
-    """
-
-    timing: Timing
+    timing: Timing  # its peak memory does not include the weights
     num_blocks: int
     weight_bytes: int
-    parts: Parts | None = None
+    parts: Parts | None = None  # None if compiled; of two models, measured on the dense one only
 
     @property
     def peak_bytes(self) -> int | None:
-        """Memory that it needed at most, its weights included; `None` on a CPU."""
+        """Peak memory in bytes, weights included; `None` on a CPU."""
         return None if self.timing.peak_bytes is None else self.timing.peak_bytes + self.weight_bytes
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model was in one scenario, and the dense model in turns with it.
-
-    Attributes:
-        scenario: What was run.
-        place: Precision and device, in words.
-        pruned: The model.
-        dense: The model that it is compared with.
-    """
+    """Speed of a model in one scenario, and of the dense model timed in turns with it."""
 
     scenario: Scenario
-    place: str
-    pruned: ModelSpeed
+    place: str  # precision and device, in words
+    pruned: ModelSpeed  # any model, if it was timed alone
     dense: ModelSpeed | None = None
 
     @property
     def speedup(self) -> float | None:
-        """By how much the model is faster than the dense one."""
+        """Median time of the dense model over that of the model; `None` without a dense model."""
         return None if self.dense is None else self.dense.timing.median / self.pruned.timing.median
 
     @property
     def ideal(self) -> float | None:
-        """The speed-up if all time were the blocks': dense blocks over pruned blocks."""
+        """Speed-up if the blocks took all the time: dense blocks over remaining blocks."""
         return None if self.dense is None else self.dense.num_blocks / self.pruned.num_blocks
 
     @property
     def expected(self) -> float | None:
-        """The speed-up by the share of the time that the dense model spends in its blocks."""
+        """Speed-up that the measured share of the blocks allows; `None` if it was not measured."""
         if self.dense is None or self.dense.parts is None:
             return None
         return self.dense.parts.expected_speedup(self.dense.num_blocks, self.pruned.num_blocks)
 
     def record(self) -> SpeedRecord:
-        """The measurement as report and card keep it.
-
-        Returns:
-            The record: milliseconds of a prompt, tokens a second of generation.
-
-        Example:
-            ```python
-            record_evaluations("smollm2-sleb-20", speeds=[speed.record() for speed in speeds])
-            ```
-        """
+        """Return the record for report and model card: ms for a prompt, tokens/s for generation."""
         in_ms = self.scenario.kind == "prompt"
 
         def spread(of: ModelSpeed | None) -> tuple[float, ...]:
@@ -94,16 +71,7 @@ class Speed:
         )
 
     def explanation(self) -> str:
-        """How close the speed-up is to the ideal, and what takes the rest.
-
-        Returns:
-            A sentence; empty where nothing was compared.
-
-        Example:
-            ```python
-            print(speed.explanation())
-            ```
-        """
+        """Return a sentence that compares the speed-up with the ideal; empty without a dense model."""
         if self.dense is None or self.speedup is None or self.ideal is None:
             return ""
         blocks = f"{self.dense.num_blocks}/{self.pruned.num_blocks} blocks"
@@ -125,19 +93,7 @@ class Speed:
 
 
 def speed_table(speeds: Sequence[Speed]) -> str:
-    """The speeds of one model, or of two side by side.
-
-    Args:
-        speeds: The measurements.
-
-    Returns:
-        Lines of text, without a final line break: medians, with the quartiles in brackets.
-
-    Example:
-        ```python
-        print(speed_table(benchmark(pruned, dense)))
-        ```
-    """
+    """Return the speeds as lines of text: medians, with the quartiles in brackets."""
     compared = any(speed.dense is not None for speed in speeds)
     rows = [["scenario", "", *(["dense", "pruned", "ratio"] if compared else ["model"])]]
     for speed in speeds:

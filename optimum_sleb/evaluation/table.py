@@ -1,4 +1,4 @@
-"""Scores as a table for people."""
+"""Tables of scores as text."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,11 @@ from .scores import Score, difference_stderr
 
 
 def score_table(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> str:
-    """The scores of one model, or of two side by side, with their standard errors.
+    """Return the scores of one model, or of two side by side, with standard errors, as lines of text.
 
-    Args:
-        pruned: The scores of the model.
-        dense: Those of the model that it is compared with, measured in the same way.
-
-    Returns:
-        Lines of text, without a final line break.
-
-    Example:
-        >>> print(score_table([Score("piqa", "acc", 0.7, "", True, 100, 0.046)]))
-        task  metric          score
-        piqa  acc     0.700 ± 0.046
+    >>> print(score_table([Score("piqa", "acc", 0.7, "", True, 100, 0.046)]))
+    task  metric          score
+    piqa  acc     0.700 ± 0.046
     """
     header = ["task", "metric", *(["dense", "pruned", "difference"] if dense else ["score"])]
     others = {(score.task, score.metric): score for score in dense or ()}
@@ -27,19 +19,11 @@ def score_table(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Cells in columns: the first two to the left, numbers to the right.
+    """Return rows as lines of text: the first two columns left-aligned, the others right-aligned.
 
-    Args:
-        rows: The rows, the header first.
-
-    Returns:
-        Lines of text, without a final line break.
-
-    Example:
-        >>> print(text_table([["a", "b", "c"], ["long", "b", "1"], ["x", "b", "22"]]))
-        a     b   c
-        long  b   1
-        x     b  22
+    >>> print(text_table([["a", "b", "c"], ["long", "b", "22"]]))
+    a     b   c
+    long  b  22
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -53,19 +37,10 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def with_error(value: float, stderr: float | None, *, signed: bool = False) -> str:
-    """A number and its standard error, to as many digits as make sense of it.
+    """Return a value and its standard error as text, with three decimals below 2 and two above.
 
-    Args:
-        value: The number.
-        stderr: Its standard error, if there is one.
-        signed: Write a plus where it is positive.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> with_error(0.71234, 0.0105), with_error(33.71, None, signed=True)
-        ('0.712 ± 0.011', '+33.71')
+    >>> with_error(0.71234, 0.0105), with_error(33.71, None, signed=True)
+    ('0.712 ± 0.011', '+33.71')
     """
     digits = 3 if abs(value) < 2 else 2
     text = f"{value:{'+' if signed else ''},.{digits}f}"

@@ -1,4 +1,4 @@
-"""Timing functions against each other, on any device."""
+"""Timing of functions in turns, on any device."""
 
 import statistics
 import time
@@ -10,24 +10,19 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """How long something took.
+    """Times of the repeats of one function."""
 
-    Attributes:
-        seconds: Of each repeat.
-        peak_bytes: Memory that it needed beyond what was there before, at most; `None` on a CPU.
-    """
-
-    seconds: tuple[float, ...]
-    peak_bytes: int | None = None
+    seconds: tuple[float, ...]  # of each repeat
+    peak_bytes: int | None = None  # memory above what was allocated before the warm-up; None on a CPU
 
     @property
     def median(self) -> float:
-        """The median, in seconds."""
+        """Median, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The quartiles, in seconds: half of the repeats lie between them."""
+        """Quartiles, in seconds."""
         if len(self.seconds) < 2:
             return self.seconds[0], self.seconds[0]
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
@@ -35,34 +30,14 @@ class Timing:
 
 
 class Clock:
-    """Takes the time on a device: by its own events on a GPU, which runs behind the program, else by the clock.
-
-    Args:
-        device: The device.
-
-    Example:
-        ```python
-        clock = Clock(model.device)
-        start, end = clock.now(), clock.now()
-        print(clock.between(start, end))
-        ```
-    """
+    """Clock of a device: CUDA events on a GPU, because kernels run asynchronously; else `perf_counter`."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
         self.device = device
 
     def now(self) -> float | torch.cuda.Event:
-        """The moment at which the device gets here.
-
-        Returns:
-            The moment.
-
-        Example:
-            ```python
-            start = clock.now()
-            ```
-        """
+        """Return the time point at which the device gets here, without waiting for it."""
         if not self.on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -70,20 +45,7 @@ class Clock:
         return event
 
     def between(self, start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
-        """The time between two moments; waits until the device is past them.
-
-        Args:
-            start: The first.
-            end: The second.
-
-        Returns:
-            Seconds.
-
-        Example:
-            ```python
-            seconds = clock.between(start, clock.now())
-            ```
-        """
+        """Return the seconds between two time points; waits until the device has passed them."""
         if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
             end.synchronize()
             return start.elapsed_time(end) / 1000
@@ -95,21 +57,11 @@ class Clock:
 def time_in_turns(
     runs: Sequence[Callable[[], object]], device: torch.device, *, repeats: int, warm_up: int
 ) -> list[Timing]:
-    """Time functions in turns, A B A B, so that a drift of the machine meets all of them alike.
+    """Time functions in turns, A B A B, so that a drift of the machine affects all alike.
 
-    Args:
-        runs: The functions.
-        device: The device that they run on.
-        repeats: How often each is timed.
-        warm_up: How often each runs before; its peak of memory is taken then.
-
-    Returns:
-        The timing of each.
-
-    Example:
-        >>> first, second = time_in_turns([lambda: 1, lambda: 2], torch.device("cpu"), repeats=3, warm_up=1)
-        >>> len(first.seconds), first.peak_bytes
-        (3, None)
+    >>> first, second = time_in_turns([lambda: 1, lambda: 2], torch.device("cpu"), repeats=3, warm_up=1)
+    >>> len(first.seconds), first.peak_bytes
+    (3, None)
     """
     clock = Clock(device)
     peaks: list[int | None] = []

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, run by the harness itself on a model in memory."""
+"""Tasks of lm-evaluation-harness, run by the harness on a model in memory."""
 
 import copy
 import logging
@@ -20,21 +20,7 @@ from .scores import Score, standard_error
 
 
 def check_task(task: str, data_dir: Path | None = None) -> None:
-    """Make sure that a task can be run, before a model is loaded for it.
-
-    Args:
-        task: Name of a task of lm-evaluation-harness.
-        data_dir: Folder with its data; `None` takes them from the Hub.
-
-    Raises:
-        ConfigError: If lm-evaluation-harness is not installed, or does not know the task.
-        CalibrationError: If the folder has no data for it.
-
-    Example:
-        ```python
-        check_task("piqa")
-        ```
-    """
+    """Check that the harness is installed and knows the task, before a model is loaded; ConfigError if not."""
     if find_spec("lm_eval") is None:
         raise ConfigError(
             f"The task {task!r} is run by lm-evaluation-harness, which is not installed; install it with "
@@ -58,31 +44,9 @@ def zero_shot(
     data_dir: str | Path | None = None,
     batch_size: int | None = None,
 ) -> tuple[Score, ...]:
-    """Run a task of lm-evaluation-harness as its own command line would, with as many shots as the task says.
+    """Run a harness task with the task's own number of shots, and return one score per metric.
 
-    A model in half precision on a CPU computes in float32.
-
-    Args:
-        model: A causal language model, dense or pruned.
-        tokenizer: Its tokenizer.
-        task: Name of the task, or of a group of tasks.
-        limit: Use the first so many examples only.
-        data_dir: Folder that holds the task's data as files (see `local_tasks`); `None` takes them from the Hub.
-        batch_size: Requests in one forward pass; `None` takes 64 on a GPU, 8 on a CPU.
-
-    Returns:
-        A score for each metric of the task; of a group its own metrics, or those of its tasks where it has none.
-
-    Raises:
-        ConfigError: If lm-evaluation-harness is not installed, or does not know the task.
-        CalibrationError: If the data cannot be loaded.
-        OutOfMemoryError: If memory runs out.
-
-    Example:
-        ```python
-        for score in zero_shot(model, tokenizer, "piqa", limit=100):
-            print(f"{score.metric} {score.value:.3f} +- {score.stderr:.3f}")
-        ```
+    A group gives its own metrics, or those of its tasks. Half precision on a CPU computes in float32.
     """
     folder = None if data_dir is None else Path(data_dir)
     check_task(task, folder)
@@ -93,7 +57,7 @@ def zero_shot(
     wanted = task if folder is None else local_task(task, folder)
     precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
     with _quiet(), measuring(model), precision:
-        # The harness sets a padding token where there is none.
+        # A copy, because the harness sets a padding token if there is none.
         lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
         try:
             results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=_task_manager())
@@ -115,9 +79,9 @@ def zero_shot(
 
 
 def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]:
-    """The harness's results, metric by metric."""
+    """Yield one score for each metric in the results of the harness."""
     entries = results["results"]
-    # A group has results of its own, or is a mere name for several tasks.
+    # A group may have metrics of its own; if not, the scores are those of its tasks.
     for name in [task] if _metrics(entries.get(task, {})) else list(entries):
         samples = results["samples"].get(name, [])
         for metric, key in _metrics(entries[name]).items():
@@ -126,7 +90,7 @@ def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]
             examples = tuple(
                 float(sample[metric]) for sample in samples if isinstance(sample.get(metric), int | float)
             )
-            # What a metric makes of its examples need not be their mean.
+            # The metric may not be the mean of its examples, and then they do not give its standard error.
             mean = sum(examples) / len(examples) if examples else None
             if mean is None or abs(mean - value) > 1e-9:
                 examples = ()
@@ -143,7 +107,7 @@ def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]
 
 
 def _metrics(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Metrics of a task and the harness's keys for them: `"acc,none"`."""
+    """Return the metrics of a task and their keys in the results, such as `"acc,none"`."""
     return {
         key.split(",")[0]: key
         for key, value in entry.items()
@@ -160,7 +124,7 @@ def _protocol(results: Mapping[str, Any], name: str, note: str) -> str:
     from importlib.metadata import version
 
     counts = results.get("n-samples", {}).get(name, {})
-    effective, original = counts.get("effective"), counts.get("original")  # a group has none
+    effective, original = counts.get("effective"), counts.get("original")  # None for a group
     words = [f"{results['n-shot'].get(name, 0)} shots"]
     if effective:
         amount = f"{effective:,}" if effective == original else f"first {effective:,} of {original:,}"
@@ -177,7 +141,7 @@ def _task_manager() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The harness warns of what is meant here: that its model was made by us."""
+    """Silence the harness's warning that its model was not loaded by itself."""
     log = logging.getLogger("lm_eval")
     level = log.level
     log.setLevel(logging.ERROR)
