@@ -1,4 +1,4 @@
-"""Which of transformers' auto classes loads a model."""
+"""Choice of the auto class of transformers that loads a model."""
 
 from typing import Any
 
@@ -16,43 +16,22 @@ _MAPPINGS = (
 
 
 def auto_class_for(config: PreTrainedConfig) -> Any:
-    """The auto class for the checkpoint of a config.
+    """Return the auto class that loads the checkpoint of a config, or `None` if no class of `_MAPPINGS` does.
 
-    A checkpoint that was saved with a vision tower (`architectures` names a `...ForConditionalGeneration`) is loaded
-    with it, although `AutoModelForCausalLM` would give the language model alone.
-
-    Args:
-        config: The config that stands beside the weights.
-
-    Returns:
-        `AutoModelForCausalLM` or `AutoModelForImageTextToText`; `None` where neither knows the config.
-
-    Example:
-        >>> from transformers import LlamaConfig
-        >>> auto_class_for(LlamaConfig()).__name__
-        'AutoModelForCausalLM'
+    >>> from transformers import LlamaConfig
+    >>> auto_class_for(LlamaConfig()).__name__
+    'AutoModelForCausalLM'
     """
     if "AutoModelForCausalLM" in getattr(config, "auto_map", {}):
         return AutoModelForCausalLM
     known = [(auto_class, mapping[type(config)]) for auto_class, mapping in _MAPPINGS if type(config) in mapping]
+    # A checkpoint saved with a vision tower is loaded with it; AutoModelForCausalLM would load the text model alone.
     saved_as = [auto_class for auto_class, model in known if model.__name__ in (config.architectures or ())]
     return next(iter([*saved_as, *(auto_class for auto_class, _ in known)]), None)
 
 
 def auto_class_of(model: PreTrainedModel) -> Any:
-    """The auto class that loads a model's class from its config.
-
-    Args:
-        model: The model.
-
-    Returns:
-        `AutoModelForCausalLM` or `AutoModelForImageTextToText`; the model's own class where none of them knows it.
-
-    Example:
-        ```python
-        auto_class_of(model).from_pretrained(folder)
-        ```
-    """
+    """Return the auto class that loads the class of a model, or that class itself if no auto class knows it."""
     if model._auto_class is not None:  # a class that came with the checkpoint's own code
         return AutoModelForCausalLM
     for auto_class, mapping in _MAPPINGS:
@@ -62,16 +41,9 @@ def auto_class_of(model: PreTrainedModel) -> Any:
 
 
 def takes_images(architecture: str) -> bool:
-    """Whether a model of this class is loaded by `AutoModelForImageTextToText`.
+    """Tell whether `AutoModelForImageTextToText` loads the model class of this name.
 
-    Args:
-        architecture: Name of the class.
-
-    Returns:
-        Whether it takes images beside text.
-
-    Example:
-        >>> takes_images("LlavaForConditionalGeneration"), takes_images("LlamaForCausalLM")
-        (True, False)
+    >>> takes_images("LlavaForConditionalGeneration"), takes_images("LlamaForCausalLM")
+    (True, False)
     """
     return architecture in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()

@@ -1,4 +1,4 @@
-"""The files of a checkpoint, looked at before anything in them is loaded."""
+"""Checks of the files of a checkpoint before anything in them is loaded."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -19,20 +19,8 @@ from .strict_json import read_json
 
 
 def find_file(name_or_path: str, file_name: str, place: dict[str, Any]) -> str | None:
-    """The path of a file that may stand beside a model; fetched where the model is on the Hub.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        file_name: The file.
-        place: Arguments of `from_pretrained` that say where files come from.
-
-    Returns:
-        The path, or `None` where there is no such file.
-
-    Example:
-        ```python
-        find_file("HuggingFaceTB/SmolLM2-135M", "config.json", {"revision": "main"})
-        ```
+    """Return the path of a file of a model, downloaded if the model is on the Hub, or `None` if there is no such file.
+    `place` holds the arguments of `from_pretrained` that say where files come from.
     """
     return cached_file(
         name_or_path,
@@ -46,24 +34,9 @@ def find_file(name_or_path: str, file_name: str, place: dict[str, Any]) -> str |
 def check_weight_files(
     name_or_path: str, place: dict[str, Any], variant: str | None = None, named: Any = None
 ) -> None:
-    """Make sure that a checkpoint has its weights in safetensors files of its own folder, all there and whole.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        place: Arguments of `from_pretrained` that say where files come from.
-        variant: The variant of the weights, such as `"fp16"`.
-        named: The file of weights that the config names (`transformers_weights`), whatever it says there; `None`
-            where it names none.
-
-    Raises:
-        UnsupportedModelError: If there are only pickles, which can run code when they are loaded, or the config or the
-            index of the shards points to them or out of the folder.
-        ModelNotFoundError: If a file is missing or damaged.
-
-    Example:
-        ```python
-        check_weight_files("my-model", {})
-        ```
+    """Refuse weights that are not complete safetensors files in the checkpoint's own folder.
+    Pickles are refused because they can run code when they are loaded. `named` is the config's `transformers_weights`,
+    unchecked; `None` if the config has no such entry.
     """
     if named is not None:
         _check_named(name_or_path, place, named)
@@ -85,24 +58,10 @@ def check_weight_files(
 
 
 def check_no_adapter(name_or_path: str, place: dict[str, Any]) -> None:
-    """Make sure that no PEFT adapter would be loaded with a model.
-
-    transformers reads an adapter from a pickle if it must, and the model itself from wherever the adapter's config
-    says, unchecked.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        place: Arguments of `from_pretrained` that say where files come from.
-
-    Raises:
-        UnsupportedModelError: If there is one.
-
-    Example:
-        ```python
-        check_no_adapter("my-model", {})
-        ```
+    """Refuse a checkpoint with a PEFT adapter, which transformers would load with the model.
+    It may read the adapter from a pickle, and the model from wherever the adapter's config says, unchecked.
     """
-    # Where PEFT is not installed, transformers passes adapters over.
+    # Without PEFT installed, transformers ignores adapters.
     if is_peft_available() and find_file(name_or_path, ADAPTER_CONFIG_NAME, place) is not None:
         raise UnsupportedModelError(
             f"{name_or_path!r} holds a PEFT adapter ({ADAPTER_CONFIG_NAME}), bound to block numbers; merge it "
@@ -111,7 +70,7 @@ def check_no_adapter(name_or_path: str, place: dict[str, Any]) -> None:
 
 
 def _check_named(name_or_path: str, place: dict[str, Any], named: Any) -> None:
-    # transformers would take a pickle of one certain name, adapter_model.bin.
+    # transformers itself would accept one pickle here, adapter_model.bin.
     endings = (".safetensors", ".safetensors.index.json")
     if not isinstance(named, str) or not named.endswith(endings) or not _is_plain(named):
         raise UnsupportedModelError(
@@ -154,7 +113,7 @@ def _check_shards(index: Path, local: bool) -> None:
 
 
 def _leaves_the_folder(shard: str) -> bool:
-    # By the rules of either system: a name must not mean one thing here and another there.
+    # Checked by the rules of POSIX and of Windows: a path that is safe on one may leave the folder on the other.
     paths = PurePosixPath(shard), PureWindowsPath(shard)
     return any(path.anchor or ".." in path.parts for path in paths)
 
@@ -162,7 +121,7 @@ def _leaves_the_folder(shard: str) -> bool:
 def _check_header(file: str) -> None:
     try:
         with safe_open(file, framework="pt"):
-            pass  # the header is read, and that the file is as long as it says
+            pass  # opening reads the header and checks that the file has the length that it says
     except (SafetensorError, OSError) as error:
         raise ModelNotFoundError(
             f"The weights in {file} are damaged or incomplete ({error}); get the file again."

@@ -1,4 +1,4 @@
-"""The recipe of a pruning run: how much goes, and on which text it is decided."""
+"""The recipe of a pruning run: how many blocks are removed, and on which data they are chosen."""
 
 import json
 import math
@@ -13,52 +13,52 @@ from .strict_json import read_json
 
 RECIPE_FILE_NAME = "sleb_config.json"
 
-# The deepest released models have a few hundred. A file that speaks of millions fills the memory before it fails.
+# The deepest released models have a few hundred blocks. A config with millions would fill the memory before it fails.
 MAX_BLOCKS = 10_000
 
 
 @dataclass(frozen=True)
 class SLEBConfig:
-    """Everything needed to repeat a run, apart from the model. The defaults are the published procedure's.
+    """Everything needed to repeat a run, apart from the model. The defaults are those of the published procedure.
 
-    How much goes is said in exactly one of three ways: `sparsity`, `num_blocks_to_remove`, `max_perplexity_increase`.
+    Say how much to remove with exactly one of `sparsity`, `num_blocks_to_remove` and `max_perplexity_increase`.
 
     Args:
         sparsity: Share of the model's decoder blocks to remove, in (0, 1); ceil(sparsity x blocks) are removed.
         num_blocks_to_remove: Number of decoder blocks to remove.
         max_perplexity_increase: Quality budget. Blocks are removed until the next removal would raise the perplexity
-            on the calibration text by more than this share over the model as it came: 0.1 allows 10 %. With
-            `compensate="during"` every removal is judged after it is compensated, with `"after"` before.
+            on the calibration text by more than this share over its value before the run: 0.1 allows 10 %. With
+            `compensate="during"` a removal is judged after it is compensated, with `"after"` before.
         dataset: Calibration text: `"wikitext2"`, `"c4"`, the path of a local `.txt`, `.jsonl` or `.parquet` file, or
-            a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Data in memory goes to
+            a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Pass data in memory to
             `SLEBPruner.prune(..., calibration=...)` instead.
         text_column: The field or column that holds the text in a `.jsonl` or `.parquet` file, or in a `Dataset`.
         num_samples: Number of documents drawn from a named data set. Local data are used whole.
         window_length: Length of a token window, in tokens.
-        max_windows: At most so many windows are used, the first ones, of each part of a mixture its share; `None`
-            uses all.
-        bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one. `False`
-            is the published protocol: BOS stands in the first window only.
+        max_windows: The most token windows to use, the first ones; the parts of a mixture give equal numbers of them.
+            `None` uses all.
+        bos_per_window: Start every window with a BOS token, if the tokenizer puts one in front of a text. `False` is
+            the published protocol: only the first window starts with BOS.
         seed: Seed of the shuffle of a named data set.
-        loss: What is measured: `"next_token"` on every token, as published; or the `"labels"` that tokenised data
-            carry, such as those of a completion, so that blocks are chosen for a task.
+        loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` of tokenised data,
+            such as those of a completion, so that blocks are chosen for a task.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
-        compensate: Whether linear maps, folded into the blocks before the gaps, make up for what was removed: `"no"`,
-            as published; `"after"` the search; or `"during"` it, so that every block is chosen on the compensated
-            model.
+        compensate: Compensation of removed blocks by linear maps, folded into the blocks before the gaps: `"no"`, as
+            published; `"after"` the search; or `"during"` it, so that every block is chosen on the compensated model.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
-            published; both measure the same losses. `"racing"` gives up candidates that are surely behind.
-        racing_confidence: In a race, standard errors by which a candidate must be behind the leader to be given up.
-        search_dtype: Precision of the search: `"float32"`, the `"model"`'s own, or `"auto"`, which is the model's own
-            but float32 for a model in half precision on a CPU, where half precision is several times slower. The
-            model's weights come back untouched.
-        batch_size: Windows in one forward pass; `None` takes as many as keep the device busy and fit its memory.
-        compile: Whether `torch.compile` fuses the blocks and the loss: `"auto"` where the search is long enough for
+            published; both measure the same losses. `"racing"` gives up candidates that are clearly worse.
+        racing_confidence: With `"racing"`, a candidate is given up when its loss is so many standard errors behind the
+            best one.
+        search_dtype: Precision of the search: `"float32"`, the `"model"`'s own, or `"auto"`: the model's own, but
+            float32 for a model in half precision on a CPU, where half precision is several times slower. The model's
+            weights keep their own precision and values.
+        batch_size: Token windows in one forward pass; `None` takes as many as keep the device busy and fit its memory.
+        compile: Use of `torch.compile` to fuse the blocks and the loss: `"auto"` where the search is long enough for
             that to pay, `"always"` or `"never"`.
 
     Raises:
-        ConfigError: If a value has the wrong type or is out of range, or not exactly one of the three ways is used.
+        ConfigError: If a value has the wrong type or is out of range, or if not exactly one of the three is given.
 
     Example:
         >>> config = SLEBConfig(sparsity=0.2)
@@ -115,16 +115,16 @@ class SLEBConfig:
             raise ConfigError(f"max_perplexity_increase must be a positive number, got {budget}.")
 
     def num_blocks_to_remove_of(self, num_blocks: int) -> int | None:
-        """How many of a model's blocks this recipe removes.
+        """Return how many of a model's blocks this recipe removes.
 
         Args:
             num_blocks: Number of decoder blocks of the model.
 
         Returns:
-            The number of blocks to remove, or `None` if the perplexity budget decides it during the search.
+            The number of blocks to remove, or `None` if the search decides by the perplexity budget.
 
         Raises:
-            ConfigError: If fewer blocks would be left than the barriers protect.
+            ConfigError: If fewer blocks would be left than the two barriers protect together.
 
         Example:
             >>> SLEBConfig(sparsity=0.1).num_blocks_to_remove_of(30)
@@ -138,7 +138,7 @@ class SLEBConfig:
             wanted = math.ceil(Fraction(str(self.sparsity)) * num_blocks)
             phrase = f"sparsity={self.sparsity} removes {wanted} of {num_blocks} blocks"
         else:
-            assert self.num_blocks_to_remove is not None  # __post_init__ saw to it
+            assert self.num_blocks_to_remove is not None  # __post_init__ checks that one of the three is set
             wanted = self.num_blocks_to_remove
             phrase = f"num_blocks_to_remove={wanted} of {num_blocks} blocks"
         if num_blocks - wanted < protected:
@@ -150,10 +150,10 @@ class SLEBConfig:
         return None if self.max_perplexity_increase is not None else wanted
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values.
+        """Return the recipe as plain values.
 
         Returns:
-            A dictionary that `from_dict` accepts and JSON can hold.
+            A dictionary that `from_dict` takes and that can be written as JSON.
 
         Example:
             >>> SLEBConfig(num_blocks_to_remove=4).to_dict()["num_blocks_to_remove"]
@@ -188,7 +188,7 @@ class SLEBConfig:
         """Write the recipe into a folder, as `sleb_config.json`.
 
         Args:
-            save_directory: The folder; it is made if it does not exist.
+            save_directory: The folder; it is created if it does not exist.
 
         Returns:
             The path of the file.
@@ -205,7 +205,7 @@ class SLEBConfig:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> Self:
-        """Read the recipe that a run left beside its model.
+        """Read the recipe of a run from the folder of its model.
 
         Args:
             directory: A folder that holds `sleb_config.json`.

@@ -1,4 +1,4 @@
-"""What a model's config computes with: the same weights with another rope_theta or rms_norm_eps are another model."""
+"""The values of a model's config that can change a loss, such as rope_theta and rms_norm_eps."""
 
 import math
 from enum import Enum
@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-# Names, places, versions, and switches of what a forward returns or keeps: none of them changes a loss. A run that is
-# resumed may load its model from another place, or after a Trainer has changed such a switch.
+# Names, paths, versions, and switches of what a forward pass returns or caches. When a run is resumed, its model may
+# come from another path, and a Trainer may have changed such a switch.
 _CHANGE_NO_LOSS = {
     "architectures",
     "auto_map",
     "bos_token_id",
-    "dtype",  # kept beside the config, as the model has it
+    "dtype",  # compared separately, as the dtype of the model
     "eos_token_id",
     "gguf_file",
     "id2label",
@@ -23,7 +23,7 @@ _CHANGE_NO_LOSS = {
     "output_hidden_states",
     "problem_type",
     "return_dict",
-    "sleb",  # where a pruned model comes from; its blocks are kept beside the config
+    "sleb",  # the origin of a pruned model; its block numbers are compared separately
     "tokenizer_class",
     "torch_dtype",
     "transformers_version",
@@ -32,22 +32,15 @@ _CHANGE_NO_LOSS = {
 
 
 def config_values(config: PreTrainedConfig) -> dict[str, Any]:
-    """All of a config that may change a loss, alike for every loading of the same model.
+    """Return all values of a config that can change a loss, as JSON values, equal in each loading of the same model.
 
-    Args:
-        config: The model's config.
-
-    Returns:
-        Plain values, which JSON can hold and which equal themselves after it.
-
-    Example:
-        >>> from transformers import LlamaConfig
-        >>> values = config_values(LlamaConfig(rms_norm_eps=1e-5))
-        >>> values["rms_norm_eps"], "use_cache" in values
-        (1e-05, False)
+    >>> from transformers import LlamaConfig
+    >>> values = config_values(LlamaConfig(rms_norm_eps=1e-5))
+    >>> values["rms_norm_eps"], "use_cache" in values
+    (1e-05, False)
     """
     values: dict[str, Any] = _plain(config.to_dict(), ordered=True)
-    # Not in the dictionary, since a checkpoint does not decide on them; but they change the last bits of a loss.
+    # `to_dict` leaves these out, because they are no part of a checkpoint; but they change the last bits of a loss.
     implementations = {
         "attn_implementation": getattr(config, "_attn_implementation", None),
         "experts_implementation": getattr(config, "_experts_implementation", None),
@@ -65,7 +58,7 @@ def _plain(value: Any, *, ordered: bool) -> Any:
     if isinstance(value, torch.dtype | torch.device):
         return str(value)
     if isinstance(value, dict):
-        # A quantisation makes lists out of sets, whose order is another in each process.
+        # A quantisation config turns sets into lists, whose order differs between processes.
         return {
             str(name): _plain(item, ordered=ordered and name != "quantization_config")
             for name, item in value.items()
@@ -76,4 +69,4 @@ def _plain(value: Any, *, ordered: bool) -> Any:
         return items if ordered and isinstance(value, list | tuple) else sorted(items, key=repr)
     if hasattr(value, "to_dict"):  # a config or a quantisation within a list or a dictionary
         return _plain(value.to_dict(), ordered=ordered)
-    return type(value).__qualname__  # what an object prints may hold its address, which is another in each process
+    return type(value).__qualname__  # its repr may hold its address, which differs between processes

@@ -1,4 +1,4 @@
-"""Loading a model to prune, and what stands beside it."""
+"""Loading of a model to prune, and of the tokenizer, processor and report beside it."""
 
 import re
 import warnings
@@ -45,29 +45,9 @@ _OTHER_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuest
 
 
 def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
-    """Load a causal language model whose every weight is in the checkpoint.
-
-    A checkpoint with a vision tower is loaded whole, with the auto class that it was saved for. Code that a repository
-    brings along runs only if `trust_remote_code=True` was passed; nobody is asked.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`. A GGUF file (`gguf_file=`) is dequantised, for
-            packed blocks cannot be saved, unless `quantization_config` says otherwise. Weights are read from
-            safetensors files only, unless `use_safetensors=False` says otherwise.
-
-    Returns:
-        The model.
-
-    Raises:
-        ModelNotFoundError: If there is no model there, or its files are damaged.
-        UnsupportedModelError: If it is not a causal language model, has only pickled weights, or holds a PEFT adapter.
-        ConfigError: If the token cannot be sent.
-
-    Example:
-        ```python
-        model = load_model("HuggingFaceTB/SmolLM2-135M", dtype="auto", device_map="cuda")
-        ```
+    """Load a causal language model, with its vision tower if it has one; refuse a checkpoint that lacks weights.
+    Code of the repository runs only with `trust_remote_code=True`; pickles are read only with `use_safetensors=False`.
+    A GGUF file is dequantised unless `quantization_config` is passed, because packed blocks cannot be saved.
     """
     kwargs = {"trust_remote_code": False} | kwargs
     place = _place_in(kwargs)
@@ -98,24 +78,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
 
 
 def empty_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
-    """A model as `load_model` would load it, but without weights: all of it is on the meta device.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        **kwargs: The arguments of `load_model`.
-
-    Returns:
-        The model, from which one can tell how much memory the real one takes.
-
-    Raises:
-        ModelNotFoundError: If there is no model there.
-        UnsupportedModelError: If it is not a causal language model.
-
-    Example:
-        ```python
-        empty_model("meta-llama/Llama-2-13b-hf", dtype="auto").get_memory_footprint()  # 26031738880
-        ```
-    """
+    """Return the model of `load_model` on the meta device, without weights, to compute how much memory it takes."""
     place = _place_in({"trust_remote_code": False} | kwargs)
     config = _load_config(name_or_path, place)
     wanted = kwargs.get("dtype", "auto")
@@ -128,28 +91,14 @@ def empty_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
 
 
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase | None:
-    """Load the tokenizer that stands beside a model.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        **kwargs: The model's loading arguments; those that concern a tokenizer are used.
-
-    Returns:
-        The tokenizer, or `None` with a warning where there is none: a model can be calibrated on token ids.
-
-    Raises:
-        ModelNotFoundError: If its files are damaged.
-
-    Example:
-        ```python
-        tokenizer = load_tokenizer("HuggingFaceTB/SmolLM2-135M")
-        ```
+    """Load the tokenizer of a model. If there is none, warn and return `None`: token ids need no tokenizer.
+    Damaged files raise `ModelNotFoundError`.
     """
     place = _place_in(kwargs) | {name: value for name, value in kwargs.items() if name == "gguf_file"}
     try:
         return AutoTokenizer.from_pretrained(name_or_path, **place)
     except Exception as error:
-        # A damaged tokenizer.json is a bare Exception to tokenizers.
+        # For a damaged tokenizer.json, tokenizers raises a bare Exception.
         if type(error) in (Exception, JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError):
             raise ModelNotFoundError(
                 f"The tokenizer of {name_or_path!r} is damaged ({_first_line(error)}); get its files again, or pass "
@@ -164,19 +113,8 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase 
 
 
 def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase | ProcessorMixin | None:
-    """Load what makes a model's inputs: its tokenizer, or its processor where it takes images as well.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        **kwargs: The model's loading arguments; those that say where files come from are used.
-
-    Returns:
-        The processor or tokenizer, or `None` with a warning where there is neither.
-
-    Example:
-        ```python
-        processor = load_processing_class("google/gemma-3-4b-it")
-        ```
+    """Load the processor of a model that takes images, else its tokenizer.
+    If there is neither, warn and return `None`.
     """
     if "gguf_file" not in kwargs and find_file(name_or_path, IMAGE_PROCESSOR_NAME, _place_in(kwargs)) is not None:
         try:
@@ -191,23 +129,7 @@ def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokeniz
 
 
 def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
-    """Load the report of an earlier run that stands beside a model.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        **kwargs: The model's loading arguments; those that say where files come from are used.
-
-    Returns:
-        The report, or `None` if the model comes without one.
-
-    Raises:
-        ReportError: If it is malformed.
-
-    Example:
-        ```python
-        report = load_report("smollm2-sleb-20")
-        ```
-    """
+    """Load the report of an earlier run that lies beside a model; return `None` if there is none."""
     path = find_file(name_or_path, REPORT_FILE_NAME, _place_in(kwargs))
     return None if path is None else PruningReport.load(path)
 
@@ -227,7 +149,7 @@ def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
 
 
 def _warn_of_uncounted_blocks(name_or_path: str, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
-    """A config that says too small a number of blocks gives a model that runs, and is another one."""
+    """Warn of blocks beyond the number in the config: the model runs without them, but it is a different model."""
     known = set(model.state_dict())
     uncounted = [name for name in sorted(unexpected) if re.sub(r"\.\d+\.", ".0.", name, count=1) in known]
     if uncounted:
@@ -250,11 +172,11 @@ def _check_num_blocks(name_or_path: str, config: PreTrainedConfig) -> None:
 
 @contextmanager
 def _clear_errors(name_or_path: str) -> Iterator[None]:
-    """Whatever transformers says about files that it cannot make a model of, said in one sentence."""
+    """Turn any error of transformers about unusable files into a `ModelNotFoundError` of one sentence."""
     try:
         yield
     except (SLEBError, ImportError):
-        raise  # they say themselves what to do
+        raise  # their messages already say what to do
     except OSError as error:
         raise ModelNotFoundError(_not_found(name_or_path, error)) from error
     except Exception as error:
@@ -269,7 +191,7 @@ def _clear_errors(name_or_path: str) -> Iterator[None]:
 def _place_in(arguments: dict[str, Any]) -> dict[str, Any]:
     token = arguments.get("token")
     if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
-        # It would fail later, with the token in the message and in the log.
+        # Such a token would fail later, in an error whose message and log show the token.
         raise ConfigError("The token holds a character that cannot be sent (a line break, say); pass it without.")
     return {name: value for name, value in arguments.items() if name in _PLACE_ARGUMENTS}
 
@@ -303,5 +225,5 @@ def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
-    # What ends in a colon is explained on the next line.
+    # A line that ends in a colon is explained on the next line.
     return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]).rstrip(".")

@@ -1,4 +1,4 @@
-"""Where a search computes: where the model lies, or on a device that it is brought to, whole or block by block."""
+"""Choice of the device of a search: the whole model is on it, or its blocks are brought there one at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,43 +25,18 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a search computes.
+    """The device of a search."""
 
-    Attributes:
-        compute_on: The device to which blocks are brought one at a time; `None` where the model computes where it
-            lies.
-        reason: Why they are.
-    """
-
-    compute_on: torch.device | None = None
-    reason: str | None = None
+    compute_on: torch.device | None = None  # blocks are brought here; None: the model computes on its own device
+    reason: str | None = None  # why blocks are brought, for the report
 
 
 def place(
     model: PreTrainedModel, config: SLEBConfig, device: str | torch.device | None, offload: Offload, ranks: Ranks
 ) -> Placement:
-    """Decide where a search computes. A model that fits the device is moved there.
-
-    Args:
-        model: The model.
-        config: The recipe, whose precision counts.
-        device: The device; `None` is where the model lies, or with `offload="cpu"` the GPU.
-        offload: `"cpu"` leaves the blocks in host memory and brings them to the device one at a time; `"no"` moves
-            the whole model there; `"auto"` does that where the model fits.
-        ranks: The processes that search together. If the model is too large for the device of one, it is for all.
-
-    Returns:
-        The placement.
-
-    Raises:
-        ConfigError: If `offload` is none of the three, the device is unknown, the model lies on another device, or
-            the recipe asks for the search as published, block by block.
-        UnsupportedModelError: If the blocks of this model cannot be brought to a device.
-
-    Example:
-        ```python
-        place(model, config, "cuda", "auto", Ranks(together=False)).reason
-        ```
+    """Choose the device of a search, and move the model there if it fits.
+    `device=None` is the model's own device, or the GPU with `offload="cpu"`. If the model is too large for the device
+    of one process, all processes bring the blocks to their devices one at a time.
     """
     if offload not in get_args(Offload):
         raise ConfigError(f"offload must be one of {', '.join(get_args(Offload))}; got {offload!r}.")
@@ -97,22 +72,7 @@ def place(
 
 @contextmanager
 def placed(model: PreTrainedModel, stack: DecoderStack, placement: Placement) -> Iterator[DecoderStack]:
-    """Compute where a placement says.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        placement: The placement.
-
-    Yields:
-        The stack, which brings its blocks to the device if that is the placement.
-
-    Example:
-        ```python
-        with placed(model, stack, placement) as stack:
-            candidates, barred = removable_blocks(model, stack, range(1, 39))
-        ```
-    """
+    """Yield the stack; with `compute_on`, it is one that brings its blocks to that device."""
     if placement.compute_on is None:
         yield stack
         return
@@ -121,25 +81,8 @@ def placed(model: PreTrainedModel, stack: DecoderStack, placement: Placement) ->
 
 
 def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwargs: Any) -> str:
-    """The device on which a model is best loaded, so that `place` then searches on the one that is asked for.
-
-    Args:
-        name_or_path: A model on the Hub or a local folder.
-        config: The recipe.
-        offload: See `place`.
-        **kwargs: The arguments of `loading.load_model`, with `device_map`, the device that is asked for.
-
-    Returns:
-        That device where it will hold the model, `"cpu"` where not; `"auto"` where the model is to be spread.
-
-    Raises:
-        ModelNotFoundError: If there is no model there.
-        UnsupportedModelError: If it is not a causal language model.
-
-    Example:
-        ```python
-        where_to_load("meta-llama/Llama-2-13b-hf", config, "auto", dtype="auto", device_map="cuda")  # "cpu" for 24 GB
-        ```
+    """Return the device on which to load a model so that `place` can then search on `kwargs["device_map"]`.
+    It is that device if the model fits, else `"cpu"`; `"auto"` stays. `kwargs` are those of `loading.load_model`.
     """
     wanted = str(kwargs["device_map"])
     if wanted == "auto":
@@ -147,31 +90,23 @@ def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwa
     device = _device(wanted, _CPU, offload)
     if offload == "cpu":
         return "cpu"
-    if offload == "no" or device == _CPU or "gguf_file" in kwargs:  # how large a GGUF file becomes is not known
+    if offload == "no" or device == _CPU or "gguf_file" in kwargs:  # the size of a dequantised GGUF file is not known
         return wanted
     size = weight_bytes(empty_model(name_or_path, **kwargs), search_dtype(device, config))
     return wanted if too_large(size, device) is None else "cpu"
 
 
 def search_dtype(device: torch.device, config: SLEBConfig) -> torch.dtype | None:
-    """The precision of a search, where it is not the model's own.
+    """Return float32 if the search computes in it, or `None` for the model's own precision.
 
-    Args:
-        device: The device that computes.
-        config: The recipe.
-
-    Returns:
-        The precision, or `None`.
-
-    Example:
-        >>> search_dtype(torch.device("cpu"), SLEBConfig(sparsity=0.1))
-        torch.float32
+    >>> search_dtype(torch.device("cpu"), SLEBConfig(sparsity=0.1))
+    torch.float32
     """
     return torch.float32 if computes_in_float32(device, config.search_dtype) else None
 
 
 def _device(device: str | torch.device | None, here: torch.device, offload: Offload) -> torch.device:
-    """The device that is asked for, with its number."""
+    """Return the device that is asked for, a GPU with its number."""
     if device is None:
         if offload != "cpu":
             return here
@@ -199,7 +134,7 @@ def _move(model: PreTrainedModel, device: torch.device) -> None:
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
-        model.to(_CPU)  # what was moved already goes back
+        model.to(_CPU)  # a part of it was moved already
         raise ConfigError(
             f"The model does not fit {device} ({error}); leave its blocks in host memory (offload='cpu')."
         ) from error

@@ -1,4 +1,4 @@
-"""Dataclasses from plain JSON values, strictly: what a file says is checked against the type hints, never trusted."""
+"""Dataclasses from JSON values, each checked against the type hint of its field."""
 
 import re
 from dataclasses import MISSING, fields, is_dataclass
@@ -9,27 +9,14 @@ T = TypeVar("T")
 
 
 def parse(hint: Any, value: Any, place: str) -> Any:
-    """Check a plain value against a type hint, and build the dataclasses that the hint names.
+    """Return a JSON value as the type of a hint, dataclasses included; `place` names the value in the error message.
 
-    Args:
-        hint: A type hint: a plain type, a dataclass, `X | None`, `Literal[...]`, `tuple[X, ...]` or `dict[K, V]`.
-            JSON has only text for keys, so keys may stand as text where the hint says `int`.
-        value: The value, as `json.loads` gives it.
-        place: Where the value stands, for the error message.
-
-    Returns:
-        The value, as the hint's type.
-
-    Raises:
-        ValueError: If the value does not fit; one sentence with the place, the value and what is expected.
-
-    Example:
-        >>> parse(tuple[int, ...], [1, 2], "blocks")
-        (1, 2)
-        >>> parse(float | None, "much", "sparsity")
-        Traceback (most recent call last):
-        ...
-        ValueError: sparsity must be float or None; got 'much'.
+    >>> parse(tuple[int, ...], [1, 2], "blocks")
+    (1, 2)
+    >>> parse(float | None, "much", "sparsity")
+    Traceback (most recent call last):
+    ...
+    ValueError: sparsity must be float or None; got 'much'.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -56,24 +43,7 @@ def parse(hint: Any, value: Any, place: str) -> Any:
 
 
 def parse_dataclass(kind: type[T], value: Any, place: str) -> T:
-    """Build a dataclass from a dictionary.
-
-    Args:
-        kind: The dataclass.
-        value: Its fields by name; those with a default may be missing.
-        place: Where the value stands, for the error message.
-
-    Returns:
-        The instance.
-
-    Raises:
-        ValueError: If a key is unknown or missing, or a value does not fit.
-
-    Example:
-        ```python
-        report = parse_dataclass(PruningReport, json.loads(text), "sleb_report.json")
-        ```
-    """
+    """Build a dataclass from a dictionary of its fields; an unknown or missing key raises `ValueError`."""
     if not isinstance(value, dict):
         raise ValueError(f"{place} must be a JSON object; got {type(value).__name__}.")
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
@@ -102,7 +72,7 @@ def _parse_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
 
 
 def _parse_key(hint: Any, key: Any, place: str) -> Any:
-    # Only as Python writes it: "1" and "01" would be one key.
+    # Keys of JSON are text. Only the form that Python writes is taken, or "1" and "01" would be the same key.
     if hint is int and isinstance(key, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", key):
         return int(key)
     return parse(hint, key, f"a key of {place}")

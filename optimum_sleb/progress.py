@@ -1,4 +1,4 @@
-"""Keeping the progress of a search on disk: the journal, and a report of the steps so far."""
+"""The progress of a search on disk: the journal, and a report of the steps so far."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,31 +16,14 @@ from .provenance import versions
 from .report import PruningReport
 from .search.journal import Journal
 
-# So many elements of each tensor go into a model's fingerprint: enough to tell any two models apart in a moment.
+# Elements of each tensor that go into a model's fingerprint: few are fast to read and still tell models apart.
 _SAMPLES = 1024
 
 
 class Progress:
-    """Keeps the progress of a search in a folder, or nowhere.
-
-    Args:
-        folder: Folder of the journal and of the report of the steps so far; `None` keeps nothing.
-        model: The model.
-        blocks: Its blocks, by their number in the dense model.
-        windows: The calibration windows.
-        config: The recipe.
-        resume: Go on from a journal that is there.
-        device: The device that searches; `None` is the model's.
-
-    Raises:
-        ConfigError: If `resume` is set without a folder.
-        JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run.
-
-    Example:
-        ```python
-        with Progress("smollm2-sleb-20", model, range(30), windows, config, resume=False) as progress:
-            run_search(model, stack, windows, range(1, 29), config, journal=progress.journal)
-        ```
+    """The journal and the report of the steps so far, in a folder; `folder=None` keeps nothing.
+    `blocks` are the numbers of the model's blocks in the dense model. `JournalError` is raised if there is a journal
+    without `resume`, none with it, or one of another run.
     """
 
     def __init__(
@@ -71,20 +54,8 @@ class Progress:
             self.journal.close()
 
     def save(self, report: PruningReport) -> None:
-        """Write the report of the steps so far, so that it survives a run that never ends.
-
-        A folder that holds a model already keeps that model's report.
-
-        Args:
-            report: The report.
-
-        Raises:
-            JournalError: If the disk does not take it.
-
-        Example:
-            ```python
-            progress.save(report)
-            ```
+        """Write the report of the steps so far, so that it is there if the run is stopped.
+        If the folder already holds a model, its report is not overwritten.
         """
         if self._folder is None or any(Path(self._folder).glob("*.safetensors")):
             return
@@ -98,20 +69,7 @@ class Progress:
 
 
 def model_fingerprint(model: PreTrainedModel) -> str:
-    """A name for the weights of a model, from a sample of each tensor.
-
-    Args:
-        model: The model.
-
-    Returns:
-        SHA-256 over names, shapes and evenly spaced elements of all tensors.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=40))
-        >>> model_fingerprint(model) == model_fingerprint(model)
-        True
-    """
+    """Return SHA-256 over the names, the shapes and evenly spaced elements of all tensors of a model."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         step = max(1, tensor.numel() // _SAMPLES)
@@ -124,7 +82,7 @@ def model_fingerprint(model: PreTrainedModel) -> str:
 def _header(
     model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig, device: torch.device
 ) -> dict[str, Any]:
-    """All that decides what is measured, to the last bit."""
+    """Return all that can change a measured loss, to the last bit; it must be equal when a run is resumed."""
     return {
         "model": {
             "architecture": type(model).__name__,

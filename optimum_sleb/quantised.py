@@ -1,4 +1,4 @@
-"""Quantised models: which way of quantising a model has, and what to do instead of pruning it so."""
+"""Quantised models: the method by which a model is quantised, and whether it can be saved after pruning."""
 
 import re
 from typing import Any
@@ -9,44 +9,28 @@ from transformers import PreTrainedModel
 from .blocks.packed import is_packed
 from .errors import UnsupportedModelError
 
-# What can be pruned as it is: these are saved and loaded again by transformers.
+# Models of these methods can be pruned as they are: transformers saves their packed weights and loads them again.
 _SUPPORTED = ("bitsandbytes", "torchao")
 
-# What is quantised while it is loaded has its dense checkpoint at hand; what was saved quantised has not.
+# A model that is quantised while it is loaded has an unquantised checkpoint; one that was saved quantised has not.
 _LATER = "load it without quantization_config, prune it, and quantise the result"
 _BEFORE = "prune the checkpoint that it was made from, and quantise the result"
 
-# Fields of quantisation configs that list modules which stay as they are.
+# Fields of quantisation configs that list modules to leave unquantised.
 _SPARED = ("llm_int8_skip_modules", "modules_to_not_convert")
 
-# A few methods can be undone while a checkpoint is loaded.
+# transformers can dequantise these while it loads a checkpoint.
 _UNDONE = {"gguf": "GgufConfig", "mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 
 
 def check_quantisation(model: PreTrainedModel) -> None:
-    """Refuse a model whose packed weights could not be saved again.
-
-    Packed modules are taken over by the shortened model as they are, so it is proved right like any other; what
-    decides is whether transformers can save them. The lists of modules that a quantiser spares may name blocks by
-    number, which would be others afterwards.
-
-    Args:
-        model: The model.
-
-    Raises:
-        UnsupportedModelError: If it cannot be saved shortened; the message says what to do instead for this method.
-
-    Example:
-        ```python
-        check_quantisation(model)
-        ```
-    """
+    """Refuse a quantised model that transformers could not save after pruning; the message says what to do instead."""
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None:
         _check_method(quantizer, str(quantisation_of(model)))
         return
     for path, weight in model.named_parameters():
-        # Quantised in memory, behind the back of transformers; or sharded over processes.
+        # Quantised in memory without transformers, or sharded over processes.
         if is_packed(weight):
             kind = type(weight).__name__ if type(weight) is not nn.Parameter else str(weight.dtype)
             raise UnsupportedModelError(
@@ -56,19 +40,7 @@ def check_quantisation(model: PreTrainedModel) -> None:
 
 
 def quantisation_of(model: PreTrainedModel) -> str | None:
-    """How a model is quantised.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The method, such as `"bitsandbytes"`, or `None`.
-
-    Example:
-        ```python
-        quantisation_of(model)  # None
-        ```
-    """
+    """Return the method by which a model is quantised, such as `"bitsandbytes"`, or `None`."""
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is None:
         return None
@@ -78,7 +50,7 @@ def quantisation_of(model: PreTrainedModel) -> str | None:
 
 def _check_method(quantizer: Any, method: str) -> None:
     pre_quantized = getattr(quantizer, "pre_quantized", True)
-    # transformers saves what it has packed itself; loaded packed, a checkpoint cannot be saved again.
+    # transformers saves weights that it packed itself, but cannot save a checkpoint again that it loaded packed.
     if method in _SUPPORTED and not pre_quantized:
         config = quantizer.quantization_config
         listed = [name for field in _SPARED for name in getattr(config, field, None) or ()]

@@ -1,4 +1,4 @@
-"""Several processes that search together: each measures a share of the windows, and all know all losses."""
+"""Processes that search together: each measures a share of the windows, and all get all losses."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,32 +16,21 @@ from .memory import ran_out_of_memory
 
 T = TypeVar("T")
 
-# One process may save a large model while the others wait. One that is gone is noticed by its launcher.
+# Long, because the others wait while one process saves a large model. The launcher notices a process that ended.
 _PATIENCE = timedelta(days=2)
 
 
 class _Failure(NamedTuple):
-    """An error, as the other processes hear of it."""
+    """An error as it is sent to the other processes."""
 
-    is_memory: bool
+    is_memory: bool  # memory ran out
     message: str
 
 
 class Ranks:
-    """The processes of `torch.distributed`, or this one alone.
-
-    Whatever one of them meets, all of them meet: an error of one is raised in all, so that none waits for ever. Every
-    exchange carries either a value or an error, so an error reaches the others wherever they wait for this process.
-
-    Args:
-        together: Work together with the other processes; all of them must make the same calls.
-
-    Raises:
-        RankError: If `together` is set, but `torch.distributed` has not been initialised.
-
-    Example:
-        >>> Ranks(together=False).size
-        1
+    """The processes of `torch.distributed`, or this one alone (`together=False`).
+    With `together`, all of them must make the same calls. Each exchange carries a value or an error, and an error of
+    one process is raised in all, so that none waits for ever.
     """
 
     def __init__(self, together: bool) -> None:
@@ -55,19 +44,8 @@ class Ranks:
 
     @classmethod
     def of_launcher(cls, cpu: bool = False) -> Self:
-        """The processes that `torchrun` or `accelerate launch` has started; this one alone where there are none.
-
-        Every process takes the GPU of its number on its machine as the current one.
-
-        Args:
-            cpu: Compute on CPUs, also where there are GPUs.
-
-        Returns:
-            The processes.
-
-        Example:
-            >>> Ranks.of_launcher().size
-            1
+        """Return the processes that `torchrun` or `accelerate launch` started, or this one alone if there are none.
+        In each process, the GPU with its number on its machine becomes the current one.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return cls(together=False)
@@ -76,30 +54,12 @@ class Ranks:
         return cls(together=True)
 
     def leave(self) -> None:
-        """End working together, when all is done.
-
-        Example:
-            >>> Ranks(together=False).leave()
-        """
+        """End the process group."""
         if self.size > 1:
             dist.destroy_process_group()
 
     def own_device(self, device: str) -> str:
-        """The device of this process, where all were asked to use a kind of device.
-
-        Args:
-            device: `"cuda"` or `"cpu"`.
-
-        Returns:
-            The GPU of this process, or `"cpu"`.
-
-        Raises:
-            RankError: If several processes were asked to use one GPU, or each of them all.
-
-        Example:
-            >>> Ranks(together=False).own_device("cpu")
-            'cpu'
-        """
+        """Return this process's device: its own GPU for `"cuda"`, else `device`."""
         if self.size > 1 and (device.startswith("cuda:") or device == "auto"):
             raise RankError(
                 f"{self.size} processes cannot share device {device!r}; use 'cuda', of which each takes its own."
@@ -109,24 +69,12 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and prints."""
+        """Return whether this process writes and prints."""
         return self.number == 0
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Something that only the first process makes, known to all.
-
-        Args:
-            make: Makes it.
-
-        Returns:
-            What the first process made.
-
-        Raises:
-            RankError: If making it failed, in the processes that did not make it; the first raises the error itself.
-
-        Example:
-            >>> Ranks(together=False).from_first(lambda: 3)
-            3
+        """Call `make` in the first process only, and return its result in all.
+        If it fails, the first process raises that error; the others raise `RankError`, or `OutOfMemoryError` as well.
         """
         made: list[Any] = [None]
         with self.all_or_none():
@@ -138,67 +86,26 @@ class Ranks:
         return made[0]
 
     def smallest(self, value: int) -> int:
-        """The smallest of the values that the processes have.
-
-        Args:
-            value: This process's value.
-
-        Returns:
-            The smallest.
-
-        Example:
-            >>> Ranks(together=False).smallest(4)
-            4
-        """
+        """Return the smallest of the values of all processes."""
         return min(self._all(value))
 
     def largest(self, value: int) -> int:
-        """The largest of the values that the processes have.
-
-        Args:
-            value: This process's value.
-
-        Returns:
-            The largest.
-
-        Example:
-            >>> Ranks(together=False).largest(4)
-            4
-        """
+        """Return the largest of the values of all processes."""
         return max(self._all(value))
 
     def sum(self, share: Tensor) -> Tensor:
-        """The sum over all processes of tensors of one shape.
-
-        Args:
-            share: This process's tensor; it becomes the sum.
-
-        Returns:
-            The sum.
-
-        Example:
-            >>> Ranks(together=False).sum(torch.ones(2))
-            tensor([1., 1.])
-        """
+        """Sum tensors of one shape over all processes, in place."""
         if self.size > 1:
             with _noticing_who_is_gone():
                 dist.all_reduce(share)
         return share
 
     def all_or_none(self) -> "_AllOrNone":
-        """A context that fails in all processes if it fails in one.
-
-        Returns:
-            The context.
-
-        Example:
-            >>> with Ranks(together=False).all_or_none():
-            ...     pass
-        """
+        """Return a context that fails in all processes if it fails in one."""
         return _AllOrNone(self)
 
     def _all(self, value: T, failure: _Failure | None = None) -> list[T]:
-        """The values of all processes; or an error, where others failed in a way in which this one did not."""
+        """Return the values of all processes; raise an error if others failed in a way in which this one did not."""
         if self.size == 1:
             return [value]
         told: list[Any] = [None] * self.size
@@ -225,7 +132,7 @@ class _AllOrNone:
         if error is None:
             self._ranks._all(None)
         elif isinstance(error, Exception) and not getattr(error, _KNOWN, False):
-            # Not an interrupt: whoever sends one sends it to all.
+            # A KeyboardInterrupt is not passed on, because every process receives its own.
             message = str(error) if isinstance(error, SLEBError) else f"{type(error).__name__}: {error}"
             self._ranks._all(None, _Failure(ran_out_of_memory(error), message))
             _known_to_all(error)
@@ -237,7 +144,7 @@ E = TypeVar("E", bound=Exception)
 
 
 def _known_to_all(error: E) -> E:
-    """Mark an error that the others know of, so that it is not told again on its way up."""
+    """Mark an error as known to the other processes, so that it is not sent to them again."""
     setattr(error, _KNOWN, True)
     return error
 

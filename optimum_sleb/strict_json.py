@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: of any size, depth and content, and never trusted."""
+"""Strict reading of JSON files that others wrote, which may have any size, depth and content."""
 
 import json
 import math
@@ -9,26 +9,11 @@ MAX_BYTES = 64 * 2**20
 
 
 def read_json(file: str | Path, *, finite: bool = True) -> Any:
-    """Read a JSON file more strictly than `json.loads` does.
-
-    Args:
-        file: The file.
-        finite: Refuse `NaN`, `Infinity` and numbers that overflow to it. JSON has none of them, but config files of
-            transformers do.
-
-    Returns:
-        Plain values.
-
-    Raises:
-        ValueError: If the file is larger than 64 MB, nested too deeply, no UTF-8 or no JSON, if a key stands twice in
-            an object, or a number is not finite; the message is the end of a sentence.
-
-    Example:
-        ```python
-        read_json("sleb_config.json")["sparsity"]
-        ```
+    """Read a JSON file; raise `ValueError` for repeated keys, more than 64 MB, deep nesting or text that is not UTF-8.
+    `finite` also refuses `NaN`, `Infinity` and numbers that overflow: JSON has none of them, but config files of
+    transformers do. The message of the error is the end of a sentence.
     """
-    # Asked of what was read, not of the folder: a file may grow, and a pipe has no size.
+    # The bytes read are counted, because a file may grow and a pipe has no size.
     with open(file, "rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -36,7 +21,7 @@ def read_json(file: str | Path, *, finite: bool = True) -> Any:
     checks: dict[str, Any] = {"parse_float": _parse_float, "parse_constant": _refuse} if finite else {}
     try:
         values = json.loads(content.decode("utf-8"), object_pairs_hook=_object, **checks)
-        # Half of a surrogate pair passes as text until somebody writes it into a file.
+        # json.loads takes half of a surrogate pair, which would fail only when it is written to a file.
         json.dumps(values, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -1,1 +1,1 @@
-"""Every causal language model of the installed transformers, tried on tiny random models."""
+"""Trial of every causal language model of the installed transformers, as tiny random models."""

@@ -1,7 +1,6 @@
-"""The matrix: every architecture of the installed transformers, pruned as a tiny random model and compared.
-
-Nothing here is taken on trust: blocks are removed through `SLEBPruner`, as a user does, and the result is compared, in
-memory and after saving and reloading, with the dense model whose blocks are skipped.
+"""Trial of every architecture of the installed transformers, as tiny random models.
+Blocks are removed through `SLEBPruner`, as a user does, and the shortened model, in memory and reloaded, is compared
+with the dense model whose blocks are skipped.
 """
 
 import copy
@@ -35,21 +34,17 @@ from .tiny import tiny_model
 # The first block, one in the middle, the last; two neighbours; a scattered third.
 REMOVALS: tuple[tuple[int, ...], ...] = ((0,), (3,), (NUM_BLOCKS - 1,), (3, 4), (1, 4, 6))
 
+# "exact": every removal tried is exact; "some blocks": every removal that is not refused is; "refused": no block can
+# be removed; "not tried": no tiny model could be built; "wrong": a removal was not refused, but is not exact.
 Status = Literal["exact", "some blocks", "refused", "not tried", "wrong"]
 
 
 @dataclass(frozen=True, order=True)
 class Architecture:
-    """One of the models that transformers can build.
-
-    Attributes:
-        model_type: Its name, as in `AutoConfig`.
-        with_images: Whether the model of `AutoModelForImageTextToText` is meant, with its vision tower, not that of
-            `AutoModelForCausalLM`.
-    """
+    """A model class of transformers, by its `model_type` in `AutoConfig`."""
 
     model_type: str
-    with_images: bool = False
+    with_images: bool = False  # the class of AutoModelForImageTextToText with its vision tower, not the text model
 
     def __str__(self) -> str:
         return f"{self.model_type} with images" if self.with_images else self.model_type
@@ -57,32 +52,19 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about an architecture.
-
-    Attributes:
-        architecture: Which one.
-        status: `"exact"`: every removal that was tried is; `"some blocks"`: so are those that are not refused;
-            `"refused"`: no block can be removed; `"not tried"`: no tiny model of it could be built; `"wrong"`: a
-            removal was not refused and is not exact.
-        removable: Blocks that can be removed on their own, of `NUM_BLOCKS`.
-        reason: Why not exact.
-    """
+    """Result of the trial of an architecture."""
 
     architecture: Architecture
     status: Status
-    removable: tuple[int, ...] = ()
-    reason: str = ""
+    removable: tuple[int, ...] = ()  # blocks that can be removed on their own, of `NUM_BLOCKS`
+    reason: str = ""  # why the status is not "exact"
 
 
 def architectures() -> list[Architecture]:
-    """Every decoder-only language model of the installed transformers, alone or with a vision tower.
+    """Return every decoder-only language model of the installed transformers, sorted, those with images last.
 
-    Returns:
-        The architectures, sorted; those with images come last.
-
-    Example:
-        >>> Architecture("llama") in architectures()
-        True
+    >>> Architecture("llama") in architectures()
+    True
     """
     text = [Architecture(name) for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
     images = [
@@ -94,19 +76,7 @@ def architectures() -> list[Architecture]:
 
 
 def try_architecture(architecture: Architecture) -> Verdict:
-    """Prune a tiny random model of an architecture in several ways, and compare each with skipping the blocks.
-
-    Args:
-        architecture: The architecture.
-
-    Returns:
-        The verdict.
-
-    Example:
-        ```python
-        try_architecture(Architecture("llama")).status  # "exact"
-        ```
-    """
+    """Prune a tiny random model in several ways, and compare each result with skipping the blocks."""
     try:
         dense = tiny_model(architecture.model_type, with_images=architecture.with_images)
         with measuring(dense):
@@ -136,7 +106,7 @@ def try_architecture(architecture: Architecture) -> Verdict:
                 verdict = replace(verdict, status="some blocks", reason=reason)
                 continue
             trouble = _one_line(error)
-        except Exception as error:  # anything but a refusal is a fault
+        except Exception as error:  # any error that is not a refusal is a bug
             trouble = _one_line(error)
         if trouble is not None:
             return replace(verdict, status="wrong", reason=f"without blocks {list(removed)}: {trouble}")
@@ -144,21 +114,7 @@ def try_architecture(architecture: Architecture) -> Verdict:
 
 
 def try_architectures(chosen: Sequence[Architecture], jobs: int) -> Iterator[Verdict]:
-    """Try several architectures, in processes of their own.
-
-    Args:
-        chosen: The architectures.
-        jobs: Number of processes.
-
-    Yields:
-        The verdicts, in the same order.
-
-    Example:
-        ```python
-        for verdict in try_architectures(architectures(), jobs=2):
-            print(verdict)
-        ```
-    """
+    """Try architectures in `jobs` processes, and yield the verdicts in order."""
     # Spawned, not forked: PyTorch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_quietly) as pool:
@@ -174,7 +130,9 @@ def _start_quietly() -> None:
 def _trouble(
     model: PreTrainedModel, removed: Sequence[int], windows: TokenWindows, losses: dict[int, Tensor]
 ) -> str | None:
-    """Remove blocks as a user does, and compare on windows that the gates have not seen."""
+    """Remove blocks, and return how the result differs from skipping them, or `None`.
+    They are compared on windows that the checks of the pruner itself do not use.
+    """
     batch, *_ = windows.batches(len(windows))
     ids = batch.ids
     with measuring(model), find_decoder_stack(model).without(set(removed)):
@@ -199,7 +157,7 @@ def _trouble(
 
 
 def _measured_losses(model: PreTrainedModel, candidates: Sequence[int], windows: TokenWindows) -> Tensor:
-    """What a search measures: the loss of every window without every candidate."""
+    """Return the search's loss of every window without each candidate, of shape (candidates, windows)."""
     stack = find_decoder_stack(model)
     config = SLEBConfig(num_blocks_to_remove=1, batch_size=len(windows))
     method = choose_method(model, stack, windows, candidates, config, on_progress=lambda pairs: None)
@@ -207,7 +165,7 @@ def _measured_losses(model: PreTrainedModel, candidates: Sequence[int], windows:
 
 
 def _windows() -> TokenWindows:
-    """Two windows, longer than the tiny models' sliding window."""
+    """Return two windows, longer than the sliding window of the tiny models."""
     generator = torch.Generator().manual_seed(0)
     return TokenWindows.from_rows(torch.randint(3, VOCAB_SIZE, (2, 24), generator=generator))
 

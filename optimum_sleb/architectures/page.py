@@ -1,4 +1,4 @@
-"""The page that tells what works: docs/architectures.md, written from the matrix."""
+"""The page docs/architectures.md, written from the verdicts on all architectures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -34,19 +34,7 @@ the last.
 
 
 def render_page(verdicts: Sequence[Verdict]) -> str:
-    """Write the page.
-
-    Args:
-        verdicts: What was found out about each architecture.
-
-    Returns:
-        Markdown.
-
-    Example:
-        ```python
-        Path("docs/architectures.md").write_text(render_page(verdicts))
-        ```
-    """
+    """Return the page as Markdown."""
     lines = [_HEAD.format(transformers=transformers.__version__, torch=torch.__version__, num_blocks=NUM_BLOCKS)]
     for title, with_images in (("Language models", False), ("Language models with a vision tower", True)):
         chosen = [verdict for verdict in verdicts if verdict.architecture.with_images == with_images]

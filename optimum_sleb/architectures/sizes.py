@@ -1,13 +1,13 @@
-"""Small sizes for every config, and the settings that make a family hard to prune."""
+"""Small sizes for every config, and the settings that make an architecture hard to prune."""
 
 from typing import Any
 
 NUM_BLOCKS = 8
 VOCAB_SIZE = 96
-# Shorter than the windows of the trials, so that a block that gets another block's mask is found out.
+# Shorter than the windows of the trials, so that a block that gets another block's mask is detected.
 SLIDING_WINDOW = 5
 
-# Values for fields of these names, in whatever config they occur.
+# Values for fields of these names, in any config that has them.
 SMALL: dict[str, Any] = {
     # sizes of the whole model
     "vocab_size": VOCAB_SIZE,
@@ -135,7 +135,7 @@ _LINEAR_AND_FULL = ["linear_attention", "full_attention"] * _HALF
 _DENSE_AND_SPARSE = ["dense", "dense", "sparse", "dense", "sparse", "sparse", "dense", "sparse"]
 _ALL_HEADS: dict[str, Any] = {"num_key_value_heads": 4}  # multi-head latent attention has no grouped queries
 
-# What a family needs besides: mechanisms that its default config leaves off, and sizes that must fit each other.
+# Further values by model type: mechanisms that the default config leaves off, and sizes that must fit each other.
 HARD: dict[str, dict[str, Any]] = {
     "axk1": _ALL_HEADS,
     "axk2": _ALL_HEADS,

@@ -1,7 +1,6 @@
 """Tiny random models of every architecture, with every per-layer mechanism of their configs switched on.
-
-They are harder than most released checkpoints on purpose: attention of several kinds, dense and sparse layers mixed,
-keys and values shared, so that a block that silently becomes another block after surgery is found out.
+Attention of several kinds, dense and sparse layers, and shared keys and values are mixed, which is harder than most
+released checkpoints, so that a block that computes as another block after pruning is detected.
 """
 
 import torch
@@ -13,43 +12,22 @@ from transformers.models.auto.modeling_auto import (
 
 from .sizes import HARD, SMALL
 
-# Nothing tiny is larger; some vision towers do not take small sizes from their config.
+# Larger models are refused: some vision towers ignore the small sizes of their config.
 _MAX_PARAMETERS = 50_000_000
 
 
 def tiny_config(model_type: str) -> PreTrainedConfig:
-    """A small config of an architecture, with its per-layer mechanisms switched on.
+    """Return a small config of an architecture, with its per-layer mechanisms switched on.
 
-    Args:
-        model_type: Name of the architecture, as in `AutoConfig`.
-
-    Returns:
-        The config.
-
-    Example:
-        >>> tiny_config("qwen3").num_hidden_layers
-        8
+    >>> tiny_config("qwen3").num_hidden_layers
+    8
     """
     return _shrink(CONFIG_MAPPING[model_type])
 
 
 def tiny_model(model_type: str, *, with_images: bool = False, seed: int = 0) -> PreTrainedModel:
-    """A small random causal language model of an architecture, in float32.
-
-    Args:
-        model_type: Name of the architecture.
-        with_images: Build the composite model of `AutoModelForImageTextToText` instead, with its vision tower.
-        seed: Seed of the weights.
-
-    Returns:
-        The model. Its weights are large enough that every block matters.
-
-    Raises:
-        ValueError: If it does not get small.
-
-    Example:
-        >>> type(tiny_model("llama")).__name__
-        'LlamaForCausalLM'
+    """Return a small random causal language model in float32, whose weights are large enough that every block matters.
+    `ValueError` is raised if the smallest model of the architecture is not small.
     """
     config = tiny_config(model_type)
     mapping = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if with_images else MODEL_FOR_CAUSAL_LM_MAPPING
@@ -65,11 +43,11 @@ def tiny_model(model_type: str, *, with_images: bool = False, seed: int = 0) -> 
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape)
-            # Matrices of about unit gain; norms, biases and decay rates around what they are.
+            # Matrices get a gain of about one; norms, biases and decay rates get values around their own.
             parameter.copy_(noise * 0.15 if parameter.dim() > 1 else parameter + noise * 0.05)
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
-                module.weight[module.padding_idx] = 0.0  # as it is in any checkpoint that was loaded
+                module.weight[module.padding_idx] = 0.0  # as in every loaded checkpoint
     return model.eval()
 
 
@@ -90,6 +68,6 @@ def _shrink(config_class: type[PreTrainedConfig]) -> PreTrainedConfig:
 
 
 def _irregular(kinds: list[str]) -> list[str]:
-    """One kind of layer for each block, in an order without a period; the last block is of the first kind."""
+    """Return one kind of layer for each block, in an order without a period; the last block is of the first kind."""
     order = (0, 1, 0, 0, 1, 2, 1, 0)
     return [kinds[number % len(kinds)] for number in order]

@@ -1,1 +1,1 @@
-"""From any source of text to token windows."""
+"""Calibration data of any kind, turned into token windows."""

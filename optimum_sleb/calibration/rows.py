@@ -1,4 +1,4 @@
-"""Rows of token ids as data sets and DataLoaders give them: padding taken off, packed sequences taken apart."""
+"""Rows of token ids from data sets and DataLoaders: padding is removed, and packed sequences are split."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,68 +14,38 @@ from .windows import TokenWindows
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of token ids, and what there is to say about where they come from.
+    """Batches of token ids with a name of their origin, for messages and the report."""
 
-    Attributes:
-        batches: The batches, as `rows_of_batches` takes them; they may be asked for several times.
-        source: What they are.
-        padding: The token that fills rows up, for batches whose `attention_mask` does not tell.
-    """
-
-    batches: Iterable[Any]
+    batches: Iterable[Any]  # in the forms that `rows_of_batches` takes; it can be iterated several times
     source: str
-    padding: int | None = None
+    padding: int | None = None  # the padding token, for batches without `attention_mask`
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence, as the model is to see it.
+    """One sequence for the model, without padding."""
 
-    Attributes:
-        ids: Token ids, of shape (length,), without padding.
-        labels: The token that is to be predicted at each place, of shape (length,), from what stands before it, as
-            transformers counts labels; `IGNORED` where none is. `None` where the data carry no labels.
-    """
-
-    ids: Tensor
+    ids: Tensor  # (length,)
+    # (length,), as in transformers: the label of a position is predicted from the positions before it; `IGNORED` where
+    # nothing is to be predicted. None: the data carry no labels.
     labels: Tensor | None = None
 
     def parts(self, starts: Sequence[int]) -> "Iterator[Row]":
-        """The sequences of a row in which several were packed.
+        """Yield the sequences of a packed row, which start at the ascending positions `starts` (the first is 0).
 
-        Args:
-            starts: Places at which a sequence starts, ascending; the first is 0.
-
-        Yields:
-            The sequences.
-
-        Example:
-            >>> [part.ids.tolist() for part in Row(torch.tensor([5, 6, 7, 8, 9])).parts([0, 3])]
-            [[5, 6, 7], [8, 9]]
+        >>> [part.ids.tolist() for part in Row(torch.tensor([5, 6, 7, 8, 9])).parts([0, 3])]
+        [[5, 6, 7], [8, 9]]
         """
         for start, stop in zip(starts, [*starts[1:], len(self.ids)], strict=True):
             yield Row(self.ids[start:stop], None if self.labels is None else self.labels[start:stop])
 
 
 def rows_of_example(example: Mapping[str, Any], padding: int | None = None) -> Iterator[Row]:
-    """The sequences of one row of token ids, with all that may stand beside them.
+    """Yield the sequences of one row: without padding (mask 0), and split where `position_ids` start again.
 
-    Args:
-        example: `input_ids`, and possibly `attention_mask` (0 is padding), `labels`, and `position_ids`, which start
-            anew where several sequences were packed into the row.
-        padding: A token that is padding at both ends of a row with labels, where it is none of them; for rows without
-            `attention_mask` and `position_ids`.
-
-    Yields:
-        The sequences.
-
-    Raises:
-        CalibrationError: If these are not of one shape, (length,).
-
-    Example:
-        >>> packed = {"input_ids": [5, 6, 7, 8, 0], "attention_mask": [1, 1, 1, 1, 0], "position_ids": [0, 1, 0, 1, 2]}
-        >>> [row.ids.tolist() for row in rows_of_example(packed)]
-        [[5, 6], [7, 8]]
+    >>> packed = {"input_ids": [5, 6, 7, 8, 0], "attention_mask": [1, 1, 1, 1, 0], "position_ids": [0, 1, 0, 1, 2]}
+    >>> [row.ids.tolist() for row in rows_of_example(packed)]
+    [[5, 6], [7, 8]]
     """
     row = {name: torch.as_tensor(example[name]).long().cpu() for name in _PARTS if example.get(name) is not None}
     shape = row["input_ids"].shape
@@ -89,6 +59,8 @@ def rows_of_example(example: Mapping[str, Any], padding: int | None = None) -> I
         seen = row.pop("attention_mask").bool()
         row = {name: values[seen] for name, values in row.items()}
     elif padding is not None and row.keys() == {"input_ids", "labels"}:
+        # Without a mask, padding is removed only at the ends and where its label is IGNORED, because the padding token
+        # may also be a token of the text, such as EOS.
         real = ((row["input_ids"] != padding) | (row["labels"] != IGNORED)).nonzero().flatten().tolist()
         first, last = (real[0], real[-1]) if real else (0, -1)
         row = {name: values[first : last + 1] for name, values in row.items()}
@@ -96,23 +68,11 @@ def rows_of_example(example: Mapping[str, Any], padding: int | None = None) -> I
 
 
 def rows_of_batches(batches: Iterable[Any], padding: int | None = None) -> Iterator[Row]:
-    """The sequences in the batches of a DataLoader.
+    """Yield the sequences of batches: tensors of shape (batch, length), tuples that start with one, or dictionaries.
 
-    Args:
-        batches: Tensors of token ids of shape (batch, length), tuples that start with one, or dictionaries of such
-            tensors; see `rows_of_example`.
-        padding: See `rows_of_example`.
-
-    Yields:
-        The sequences.
-
-    Raises:
-        CalibrationError: If a batch is none of these, or holds images or sounds as well.
-
-    Example:
-        >>> batch = {"input_ids": torch.tensor([[5, 6, 0], [7, 8, 9]]), "attention_mask": [[1, 1, 0], [1, 1, 1]]}
-        >>> [row.ids.tolist() for row in rows_of_batches([batch])]
-        [[5, 6], [7, 8, 9]]
+    >>> batch = {"input_ids": torch.tensor([[5, 6, 0], [7, 8, 9]]), "attention_mask": [[1, 1, 0], [1, 1, 1]]}
+    >>> [row.ids.tolist() for row in rows_of_batches([batch])]
+    [[5, 6], [7, 8, 9]]
     """
     for batch in batches:
         if isinstance(batch, Tensor):
@@ -132,24 +92,11 @@ def rows_of_batches(batches: Iterable[Any], padding: int | None = None) -> Itera
 
 
 def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, source: str) -> TokenWindows:
-    """Make every sequence a window.
+    """Make each row a token window; with `loss="labels"`, rows without a label to predict are left out.
 
-    Args:
-        rows: The sequences.
-        loss: `"next_token"` measures on every token; `"labels"` on those that the labels name.
-        max_windows: Use the first so many only; `None` uses all.
-        source: What the data are, for the error message.
-
-    Returns:
-        The windows. Sequences of which nothing is to be predicted are left out.
-
-    Raises:
-        CalibrationError: If labels are missing, or nothing is to be predicted at all.
-
-    Example:
-        >>> row = Row(torch.tensor([5, 6, 7]), labels=torch.tensor([-100, -100, 7]))
-        >>> windows_of_rows([row], "labels", None, "rows").targets
-        (tensor([-100,    7, -100]),)
+    >>> row = Row(torch.tensor([5, 6, 7]), labels=torch.tensor([-100, -100, 7]))
+    >>> windows_of_rows([row], "labels", None, "rows").targets
+    (tensor([-100,    7, -100]),)
     """
     if loss == "next_token":
         return TokenWindows.from_rows((row.ids for row in rows), max_windows)
@@ -160,7 +107,7 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
             break
         if row.labels is None:
             raise no_labels(source)
-        # The label of a place is what the place before it predicts.
+        # The label of a position is the target of the position before it.
         wanted = next_tokens(row.labels)
         if (wanted != IGNORED).any():
             windows.append(row.ids)
@@ -174,18 +121,7 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
 
 
 def no_labels(source: str) -> CalibrationError:
-    """The error of a recipe that measures on labels, and data that have none.
-
-    Args:
-        source: What the data are.
-
-    Returns:
-        The error.
-
-    Example:
-        >>> str(no_labels("a list of 3 texts"))[:35]
-        'a list of 3 texts carries no labels'
-    """
+    """Return the error for data without labels where `loss="labels"` needs them."""
     return CalibrationError(
         f'{source} carries no labels, on which loss="labels" is measured; give a Dataset or a DataLoader with '
         'input_ids and labels, use SLEBPruner.from_trainer, or measure on every token (loss="next_token").'
@@ -206,7 +142,7 @@ def _check_text_only(batch: Any) -> None:
 
 
 def _starts(row: dict[str, Tensor]) -> list[int]:
-    """Where sequences start: the position ids do not go on there."""
+    """Return the positions at which sequences start: where the position ids do not increase by one."""
     if "position_ids" not in row or not len(row["position_ids"]):
         return [0]
     breaks = (row["position_ids"].diff() != 1).nonzero().flatten() + 1

@@ -1,4 +1,4 @@
-"""From any source of text or tokens to token windows."""
+"""Calibration and evaluation data of any kind, tokenised and cut into token windows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,29 +30,14 @@ from .windows import TokenWindows
 
 @dataclass(frozen=True)
 class LoadedWindows:
-    """Token windows, and what there is to say about where they come from.
-
-    Attributes:
-        windows: The windows.
-        source: The data set, file or kind of object.
-        bos_per_window: Whether every window starts with a BOS token that was put there.
-    """
+    """Token windows with their origin."""
 
     windows: TokenWindows
-    source: str
-    bos_per_window: bool
+    source: str  # the data set, file or kind of object
+    bos_per_window: bool  # a BOS token was put at the start of each window
 
     def record(self) -> CalibrationRecord:
-        """What the report tells of them.
-
-        Returns:
-            The record.
-
-        Example:
-            ```python
-            load_calibration(None, tokenizer, config).record().num_tokens
-            ```
-        """
+        """Return the entry about these windows for the report."""
         lengths = {len(window) for window in self.windows.windows}
         return CalibrationRecord(
             source=self.source,
@@ -66,33 +51,9 @@ class LoadedWindows:
 
 
 def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
-    """Make token windows of calibration data.
-
-    Texts are joined by a blank line, tokenised as one and cut into windows of `config.window_length`. The parts of a
-    mixture give equal numbers of windows, as far as they go, one part behind the other. Data that are tokenised
-    already keep their rows: each row is one window, whatever its length, without its padding. Sequences that were
-    packed into one row (`position_ids` tell) are a window each. Such data may carry labels, on which
-    `config.loss="labels"` measures.
-
-    Args:
-        data: `None` for the recipe's own `dataset`; else a data set name or file, a list of strings, a
-            `datasets.Dataset` (or iterable one) with a text column or with `input_ids`, a `DataLoader` whose batches
-            are or hold `input_ids` (or `Batches`, which name their source), a 2-D tensor or list of rows of token
-            ids, or a 1-D tensor or list of token ids, which is cut into windows.
-        tokenizer: The model's tokenizer; needed for text.
-        config: The recipe: its data set, loss, window length, number of windows and BOS rule.
-
-    Returns:
-        The windows and their origin.
-
-    Raises:
-        CalibrationError: If the data are of an unknown kind, empty, or too short for one window, or lack the labels
-            that the recipe measures on.
-
-    Example:
-        ```python
-        loaded = load_calibration(["Some text.", "More text."], tokenizer, config)
-        ```
+    """Make token windows of calibration data; `data=None` uses the recipe's `dataset`.
+    Texts are joined by a blank line, tokenised as one and cut into windows. Each row of tokenised data is one window,
+    of its own length, without padding; a row of packed sequences (`position_ids`) is one window per sequence.
     """
     if isinstance(data, str | Path):
         config = replace(config, dataset=str(data))
@@ -119,27 +80,9 @@ def load_evaluation(
     text_column: str = "text",
     data_dir: Path | None = None,
 ) -> LoadedWindows:
-    """Make the token windows on which perplexity is reported.
-
-    Args:
-        dataset: `"wikitext2"`, `"c4"`, or the path of a local file.
-        tokenizer: The model's tokenizer.
-        window_length: Tokens in a window.
-        max_windows: Use the first so many windows; `None` uses all (of C4, the published 256).
-        bos_per_window: Where the tokenizer puts a BOS token in front of a text, start every window with one.
-        text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
-        data_dir: Folder that holds the named data sets as files; `None` takes them from the Hub.
-
-    Returns:
-        The windows and their origin.
-
-    Raises:
-        CalibrationError: If the data cannot be read or are too short for one window.
-
-    Example:
-        ```python
-        loaded = load_evaluation("wikitext2", tokenizer)
-        ```
+    """Make the token windows on which perplexity is reported, of `"wikitext2"`, `"c4"` or a local file.
+    `data_dir` is a folder with the named data sets as files (`None`: the Hub). `max_windows=None` uses all windows, or
+    the published 256 of C4.
     """
     if dataset in NAMED_DATASETS:
         max_windows = max_windows or NAMED_DATASETS[dataset].evaluation_windows
@@ -192,8 +135,8 @@ def _cut(text: str, source: str, tokenizer: PreTrainedTokenizerBase | None, conf
 
 
 def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, bos_per_window: bool) -> tuple[Tensor, int | None]:
-    """Token ids of a text, of shape (tokens,), and the BOS token that each window must begin with, if any."""
-    # Asked of the tokenizer itself: not every tokenizer that knows a BOS token puts it there (GPT-2's does not).
+    """Return the token ids of a text, of shape (tokens,), and the BOS token to put in front of each window, if any."""
+    # Tried out, because not every tokenizer that has a BOS token adds it to a text (GPT-2's does not).
     adds_bos = tokenizer.bos_token_id is not None and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
     bos_id = tokenizer.bos_token_id if adds_bos and bos_per_window else None
     # `verbose=False`: the text is longer than the model's context on purpose.

@@ -1,4 +1,4 @@
-"""Texts to calibrate and to evaluate on: the published data sets and local files."""
+"""Calibration and evaluation texts: the published data sets and local files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,29 +9,20 @@ from typing import Any
 from ..errors import CalibrationError
 
 SEPARATOR = "\n\n"
-# The shard whose first documents the paper evaluates on, as it is called on the Hub.
+# Name on the Hub of the file whose first documents the paper evaluates on.
 _C4_SHARD = "c4-validation.00000-of-00008.json.gz"
 
 
 @dataclass(frozen=True)
 class NamedDataset:
-    """One of the data sets of the paper, and how its official code reads it.
+    """A data set of the paper, and how the paper's official code reads it."""
 
-    Attributes:
-        load_arguments: Arguments of `datasets.load_dataset`, without the split.
-        files: Data files by split, where the data set is too large to be loaded whole.
-        separator: What stands between two documents.
-        evaluation_split: Split on which perplexity is reported.
-        evaluation_documents: Documents of that split that are used, the first ones; `None` uses all.
-        evaluation_windows: Windows that are used, the first ones; `None` uses all.
-    """
-
-    load_arguments: tuple[str, ...]
-    files: dict[str, str] | None
-    separator: str
+    load_arguments: tuple[str, ...]  # of `datasets.load_dataset`, without the split
+    files: dict[str, str] | None  # data files by split, where the data set is too large to be loaded whole
+    separator: str  # between two documents
     evaluation_split: str
-    evaluation_documents: int | None
-    evaluation_windows: int | None
+    evaluation_documents: int | None  # so many documents from the start of the split; None: all
+    evaluation_windows: int | None  # so many windows from the start of the text; None: all
 
 
 NAMED_DATASETS = {
@@ -48,67 +39,21 @@ NAMED_DATASETS = {
 
 
 def published_calibration_text(name: str, num_samples: int, seed: int) -> str:
-    """The calibration text of the published procedure: shuffle the training split, join its first documents.
-
-    Args:
-        name: `"wikitext2"` or `"c4"`.
-        num_samples: Number of documents.
-        seed: Seed of the shuffle.
-
-    Returns:
-        The text.
-
-    Raises:
-        CalibrationError: If the data set cannot be loaded.
-
-    Example:
-        ```python
-        text = published_calibration_text("wikitext2", num_samples=128, seed=0)
-        ```
-    """
+    """Return the published calibration text: the first documents of the shuffled training split."""
     rows = _load(name, "train").shuffle(seed=seed)
     return NAMED_DATASETS[name].separator.join(rows[:num_samples]["text"])
 
 
 def published_evaluation_text(name: str) -> str:
-    """The text on which the paper reports perplexity.
-
-    Args:
-        name: `"wikitext2"` (the whole test split) or `"c4"` (the first 1100 documents of the validation split).
-
-    Returns:
-        The text.
-
-    Raises:
-        CalibrationError: If the data set cannot be loaded.
-
-    Example:
-        ```python
-        text = published_evaluation_text("c4")
-        ```
-    """
+    """Return the text on which the paper reports perplexity."""
     dataset = NAMED_DATASETS[name]
     rows = _load(name, dataset.evaluation_split)
     return dataset.separator.join(rows[: dataset.evaluation_documents]["text"])
 
 
 def local_evaluation_file(name: str, data_dir: Path) -> Path:
-    """The file that a data set of the paper is read from, where the Hub cannot be reached.
-
-    Args:
-        name: `"wikitext2"` or `"c4"`.
-        data_dir: The data folder.
-
-    Returns:
-        `wikitext-2-raw/wiki.test.raw`; of C4 the shard that the paper uses, else the first sample in the folder `c4`.
-
-    Raises:
-        CalibrationError: If there is none.
-
-    Example:
-        ```python
-        local_evaluation_file("wikitext2", Path("data"))
-        ```
+    """Return the file in `data_dir` that is read instead of a data set on the Hub.
+    Of C4 this is the file that the paper uses, else the first `.jsonl` sample in the folder `c4`.
     """
     wanted = {"wikitext2": ["wikitext-2-raw/wiki.test.raw"], "c4": [f"c4/{_C4_SHARD}", "c4/*.jsonl"]}[name]
     for pattern in wanted:
@@ -120,27 +65,12 @@ def local_evaluation_file(name: str, data_dir: Path) -> Path:
 
 
 def local_evaluation_text(name: str, data_dir: Path) -> tuple[str, str]:
-    """The text on which the paper reports perplexity, from local files.
-
-    Args:
-        name: `"wikitext2"` or `"c4"`.
-        data_dir: The data folder; see `local_evaluation_file`.
-
-    Returns:
-        The text, made of the file as the published one is made of the rows on the Hub; and its source: the name
-        where it is the published text, the path where it is another sample of the data set.
-
-    Raises:
-        CalibrationError: If there is no such file, or it cannot be read.
-
-    Example:
-        ```python
-        text, source = local_evaluation_text("wikitext2", Path("data"))
-        ```
+    """Return the evaluation text of a local file, and its source.
+    The source is the name of the data set if the text is the published one, else the path of the sample.
     """
     file, dataset = local_evaluation_file(name, data_dir), NAMED_DATASETS[name]
     if name == "wikitext2":
-        # A row on the Hub is a line with its break; of a blank line nothing is left.
+        # A row on the Hub is a line with its line break; a blank line is an empty row.
         lines = file.read_text(encoding="utf-8").split("\n")[:-1]
         return dataset.separator.join(f"{line}\n" if line.strip() else "" for line in lines), name
     texts = read_text_file(file, "text", dataset.separator, dataset.evaluation_documents)
@@ -148,26 +78,7 @@ def local_evaluation_text(name: str, data_dir: Path) -> tuple[str, str]:
 
 
 def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None) -> str:
-    """The text of a local file.
-
-    Args:
-        path: A `.jsonl` or `.parquet` file, whose documents are joined, or a plain text file, which is taken as it
-            is. JSON lines may be compressed.
-        text_column: The field or column that holds the text of a document.
-        separator: What stands between two documents.
-        max_documents: Use the first so many documents; `None` uses all.
-
-    Returns:
-        The text.
-
-    Raises:
-        CalibrationError: If the file is empty, cannot be read, or lacks the field.
-
-    Example:
-        ```python
-        text = read_text_file(Path("mine.jsonl"), text_column="content")
-        ```
-    """
+    """Return the joined documents of a `.jsonl` (even compressed) or `.parquet` file, or any other file as it is."""
     if path.stat().st_size == 0:
         raise CalibrationError(f"{path} is empty; give a file with text.")
     builder = _builder_of(path)
@@ -188,22 +99,10 @@ def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max
 
 
 def column_of(rows: Iterable[dict[str, Any]], column: str, place: str) -> Iterator[Any]:
-    """One column of a data set, row by row.
+    """Yield one column of a data set, row by row; a row that lacks it raises `CalibrationError`.
 
-    Args:
-        rows: The rows.
-        column: Name of the column.
-        place: Where the rows come from, for the error message.
-
-    Yields:
-        The values.
-
-    Raises:
-        CalibrationError: If a row lacks the column.
-
-    Example:
-        >>> list(column_of([{"text": "a"}, {"text": "b"}], "text", "example"))
-        ['a', 'b']
+    >>> list(column_of([{"text": "a"}, {"text": "b"}], "text", "example"))
+    ['a', 'b']
     """
     for number, row in enumerate(rows):
         if row.get(column) is None:

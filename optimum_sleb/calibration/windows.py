@@ -15,69 +15,26 @@ from ..losses import IGNORED, next_tokens
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Windows of one length, which the model sees in one pass.
+    """Token windows of one length, which the model computes in one forward pass."""
 
-    Attributes:
-        place: Where they stand among all windows.
-        ids: Token ids, of shape (batch, length).
-        targets: What each position predicts, of shape (batch, length); `losses.IGNORED` where that is nothing.
-    """
-
-    place: slice
-    ids: Tensor
-    targets: Tensor
+    place: slice  # positions of these windows among all windows
+    ids: Tensor  # (batch, length)
+    targets: Tensor  # (batch, length): the token that each position predicts, or `losses.IGNORED`
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device) -> "WindowBatch":
-        """The batch on a device.
-
-        Args:
-            device: The device.
-
-        Returns:
-            The batch there.
-
-        Example:
-            >>> batch, = TokenWindows.from_stream(torch.arange(12), length=4).batches(3)
-            >>> batch.to(torch.device("cpu")).ids.device
-            device(type='cpu')
-        """
+        """Return the batch on a device."""
         return WindowBatch(self.place, self.ids.to(device), self.targets.to(device))
 
     def share(self, number: int, of: int) -> "WindowBatch":
-        """A share of the batch, as one of several processes takes it.
-
-        Args:
-            number: Which share, from 0.
-            of: Number of shares.
-
-        Returns:
-            Every so many-th window; possibly none.
-
-        Example:
-            >>> batch, = TokenWindows.from_stream(torch.arange(12), length=4).batches(3)
-            >>> len(batch.share(0, 2)), len(batch.share(1, 2))
-            (2, 1)
-        """
+        """Return every `of`-th window from window `number` on: the share of one of `of` processes, possibly empty."""
         ids, targets = self.ids[number::of], self.targets[number::of]
         return WindowBatch(slice(0, len(ids)), ids, targets)
 
     def split(self, size: int) -> "list[WindowBatch]":
-        """The batch in smaller ones.
-
-        Args:
-            size: Windows in each of them, at most.
-
-        Returns:
-            The parts, in order.
-
-        Example:
-            >>> batch, = TokenWindows.from_stream(torch.arange(12), length=4).batches(3)
-            >>> [(part.place.start, part.place.stop) for part in batch.split(2)]
-            [(0, 2), (2, 3)]
-        """
+        """Split the batch, in order, into batches of at most `size` windows."""
         parts = zip(self.ids.split(size), self.targets.split(size), strict=True)
         return [
             WindowBatch(slice(start, start + len(ids)), ids, targets)
@@ -85,18 +42,11 @@ class WindowBatch:
         ]
 
     def without(self, known: Container[int]) -> "list[WindowBatch]":
-        """What is left of the batch where some windows are known.
+        """Return the batches that are left, in order, without the windows at the places `known`.
 
-        Args:
-            known: The places of these windows.
-
-        Returns:
-            The parts between them, in order; the batch itself where it holds none of them.
-
-        Example:
-            >>> batch, = TokenWindows.from_stream(torch.arange(20), length=4).batches(5)
-            >>> [(part.place.start, part.place.stop) for part in batch.without({1, 2})]
-            [(0, 1), (3, 5)]
+        >>> batch, = TokenWindows.from_stream(torch.arange(20), length=4).batches(5)
+        >>> [(part.place.start, part.place.stop) for part in batch.without({1, 2})]
+        [(0, 1), (3, 5)]
         """
         first = self.place.start
         parts = []
@@ -111,37 +61,20 @@ class WindowBatch:
 
 @dataclass(frozen=True)
 class TokenWindows:
-    """Windows of token ids, each of which the model sees on its own.
+    """Windows of token ids, each of which the model computes independently."""
 
-    Attributes:
-        windows: Token ids, one tensor of shape (length,) for each window; every length is at least 2.
-        targets: What each position of each window predicts, in the same shapes, `losses.IGNORED` where that is
-            nothing, and something in every window; `None` where every position predicts the token that follows.
-    """
-
-    windows: tuple[Tensor, ...]
+    windows: tuple[Tensor, ...]  # one tensor of shape (length,) per window; every length is at least 2
+    # In the same shapes: the token that each position predicts, or `losses.IGNORED`; every window has at least one.
+    # None: every position predicts the next token.
     targets: tuple[Tensor, ...] | None = None
 
     @classmethod
     def from_stream(cls, ids: Tensor, length: int, max_windows: int | None = None, bos_id: int | None = None) -> Self:
-        """Cut one long text into windows of equal length. What is left over at its end is dropped, as published.
+        """Cut token ids of shape (tokens,) into windows of equal length; a rest at the end is dropped, as published.
 
-        Args:
-            ids: Token ids of the text, of shape (tokens,).
-            length: Tokens in a window.
-            max_windows: Use the first so many windows only.
-            bos_id: Token that is put in front of every window, as its first token; `None` puts none.
-
-        Returns:
-            The windows.
-
-        Raises:
-            CalibrationError: If the text is too short for a single window.
-
-        Example:
-            >>> windows = TokenWindows.from_stream(torch.arange(10, 17), length=3, bos_id=1)
-            >>> [window.tolist() for window in windows.windows]
-            [[1, 10, 11], [1, 12, 13], [1, 14, 15]]
+        >>> windows = TokenWindows.from_stream(torch.arange(10, 17), length=3, bos_id=1)
+        >>> [window.tolist() for window in windows.windows]
+        [[1, 10, 11], [1, 12, 13], [1, 14, 15]]
         """
         step = length if bos_id is None else length - 1
         count = len(ids) // step
@@ -158,21 +91,10 @@ class TokenWindows:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Tensor], max_windows: int | None = None) -> Self:
-        """Take rows of token ids as they are, one window each. Rows of fewer than 2 tokens predict nothing.
+        """Make each row of token ids, of shape (length,), a window; rows of fewer than 2 tokens are left out.
 
-        Args:
-            rows: Token ids, each of shape (length,).
-            max_windows: Use the first so many rows only.
-
-        Returns:
-            The windows.
-
-        Raises:
-            CalibrationError: If no row has 2 tokens.
-
-        Example:
-            >>> len(TokenWindows.from_rows([torch.tensor([3, 4, 5]), torch.tensor([6])]))
-            1
+        >>> len(TokenWindows.from_rows([torch.tensor([3, 4, 5]), torch.tensor([6])]))
+        1
         """
         windows: list[Tensor] = []
         for row in rows:
@@ -189,18 +111,17 @@ class TokenWindows:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in all windows together."""
+        """Return the number of tokens in all windows."""
         return sum(len(window) for window in self.windows)
 
     @property
     def num_labels(self) -> int | None:
-        """Positions that predict something; `None` where all but the last of each window do."""
+        """Return the number of positions with a target; `None` where all but the last of each window have one."""
         return None if self.targets is None else sum(int((row != IGNORED).sum()) for row in self.targets)
 
     @property
     def num_counted(self) -> int:
-        """Tokens that the losses stand for: their sum, divided by it, is the logarithm of the perplexity.
-
+        """Return the number by which the sum of the losses is divided to get the logarithm of the perplexity.
         A window of n predictions counts n + 1; see `losses.window_losses`.
         """
         labels = self.num_labels
@@ -208,7 +129,7 @@ class TokenWindows:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over lengths, token ids and labels, by which a run can tell whether it sees the same data again."""
+        """Return SHA-256 over lengths, token ids and targets; it must be equal when a run is resumed."""
         digest = hashlib.sha256()
         for window in self.windows:
             digest.update(len(window).to_bytes(8, "little"))
@@ -218,34 +139,16 @@ class TokenWindows:
         return digest.hexdigest()
 
     def select(self, numbers: Sequence[int]) -> Self:
-        """Some of the windows.
-
-        Args:
-            numbers: Their places, in the order wanted.
-
-        Returns:
-            These windows.
-
-        Example:
-            >>> TokenWindows.from_stream(torch.arange(12), length=4).select([2, 0]).windows[0].tolist()
-            [8, 9, 10, 11]
-        """
+        """Return the windows at the places `numbers`, in that order."""
         targets = None if self.targets is None else tuple(self.targets[number] for number in numbers)
         return type(self)(tuple(self.windows[number] for number in numbers), targets)
 
     def batches(self, batch_size: int) -> "Iterator[WindowBatch]":
-        """The windows in batches. Windows of different lengths never share a batch, so that none needs padding.
+        """Yield batches of at most `batch_size` windows, in order. Lengths are never mixed, so no padding is needed.
 
-        Args:
-            batch_size: Windows in a batch, at most.
-
-        Yields:
-            The batches, in order.
-
-        Example:
-            >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
-            >>> [(batch.place.start, batch.place.stop, tuple(batch.ids.shape)) for batch in windows.batches(2)]
-            [(0, 2, (2, 4)), (2, 3, (1, 4))]
+        >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
+        >>> [(batch.place.start, batch.place.stop, tuple(batch.ids.shape)) for batch in windows.batches(2)]
+        [(0, 2, (2, 4)), (2, 3, (1, 4))]
         """
         start = 0
         for _, group in groupby(self.windows, key=len):
@@ -256,17 +159,7 @@ class TokenWindows:
             start = place.stop
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Make sure that a model knows every token.
-
-        Args:
-            vocab_size: Size of the model's vocabulary.
-
-        Raises:
-            CalibrationError: If a token id lies outside of it.
-
-        Example:
-            >>> TokenWindows.from_stream(torch.arange(4), length=4).check_vocabulary(4)
-        """
+        """Raise `CalibrationError` if a token id lies outside the model's vocabulary."""
         labels = tuple(row[row != IGNORED] for row in self.targets or ())
         for number, window in enumerate((*self.windows, *labels)):
             outside = window[(window < 0) | (window >= vocab_size)]
