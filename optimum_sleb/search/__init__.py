@@ -1,1 +1,1 @@
-"""Which blocks go, and in which order."""
+"""The search: which decoder blocks are removed, and in which order."""

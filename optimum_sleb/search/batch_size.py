@@ -1,4 +1,4 @@
-"""How many windows go through the blocks at a time: enough to keep the device busy, no more than its memory holds."""
+"""Batch size of a search: enough token windows to keep the device busy, as far as its memory allows."""
 
 from collections.abc import Sequence
 
@@ -12,33 +12,17 @@ from ..memory import usable_memory
 from .exact import ExactLosses
 from .layerwise import LayerwiseLosses
 
-# Elements of the hidden state from which on a device is busy: 4 windows of 2048 tokens of a model 4096 wide. More
-# takes memory and gains nothing; and the caches of a CPU are small.
+# Elements of the hidden state that keep a device busy. For CUDA: 4 windows of 2048 tokens at a width of 4096; more
+# takes memory and gains no time. The CPU value is smaller because its caches are.
 _CUDA_ELEMENTS = 2**25
 _CPU_ELEMENTS = 2**20
 
 
 def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
-    """Choose the batch size of a search.
-
-    Args:
-        measure: The search's way of measuring. It is not used itself.
-        last_candidate: The last of the blocks that are tried.
-        limit: No more than this, for another reason.
-
-    Returns:
-        Windows in a batch.
-
-    Raises:
-        OutOfMemoryError: If not even one window fits.
-
-    Example:
-        ```python
-        measure.batch_size = choose_batch_size(measure, last_candidate=28)  # 16
-        ```
-    """
+    """Return the number of windows per forward pass, at most `limit`. `measure` itself runs nothing.
+    Raise OutOfMemoryError if not even one window fits."""
     longest = max(measure.windows.windows, key=len)
-    num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process that has the most
+    num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process with most windows
     most = min(_busy(measure, longest), num_windows, limit or num_windows)
     if measure.model.device.type == "cuda" and most > 1:
         needed = _memory_of(measure, last_candidate, longest)
@@ -47,21 +31,9 @@ def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | No
 
 
 def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: int | None = None) -> None:
-    """Choose how many windows are carried up the stack together, and how many of them run at a time, in place.
-
-    Args:
-        measure: The search's way of measuring, whose blocks are brought to the device.
-        candidates: The blocks that are tried, ascending.
-        limit: No more windows than this, for another reason.
-
-    Raises:
-        OutOfMemoryError: If not even one window fits.
-
-    Example:
-        ```python
-        fit_layerwise(measure, range(1, 39))
-        ```
-    """
+    """Set `measure.batch_size` (windows carried up the stack together, at most `limit`) and
+    `measure.windows_at_a_time` (windows per forward pass). `candidates` ascend.
+    Raise OutOfMemoryError if not even one window fits."""
     longest = max(measure.windows.windows, key=len)
     num_windows = -(-len(measure.windows) // measure.ranks.size)
     batch_size, at_a_time = min(num_windows, limit or num_windows), _busy(measure, longest)
@@ -70,18 +42,18 @@ def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: in
         with BlockRunner(measure.model, measure.stack) as runner:
             state = runner.enter(longest[None]).hidden.nbytes
         if measure.stack.loader is not None:
-            measure.stack.loader.rest()  # so that blocks are counted once
+            measure.stack.loader.rest()  # so that the next line does not count blocks on the device twice
         free = usable_memory(device) - (measure.stack.loader.most_bytes if measure.stack.loader else 0)
         window = _memory_of(measure, candidates[-1], longest)[device]
         at_a_time = max(1, min(at_a_time, free // (2 * window)))
-        # A state for each candidate and one for the walk, beside what running a few windows takes.
+        # One hidden state per candidate and one for the walk, beside the memory of one forward pass.
         batch_size = max(1, min(batch_size, (free - at_a_time * window) // ((len(candidates) + 1) * state)))
     measure.batch_size = measure.ranks.smallest(_even(num_windows, batch_size))
     measure.windows_at_a_time = min(at_a_time, measure.batch_size)
 
 
 def _busy(measure: ExactLosses, window: torch.Tensor) -> int:
-    """Windows that keep the device busy."""
+    """Return the number of windows that keep the device busy."""
     with BlockRunner(measure.model, measure.stack) as runner:
         width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
     elements = _CUDA_ELEMENTS if measure.model.device.type == "cuda" else _CPU_ELEMENTS
@@ -89,12 +61,12 @@ def _busy(measure: ExactLosses, window: torch.Tensor) -> int:
 
 
 def _even(num_windows: int, most: int) -> int:
-    """A batch size that leaves no smaller batch over, where there is one close to the most that fits."""
+    """Return a batch size that divides `num_windows`, if there is one above `most` / 2; else `most`."""
     return next((size for size in range(most, most // 2, -1) if num_windows % size == 0), most)
 
 
 def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> dict[torch.device, int]:
-    """Bytes that one window takes at most on each of the model's devices, beyond the weights."""
+    """Return the peak memory of one window in bytes, without the weights, for each of the model's devices."""
     loader = measure.stack.loader
     devices = devices_of(measure.model) if loader is None else [measure.model.device]
     trial = type(measure)(measure.model, measure.stack, TokenWindows((window,)))
@@ -103,5 +75,5 @@ def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) 
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before[device] = torch.cuda.memory_allocated(device) + (loader.most_bytes if loader else 0)
-    trial(range(len(measure.stack)), [last_candidate])  # its walk passes all blocks
+    trial(range(len(measure.stack)), [last_candidate])  # the last one: the walk then passes all blocks
     return {device: max(1, torch.cuda.max_memory_allocated(device) - before[device]) for device in devices}

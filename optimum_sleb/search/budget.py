@@ -1,4 +1,4 @@
-"""A search that removes blocks as long as a quality budget lasts."""
+"""Perplexity budget of a search: blocks are removed as long as the calibration perplexity stays within it."""
 
 from collections.abc import Callable
 
@@ -9,23 +9,14 @@ from ..units import perplexity_of
 
 
 def budget_of(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> Callable[[float], bool]:
-    """The rule by which a removal is within a recipe's perplexity budget.
+    """Return a function that tells whether a loss after a removal is within the recipe's perplexity budget.
+    Losses are sums over `windows`, in nats. The function raises ConfigError if the first removal exceeds the budget.
 
-    Args:
-        config: The recipe.
-        windows: The calibration windows.
-        loss_before: Their loss before any removal, summed, in nats.
-
-    Returns:
-        A function of the loss after a removal. It raises `ConfigError` where not even the first removal is within the
-        budget. Without a budget everything is.
-
-    Example:
-        >>> import torch
-        >>> windows = TokenWindows((torch.tensor([1, 2]),))
-        >>> accept = budget_of(SLEBConfig(max_perplexity_increase=0.1), windows, loss_before=2.0)
-        >>> accept(2.1), accept(2.4)
-        (True, False)
+    >>> import torch
+    >>> windows = TokenWindows((torch.tensor([1, 2]),))
+    >>> accept = budget_of(SLEBConfig(max_perplexity_increase=0.1), windows, loss_before=2.0)
+    >>> accept(2.1), accept(2.4)
+    (True, False)
     """
     budget = config.max_perplexity_increase
     if budget is None:

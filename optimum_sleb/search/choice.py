@@ -1,4 +1,4 @@
-"""Which way of measuring a search uses: the fast one where it is proven equal on this model, else the reference."""
+"""Choice of the search method: the fast one if it agrees with the reference on this model, else the reference."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,19 +26,11 @@ from .reference import ReferenceLosses
 
 @dataclass(frozen=True)
 class SearchMethod:
-    """The chosen way of measuring.
-
-    Attributes:
-        step: Measures the candidates of a step.
-        measure: Counts the passes.
-        name: `"exact"`, `"racing"` or `"reference"`.
-        reason: Why this one.
-        compilation: What was compiled for it.
-    """
+    """The chosen search method and the reason for it."""
 
     step: MeasureCandidates
-    measure: Measurement
-    name: str
+    measure: Measurement  # also counts the passes
+    name: str  # "exact", "racing" or "reference"
     reason: str
     compilation: Compilation
 
@@ -49,31 +41,12 @@ def choose_method(
     windows: TokenWindows,
     candidates: Sequence[int],
     config: SLEBConfig,
-    on_progress: Callable[[int], object],
-    ranks: Ranks | None = None,
+    on_progress: Callable[[int], object],  # gets the number of (candidate, window) pairs just measured
+    ranks: Ranks | None = None,  # `None`: this process alone
 ) -> SearchMethod:
-    """Try the exact search on a short window against plain skipping, and take it if the losses agree.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        candidates: Candidates of the first step, ascending.
-        config: The recipe; it may ask for the reference, or for a race.
-        on_progress: Called with the number of (candidate, window) pairs that were just measured.
-        ranks: The processes that measure together; `None` is this one alone.
-
-    Returns:
-        The method. Where the fast one is asked for and does not agree, a warning says so.
-
-    Raises:
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        ```python
-        method = choose_method(model, stack, windows, range(1, 29), config, progress.update)
-        ```
-    """
+    """Choose the fast search if its losses agree with those of the reference on a short window; else the reference,
+    with a warning if the recipe asked for the fast one. `candidates` are those of the first step, ascending.
+    Raise OutOfMemoryError if not even one window fits."""
     ranks = ranks or Ranks(together=False)
     if stack.loader is not None:
         size = config.batch_size or 1
@@ -115,27 +88,10 @@ def _method(measure: Measurement, config: SLEBConfig, reason: str, compilation: 
 
 
 def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
-    """How running blocks one by one differs from plain skipping on this model, if it does.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        candidates: Blocks that may be removed, ascending.
-
-    Returns:
-        The difference, in words, or `None`.
-
-    Raises:
-        OutOfMemoryError: If memory ran out, which says nothing about the model.
-        RuntimeError: If the device itself failed, which says nothing about the model either.
-
-    Example:
-        ```python
-        difference_of_exact(model, stack, range(1, 29))  # None
-        ```
-    """
-    # The last candidate too: it is measured after the others, so it would show a hidden state that a block had
-    # changed in place, or something that one block leaves behind for another.
+    """Describe how running blocks one by one differs from skipping them in the whole model; `None` if it does not.
+    A failure of the device says nothing about the model: it raises OutOfMemoryError or RuntimeError."""
+    # The last candidate is measured after the others: its loss shows whether a block changed a hidden state in place
+    # or left something behind that another block reads.
     tried = sorted({candidates[0], candidates[len(candidates) // 2], candidates[-1]})
     probe = TokenWindows.from_rows([probe_ids(model)[0].cpu()])
     alive = range(len(stack))

@@ -1,4 +1,4 @@
-"""Compensation as a part of a search, or of the removals that an earlier search found."""
+"""Compensation of removals: during a search, after it, or for the removals of an earlier search."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,40 +24,16 @@ from .measurement import Measurement
 
 @dataclass(frozen=True)
 class Compensated:
-    """A set of cuts, compensated.
+    """Result of compensating a set of removals."""
 
-    Attributes:
-        record: What was tried and kept; blocks are indices.
-        loss: Calibration loss of the model without the removed blocks and with the folded weights.
-        weights: The weights that differ from the dense model's, by name.
-    """
-
-    record: CompensationRecord
-    loss: float
-    weights: dict[str, Tensor]
+    record: CompensationRecord  # its blocks are indices
+    loss: float  # calibration loss, in nats, without the removed blocks and with `weights`
+    weights: dict[str, Tensor]  # those that differ from the dense model's, by name
 
 
 def open_compensator(measure: Measurement, candidates: Sequence[int], precision: torch.dtype) -> Compensator:
-    """The compensator of a search.
-
-    Args:
-        measure: The search's way of measuring.
-        candidates: Blocks that may go, ascending.
-        precision: The precision that the model's weights are kept in.
-
-    Returns:
-        The compensator; it must be closed.
-
-    Raises:
-        UnsupportedModelError: If the blocks of this model do not run one by one.
-        CalibrationError: If there are too few windows.
-
-    Example:
-        ```python
-        with open_compensator(measure, range(1, 29), torch.bfloat16) as compensator:
-            compensate(compensator, measure, {4, 5}).record
-        ```
-    """
+    """Return the compensator of a search; the caller must close it. `precision` is that of the stored weights.
+    Raise UnsupportedModelError if the blocks do not run one by one, CalibrationError if there are too few windows."""
     exact = isinstance(measure, ExactLosses)
     difference = None if exact else difference_of_exact(measure.model, measure.stack, candidates)
     if difference is not None:
@@ -70,25 +46,9 @@ def open_compensator(measure: Measurement, candidates: Sequence[int], precision:
 
 
 def compensate(compensator: Compensator, measure: Measurement, removed: Collection[int]) -> Compensated:
-    """Compensate a set of cuts, and leave the model so.
-
-    Args:
-        compensator: The compensator.
-        measure: The search's way of measuring.
-        removed: Indices of the removed blocks.
-
-    Returns:
-        What came out.
-
-    Raises:
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        ```python
-        compensate(compensator, measure, {4, 5}).loss
-        ```
-    """
-    # Where memory ran out since it was opened, the search goes on in smaller batches.
+    """Compensate the removals (block indices) and leave the model with the new weights.
+    Raise OutOfMemoryError if not even one window fits."""
+    # The search may have run out of memory since the compensator was opened, and use smaller batches now.
     compensator.batch_size = min(compensator.batch_size, _windows_at_a_time(measure))
     record = compensator.fit(removed)
     alive = [block for block in range(len(measure.stack)) if block not in removed]
@@ -97,7 +57,7 @@ def compensate(compensator: Compensator, measure: Measurement, removed: Collecti
 
 
 def _windows_at_a_time(measure: Measurement) -> int:
-    """Windows that the blocks run at a time. One by one they run only where the search is exact."""
+    """Return the windows per forward pass of one block: 1 for the reference, which runs only whole models."""
     return measure.forward_size if isinstance(measure, ExactLosses) else 1
 
 
@@ -109,32 +69,12 @@ def compensate_known(
     removed: Collection[int],
     barred: Collection[int],
 ) -> Compensated:
-    """Compensate removals that are known, as the search that found them would have. The model is left as it was.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        config: The recipe of the search.
-        removed: Indices of the removed blocks.
-        barred: Indices of the blocks between the barriers that the search had to leave out.
-
-    Returns:
-        What came out; its weights are for the caller to put into the model.
-
-    Raises:
-        UnsupportedModelError: If the blocks of this model do not run one by one.
-        CalibrationError: If there are too few windows.
-        NonFiniteLossError: If a loss is NaN or infinite in float16, where that is what the model is kept in.
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        ```python
-        compensated = compensate_known(model, stack, windows, report.recipe, {5, 4, 26}, barred=())
-        ```
-    """
+    """Compensate the removals of an earlier search as that search would have. The model is left unchanged.
+    `removed` and `barred` (blocks between the barriers that the search had to leave out) are indices.
+    The caller puts the weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
     precision = model.dtype
-    # Those of the search: a model may not even run without one that is barred, and batches are sized by the last.
+    # The candidates of the search: a model may fail to run without a barred block, and the last candidate decides the
+    # batch size.
     between = range(config.early_barrier, len(stack) - config.latter_barrier)
     candidates = [block for block in between if block not in barred]
     in_float32 = computes_in_float32(model.device, config.search_dtype)
@@ -150,63 +90,33 @@ def compensate_known(
 
 @torch.no_grad()
 def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
-    """Put folded weights into a model, in place.
-
-    Args:
-        model: The model with all its blocks.
-        weights: The weights, by name.
-
-    Example:
-        ```python
-        put_weights(model, compensated.weights)
-        ```
-    """
+    """Copy weights (by parameter name) into a model that still has all its blocks."""
     for name, value in weights.items():
         model.get_parameter(name).copy_(value)
 
 
 @contextmanager
 def compensated_for_a_cut(model: PreTrainedModel, stack: DecoderStack, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Let a model have folded weights while its blocks are taken out, and keep them.
-
-    Args:
-        model: The model with all its blocks. Where an error ends the context before they are gone, it gets the weights
-            back that it had.
-        stack: Its decoder blocks.
-        weights: The weights, by name.
-
-    Example:
-        ```python
-        with compensated_for_a_cut(model, stack, compensated.weights):
-            take_out(model, stack, removed=[4, 5])
-        ```
-    """
+    """Put weights into a model for a context that removes its blocks, and keep them.
+    Restore the old weights if the context fails before the blocks are removed."""
     num_blocks = len(stack)
     originals = {name: model.get_parameter(name).detach().clone() for name in weights}
     try:
         put_weights(model, weights)
         yield
     except BaseException:
-        if len(stack) == num_blocks:  # later, these are the names of other blocks' weights
+        if len(stack) == num_blocks:  # after a removal, the same names belong to other blocks
             put_weights(model, originals)
         raise
 
 
 def name_blocks(record: CompensationRecord, names: Sequence[int]) -> CompensationRecord:
-    """A record in which blocks have their numbers in the dense model.
+    """Replace block indices of the current model by block numbers of the dense model (`names`, by index).
 
-    Args:
-        record: A record in which blocks are indices.
-        names: Numbers of the model's blocks in the dense model.
-
-    Returns:
-        The record.
-
-    Example:
-        >>> from optimum_sleb.records import CutRecord
-        >>> cut = CutRecord(block=1, gap=(2,), loss_before=3.0, loss_after=2.5)
-        >>> name_blocks(CompensationRecord(2, 1, 12, (cut,), 0.1), names=[0, 4, 7]).cuts[0].gap
-        (7,)
+    >>> from optimum_sleb.records import CutRecord
+    >>> cut = CutRecord(block=1, gap=(2,), loss_before=3.0, loss_after=2.5)
+    >>> name_blocks(CompensationRecord(2, 1, 12, (cut,), 0.1), names=[0, 4, 7]).cuts[0].gap
+    (7,)
     """
     cuts = tuple(
         replace(

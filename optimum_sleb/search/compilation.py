@@ -1,4 +1,4 @@
-"""Whether a search compiles its blocks and its loss: only where that pays, and only where it computes the same."""
+"""Compilation of blocks and loss for a search: only if it saves time and computes the same losses."""
 
 import time
 from dataclasses import dataclass
@@ -14,46 +14,27 @@ from ..losses import same_losses
 from .cost import exact_search_passes
 from .exact import ExactLosses
 
-# Measured on an H100 (benchmarks/README.md). A slower memory saves more. What a compiler takes is about the same on
-# any machine.
+# Measured on an H100 (benchmarks/README.md). With slower memory, compiling saves more. The time to compile is about
+# the same on any machine.
 _SECONDS_SAVED_PER_HIDDEN_ELEMENT = 6e-11
 _SECONDS_SAVED_PER_LOGIT = 1e-11
 _SECONDS_TO_COMPILE_BLOCKS = 6.0
 _SECONDS_TO_COMPILE_LOSS = 2.0
-# A race measures about so much of what the exact search does.
+# Share of the exact search's measurements that a race needs, about.
 _SHARE_OF_A_RACE = 1 / 6
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What was compiled.
-
-    Attributes:
-        kernels: How blocks and loss are called.
-        summary: What was compiled, or why nothing was.
-        seconds: What it took.
-    """
+    """Result of `compile_for_search`."""
 
     kernels: Kernels
-    summary: str
-    seconds: float | None = None
+    summary: str  # what was compiled, or why nothing was
+    seconds: float | None = None  # `None`: nothing was tried
 
 
 def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
-    """Compile what pays, and compare it with what it replaces.
-
-    Args:
-        measure: The search's way of measuring, with its batch size.
-        config: The recipe.
-
-    Returns:
-        The kernels, and what to say about them.
-
-    Example:
-        ```python
-        measure.kernels = compile_for_search(measure, config).kernels
-        ```
-    """
+    """Compile what saves time, and use it only if it gives the same losses. `measure` must have its batch size."""
     if config.compile == "never":
         return Compilation(PLAIN, "not compiled, as the recipe says")
     if packed_modules(measure.model):
@@ -78,7 +59,7 @@ def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
 
 
 def _pays(measure: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
-    """Whether compiling the blocks, and the loss, saves more time than it takes."""
+    """Tell whether compiling saves more time than it takes: for the blocks, and for the loss."""
     with BlockRunner(measure.model, measure.stack) as runner:
         width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
     num_blocks = len(measure.stack)
@@ -94,7 +75,7 @@ def _pays(measure: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
 
 
 def _trouble(measure: ExactLosses, kernels: Kernels) -> str | None:
-    """What is wrong with compiled kernels, if anything: they must give the losses of the model as it is."""
+    """Describe why compiled kernels cannot be used: they fail, or give other losses; `None` if they can."""
     size = measure.forward_size
     windows = measure.windows.select(range(size))
     alive = range(len(measure.stack))
@@ -103,8 +84,8 @@ def _trouble(measure: ExactLosses, kernels: Kernels) -> str | None:
     try:
         losses = fused.losses_with(alive)
     except Exception as error:
-        # A compiler's own errors, on code of a family or on a machine without a C compiler. Memory that runs out is
-        # one of them here: the search goes on without compiled code, in smaller batches where it must.
+        # Compilers raise errors of many classes, for example without a C compiler. OutOfMemoryError is caught too: the
+        # search goes on without compiled code, and in smaller batches if needed.
         return f"the compiler fails ({' '.join(str(error).split())[:200]})"
     same = same_losses(losses, plain.losses_with(alive), measure.model.dtype)
     return None if same else "it would compute other losses"

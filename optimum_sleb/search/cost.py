@@ -1,27 +1,17 @@
-"""What a search costs, in passes for each window: decoder blocks, and heads (final norm, head, cross-entropy).
-
-For n alive blocks and the n - 2 candidates between barriers of one block, the reference takes (n - 2)(n - 1) block
-passes a step; the exact search walks up once, n - 2 passes, and runs what is above each candidate, (n - 2)(n - 1) / 2.
-Both run the head once for each candidate. A pass of the head costs vocabulary x width multiplications a token, a block
-about 12 x width^2.
-"""
+"""Cost of a search, in passes per token window: of decoder blocks, and of heads (final norm, head, cross-entropy)."""
 
 from collections.abc import Sequence
 
+# For n blocks and n - 2 candidates (barriers of one block), the reference takes (n - 2)(n - 1) block passes a step;
+# the exact search takes n - 2 for its walk and (n - 2)(n - 1) / 2 for the blocks above each candidate. Both take one
+# head pass per candidate. Multiplications per token: vocabulary x width for a head, about 12 x width^2 for a block.
+
 
 def exact_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> int:
-    """Block passes of a step of the exact search, for each window.
+    """Return the block passes of one step of the exact search, per window. Both arguments ascend.
 
-    Args:
-        alive: Indices of the blocks that are there, ascending.
-        candidates: Those of them that are tried, ascending.
-
-    Returns:
-        The number of passes.
-
-    Example:
-        >>> exact_block_passes(range(30), range(1, 29))
-        434
+    >>> exact_block_passes(range(30), range(1, 29))
+    434
     """
     position = {block: number for number, block in enumerate(alive)}
     walk = position[candidates[-1]]
@@ -29,18 +19,10 @@ def exact_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> int:
 
 
 def reference_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> int:
-    """Block passes of a step of the published procedure, for each window.
+    """Return the block passes of one step of the published procedure, per window.
 
-    Args:
-        alive: Indices of the blocks that are there, ascending.
-        candidates: Those of them that are tried, ascending.
-
-    Returns:
-        The number of passes.
-
-    Example:
-        >>> reference_block_passes(range(30), range(1, 29))
-        812
+    >>> reference_block_passes(range(30), range(1, 29))
+    812
     """
     return len(candidates) * (len(alive) - 1)
 
@@ -48,20 +30,10 @@ def reference_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> i
 def exact_search_passes(
     num_blocks: int, num_removals: int, early_barrier: int = 1, latter_barrier: int = 1
 ) -> tuple[int, int]:
-    """Passes of a whole exact search, for each window, where every block between the barriers can go.
+    """Return block and head passes of a whole exact search, per window, if every block between the barriers is tried.
 
-    Args:
-        num_blocks: Decoder blocks of the model.
-        num_removals: Steps.
-        early_barrier: Blocks at the start of the remaining stack that are never candidates.
-        latter_barrier: Blocks at its end that are never candidates.
-
-    Returns:
-        Block passes and head passes.
-
-    Example:
-        >>> exact_search_passes(30, num_removals=6)
-        (2189, 153)
+    >>> exact_search_passes(30, num_removals=6)
+    (2189, 153)
     """
     block_passes = head_passes = 0
     for left in range(num_blocks, num_blocks - num_removals, -1):

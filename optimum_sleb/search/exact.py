@@ -1,8 +1,4 @@
-"""The exact search: the published decisions and losses, for about half the block passes and a fraction of the memory.
-
-All candidates share what comes before them. One walk up the stack holds the hidden state at each block's entrance;
-from there the rest of the stack, without that block, gives the candidate's loss. `search.cost` tells what that saves.
-"""
+"""Exact search: the decisions and losses of the published procedure, with about half the block passes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,31 +11,22 @@ from ..calibration.windows import WindowBatch
 from .measurement import Measurement
 
 
+# All candidates share the blocks below them. One walk up the stack holds the hidden state before each block;
+# from there the blocks above, without that block, give the candidate's loss. `search/cost.py` counts the passes.
 @dataclass
 class ExactLosses(Measurement):
-    """Losses of the candidates, with the work before each candidate shared; see `Measurement`.
-
-    Attributes:
-        kernels: How blocks and loss are called.
-
-    Example:
-        ```python
-        measure = ExactLosses(model, stack, windows)
-        losses = measure(alive=range(30), candidates=range(1, 29))  # (28, windows)
-        ```
-    """
+    """Losses of the candidates, computed with one shared walk up the stack."""
 
     kernels: Kernels = PLAIN
 
     @property
     def forward_size(self) -> int:
-        """Windows that run through a block at a time."""
+        """Return the number of windows per forward pass of a block."""
         return self.batch_size
 
     def _measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
-        """Walk up the stack once, and try every candidate from its entrance; see `Measurement`."""
         row_of = {block: row for row, block in enumerate(candidates)}
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             stream = runner.enter(batch.ids)
@@ -53,7 +40,6 @@ class ExactLosses(Measurement):
             return runner.block_passes
 
     def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        """Walk up the whole stack; see `Measurement`."""
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             stream = runner.run(runner.enter(batch.ids), alive)
             return runner.losses(stream.hidden, batch.ids, batch.targets)

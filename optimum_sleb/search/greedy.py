@@ -1,4 +1,4 @@
-"""The greedy loop of SLEB: Algorithm 1 of arXiv 2402.09025."""
+"""Greedy loop of SLEB: Algorithm 1 of arXiv 2402.09025."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -6,32 +6,26 @@ from functools import partial
 
 from .measurement import StepLosses
 
-# Measures, for the blocks that are alive, the candidates among them.
+# Measures candidates, given the remaining blocks and the candidates among them.
 MeasureCandidates = Callable[[Sequence[int], Sequence[int]], StepLosses]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One removal.
-
-    Attributes:
-        block: Index of the removed block in the model as it came.
-        losses: Calibration loss, summed over windows, without each candidate; `block` had the lowest of those that
-            could be removed.
-        barred: Better candidates that could not be removed together with the blocks removed before, and why.
-        dropped: Candidates that were given up as surely worse, and after how many windows.
-        non_finite: Candidates without which a loss is NaN or infinite, and in which window; they are out of this step.
-    """
+    """One removal. All blocks are indices in the model before the search."""
 
     block: int
-    losses: dict[int, float]
+    losses: dict[int, float]  # calibration loss without each candidate, summed over windows, in nats
+    # Better candidates that cannot be removed together with the earlier removals, and why.
     barred: dict[int, str] = field(default_factory=dict)
+    # Candidates that a race dropped as clearly worse, and after how many windows.
     dropped: dict[int, int] = field(default_factory=dict)
+    # Candidates without which a loss is NaN or infinite, and in which window; they are left out of this step only.
     non_finite: dict[int, int] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
-        """Calibration loss of the model without the removed block (and those removed before)."""
+        """Return the calibration loss after this removal, summed over windows, in nats."""
         return self.losses[self.block]
 
 
@@ -39,46 +33,19 @@ def greedy_search(
     measure: MeasureCandidates,
     num_blocks: int,
     *,
-    early_barrier: int,
-    latter_barrier: int,
+    early_barrier: int,  # blocks at the start of the remaining stack that are never candidates
+    latter_barrier: int,  # the same at its end
     removable: Collection[int],
+    # Says why a block cannot be removed together with a set of earlier removals, or `None`. It is asked about the best
+    # candidate of a step; a refused block is barred for the rest of the search, and the next best is asked about.
     refusal: Callable[[set[int], int], str | None],
+    # Tells whether the best candidate is removed; the search ends if not. It may change the weights of the remaining
+    # blocks; the next step is measured with them.
     accept: Callable[[Step], bool],
 ) -> Iterator[Step]:
-    """Remove, again and again, the block whose absence hurts least in the model as it is by then.
-
-    Args:
-        measure: Gives the loss of every candidate.
-        num_blocks: Number of blocks of the model.
-        early_barrier: Blocks at the start of the remaining stack that are never candidates.
-        latter_barrier: Blocks at the end of the remaining stack that are never candidates.
-        removable: Indices of the blocks that may go at all.
-        refusal: Says why a block cannot go with those removed before (a set, and the block), or `None`. It is asked
-            about the best candidate of a step; where it refuses, that block is barred and the next best is taken.
-        accept: Decides whether the best candidate goes; where not, the search ends. It may change weights of the
-            blocks that are left, on which the next step is then measured. (A search for a number of blocks just takes
-            so many steps of this iterator.)
-
-    Yields:
-        The removals, in order.
-
-    Raises:
-        NonFiniteLossError: If a step has no candidate without which every loss is finite, and none was refused.
-
-    Example:
-        ```python
-        search = greedy_search(
-            measure,
-            30,
-            early_barrier=1,
-            latter_barrier=1,
-            removable=range(30),
-            refusal=lambda removed, block: None,
-            accept=lambda step: step.loss < 1e5,
-        )
-        print([step.block for step in search])
-        ```
-    """
+    """Yield removals in order: at each step the candidate without which the calibration loss is lowest.
+    The caller stops iterating when enough blocks are removed.
+    Raise NonFiniteLossError if a step has no candidate with a finite loss and none was refused before."""
     alive = list(range(num_blocks))
     barred: dict[int, str] = {}
     while candidates := [
@@ -103,14 +70,14 @@ def _best_removal(
     *,
     some_refused: bool,
 ) -> Step | None:
-    """The best candidate that may go; `None` where all are refused, but those without which a loss is not finite."""
+    """Return the best candidate that is not refused; `None` if all with a finite loss are refused."""
     barred: dict[int, str] = {}
     non_finite: dict[int, int] = {}
     while remaining := [block for block in candidates if block not in barred and block not in non_finite]:
         measured = measure(alive, remaining)
         non_finite |= measured.non_finite
         if not measured.losses and (barred or some_refused or measured.dropped):
-            continue  # there were finite ones: refused, or given up for one that turned out not to be
+            continue  # candidates with a finite loss exist: refused, or dropped behind one that became non-finite
         losses = measured.sums()
         # The sort is stable: ties go to the lowest index, as published.
         for block in sorted(losses, key=losses.__getitem__):
@@ -119,5 +86,5 @@ def _best_removal(
                 return Step(block, losses, barred, measured.dropped, non_finite)
             barred[block] = reason
             if measured.dropped:
-                break  # the next best may have left the race: it is run again without the refused one
+                break  # the next best may have been dropped: race again without the refused block
     return None

@@ -1,11 +1,4 @@
-"""The journal: what a search has measured, kept on disk as it goes, so that a run that died goes on from there.
-
-A search is deterministic, so it need not save its state: a run that is resumed starts from the beginning, and every
-measurement that the journal knows is read instead of made. Fits of compensation are not kept, and are made again.
-
-Lines are only ever appended, and synced to the disk; of a run that was killed while writing, the last line may be
-torn, and is dropped.
-"""
+"""Journal of a search: measured losses, kept on disk while it runs, so that an interrupted search can be resumed."""
 
 import hashlib
 import json
@@ -23,75 +16,43 @@ from ..plain import parse_dataclass
 from ..report import JOURNAL_FILE_NAME
 from .sealed_lines import seal, unseal
 
-# The first had no checksums, and no config of the model in its header.
+# A search is deterministic, so its state is not saved: a resumed search starts from the beginning and reads every
+# recorded measurement instead of repeating it. Fits of compensation are not recorded; they are repeated.
+# Lines are only appended. If a run is killed while writing, the incomplete last line is dropped.
+
+# Format 1 had no checksums, and no model config in its header.
 _FORMAT = 2
 _BEGINNING = f'{{"format": {_FORMAT}, '.encode()
 
-# A kill loses what ended in less than this since the last writing, and the batch that was running.
+# A killed run loses the batches measured since the last write, at most this long, and the running batch.
 _SECONDS_BETWEEN_WRITES = 30.0
 
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """The losses of one batch of windows.
+    """Losses of one batch of windows."""
 
-    Attributes:
-        key: Which measurement this is a part of; see `measurement_key`.
-        start: Place of the first window of the batch.
-        stop: Place behind the last.
-        losses: The loss of each window without each candidate: a row for each candidate.
-        block_passes: Decoder blocks that were run.
-        head_passes: Heads that were run.
-    """
-
-    key: str
-    start: int
+    key: str  # made by `measurement_key`
+    start: int  # window numbers, `stop` excluded
     stop: int
-    losses: tuple[tuple[float, ...], ...]
-    block_passes: int
+    losses: tuple[tuple[float, ...], ...]  # (candidates, windows), in nats
+    block_passes: int  # counted once per window, as `head_passes`
     head_passes: int
 
 
 def measurement_key(alive: Sequence[int], candidates: Sequence[int], windows: str) -> str:
-    """A name for what is measured.
-
-    Args:
-        alive: Indices of the blocks that are there.
-        candidates: Those of them that are tried.
-        windows: Fingerprint of the windows.
-
-    Returns:
-        The name.
-
-    Example:
-        >>> measurement_key([0, 1, 2], [1], "abc") == measurement_key((0, 1, 2), (1,), "abc")
-        True
-    """
+    """Return a short hash of the remaining blocks, the candidates and the fingerprint of the windows."""
     return hashlib.sha256(json.dumps([list(alive), list(candidates), windows]).encode()).hexdigest()[:16]
 
 
 class Journal:
-    """Progress of a search in a folder.
-
-    Args:
-        folder: The folder; it is made if it does not exist.
-        header: What the run is about: model, data, recipe, versions. Plain values.
-        resume: Go on from a journal that is there. Without, there must be none.
-
-    Raises:
-        JournalError: If there is a journal and `resume` is not set, or none and it is, or it is of another run, or
-            it is damaged.
-
-    Example:
-        ```python
-        with Journal("smollm2-sleb-20", header, resume=True) as journal:
-            journal.recorded(key, num_candidates=28, num_windows=64)
-        ```
-    """
+    """Journal file of a search in a folder (made if missing). `header` describes the run in JSON values.
+    Raise JournalError if a journal exists and `resume` is false, or none exists and it is true, or the journal is
+    damaged or of another run."""
 
     def __init__(self, folder: str | Path, header: dict[str, Any], *, resume: bool) -> None:
         self.path = Path(folder) / JOURNAL_FILE_NAME
-        # What was read, by its key, with the numbers of the lines.
+        # Records read from the file, by key, with their line numbers.
         self._records: dict[str, list[tuple[int, BatchRecord]]] = {}
         self._pending: list[tuple[BatchRecord, Tensor]] = []
         self._last_write = time.monotonic()
@@ -111,7 +72,7 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8")
             if not exists:
                 self._append([header])
-        except JournalError:  # an OSError too
+        except JournalError:  # it is an OSError too
             raise
         except OSError as error:
             raise JournalError(f"The journal cannot be kept in {folder} ({error}); choose another folder.") from error
@@ -123,40 +84,15 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Write what was noted, and end.
-
-        Raises:
-            JournalError: If the disk does not take it.
-
-        Example:
-            ```python
-            journal.close()
-            ```
-        """
+        """Write what is pending, and close the file. Raise JournalError if the disk refuses."""
         try:
             self.write()
         finally:
             self._file.close()
 
     def recorded(self, key: str, num_candidates: int, num_windows: int) -> dict[tuple[int, int], BatchRecord]:
-        """What is known of a measurement.
-
-        Args:
-            key: Which one.
-            num_candidates: Candidates that it measures.
-            num_windows: Windows that it measures them on.
-
-        Returns:
-            Batches, by the places of their windows; no window is in two of them.
-
-        Raises:
-            JournalError: If what was read does not fit the measurement.
-
-        Example:
-            ```python
-            journal.recorded(key, num_candidates=28, num_windows=64).get((0, 4))
-            ```
-        """
+        """Return the recorded batches of a measurement by (start, stop) of their windows; they do not overlap.
+        Raise JournalError if a record does not fit the measurement."""
         known: dict[tuple[int, int], BatchRecord] = {}
         seen: set[int] = set()
         for number, record in self._records.get(key, ()):
@@ -168,34 +104,14 @@ class Journal:
         return known
 
     def note(self, record: BatchRecord, losses: Tensor) -> None:
-        """Take up a batch that was measured. It is written with the first batch that is noted more than half a minute
-        after the last writing, or when the measurement or the run ends.
-
-        Args:
-            record: What to write; its losses are filled in when it is written.
-            losses: The losses, on any device, of shape (candidates, batch). They are not read before they are written,
-                so that the host does not wait for the device after every batch.
-
-        Example:
-            ```python
-            journal.note(BatchRecord(key, 0, 4, (), 100, 28), losses[:, 0:4])
-            ```
-        """
+        """Add a measured batch; `losses` (candidates, batch) may be on any device and are read only when
+        written, so that the host does not wait after every batch. Write if the last write was half a minute ago."""
         self._pending.append((record, losses))
         if time.monotonic() - self._last_write > _SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self) -> None:
-        """Put everything that was noted on the disk.
-
-        Raises:
-            JournalError: If the disk does not take it.
-
-        Example:
-            ```python
-            journal.write()
-            ```
-        """
+        """Write all pending batches and sync them to the disk. Raise JournalError if the disk refuses."""
         pending, self._pending = self._pending, []
         rows = [asdict(record) | {"losses": losses.tolist()} for record, losses in pending]
         try:
@@ -215,7 +131,7 @@ class Journal:
 
     def _read(self, header: dict[str, Any]) -> None:
         whole = self.path.read_bytes()
-        # A line that does not end was being written when the run died. The next must start on a line of its own.
+        # A last line without newline was being written when the run was killed. Drop it.
         complete = whole[: whole.rfind(b"\n") + 1]
         if len(complete) < len(whole):
             with self.path.open("r+b") as file:
@@ -258,7 +174,7 @@ class Journal:
 
 
 def _misfit(record: BatchRecord, num_candidates: int, num_windows: int, seen: set[int]) -> str | None:
-    """Why a record cannot be of a measurement, of which some windows were seen before."""
+    """Describe why a record cannot belong to a measurement of which the windows `seen` are known; `None` if it can."""
     start, stop = record.start, record.stop
     if not 0 <= start < stop <= num_windows:
         return f"it is of windows {start} to {stop}, of {num_windows}"
@@ -273,7 +189,7 @@ def _misfit(record: BatchRecord, num_candidates: int, num_windows: int, seen: se
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    """Where two headers differ, in words."""
+    """Yield the differences between two headers, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(name), new.get(name), f"{place}.{name}" if place else name)

@@ -1,8 +1,4 @@
-"""Whether a model that was measured in float32 still runs in float16, the precision that it is kept in.
-
-The largest float16 is 65504, which the hidden states of some models pass on some tokens. Measured in float32, such a
-model has finite losses; saved, it gives NaN. bfloat16 reaches as far as float32, so only float16 is looked at.
-"""
+"""Check that a model measured in float32 also runs in float16, if it is stored in float16."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,38 +15,21 @@ from ..ranks import Ranks
 from .reference import ReferenceLosses
 
 
+# The largest float16 is 65504, which the hidden states of some models exceed on some tokens. Measured in float32, such
+# a model has finite losses; saved in float16, it gives NaN. bfloat16 has the range of float32 and needs no check.
 def check_float16(
     model: PreTrainedModel,
     stack: DecoderStack,
     windows: TokenWindows,
     *,
-    removed: Collection[int] = (),
-    weights: dict[str, Tensor] | None = None,
+    removed: Collection[int] = (),  # indices
+    weights: dict[str, Tensor] | None = None,  # used instead of the model's, by name
     batch_size: int = 1,
-    ranks: Ranks | None = None,
-    compute_on: torch.device | None = None,
+    ranks: Ranks | None = None,  # `None`: this process alone
+    compute_on: torch.device | None = None,  # blocks are brought there one at a time; `None`: the model's own device
 ) -> None:
-    """Run the windows once in float16, where that is what a model is kept in. The model is left as it was.
-
-    Args:
-        model: The model, in the precision that it is kept in.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        removed: Indices of blocks that are skipped.
-        weights: Weights that stand in for the model's, by name.
-        batch_size: Windows in one forward pass, at most.
-        ranks: The processes that measure together; `None` is this one alone.
-        compute_on: The device to which blocks are brought one at a time; `None` is where the model lies.
-
-    Raises:
-        NonFiniteLossError: If a loss is NaN or infinite.
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        ```python
-        check_float16(model, stack, windows, removed={4, 5}, weights=compensated.weights)
-        ```
-    """
+    """Run the windows once in float16 if the model is stored in float16, and leave the model unchanged.
+    Raise NonFiniteLossError if a loss is NaN or infinite, OutOfMemoryError if not even one window fits."""
     if model.dtype != torch.float16:
         return
     alive = [block for block in range(len(stack)) if block not in removed]
@@ -70,7 +49,7 @@ def check_float16(
 
 @contextmanager
 def _standing_in(model: PreTrainedModel, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Let a model compute with some other weights for a while."""
+    """Replace some weights of a model, by name, for a context."""
     originals = {name: model.get_parameter(name).data for name in weights}
     try:
         for name, value in weights.items():

@@ -1,9 +1,4 @@
-"""The exact search for models larger than the device: one walk up the stack carries all candidates along.
-
-Where `ExactLosses` runs the tail of one candidate after the other, here every block is run for all the candidates
-below it while it is on the device: a step brings every block there once for each batch of windows, whatever the number
-of candidates. The arithmetic is the same; the price is that all candidates' hidden states exist at once.
-"""
+"""Exact search for models larger than the device: one walk up the stack carries all candidates' hidden states."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,33 +11,23 @@ from ..calibration.windows import WindowBatch
 from .exact import ExactLosses
 
 
+# `ExactLosses` runs the blocks above one candidate after the other. Here every block is run for all candidates below
+# it while it is on the device, so a step brings each block there once per batch, for any number of candidates. The
+# arithmetic is the same, but the hidden states of all candidates are in memory at once.
 @dataclass
 class LayerwiseLosses(ExactLosses):
-    """Losses of the candidates, block by block; see `Measurement`.
+    """Losses of the candidates, block by block: each block comes to the device once per batch of windows."""
 
-    Attributes:
-        windows_at_a_time: Windows in one forward pass. A batch holds many of them, all of which meet a block while it
-            is on the device.
-
-    Example:
-        ```python
-        with offloaded(model, stack, torch.device("cuda")) as stack:
-            measure = LayerwiseLosses(model, stack, windows, batch_size=8)
-            losses = measure(alive=range(40), candidates=range(1, 39))
-        ```
-    """
-
-    windows_at_a_time: int = 1
+    windows_at_a_time: int = 1  # per forward pass; a batch holds many of them
 
     @property
     def forward_size(self) -> int:
-        """Windows that run through a block at a time."""
+        """Return the number of windows per forward pass of a block."""
         return min(self.windows_at_a_time, self.batch_size)
 
     def _measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
-        """Walk up the stack once, with every candidate's hidden state; see `Measurement`."""
         parts = batch.split(self.windows_at_a_time)
         self._expect(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
@@ -50,10 +35,10 @@ class LayerwiseLosses(ExactLosses):
             without: dict[int, list[Stream]] = {}
             for block in alive:
                 for streams in without.values():
-                    for number, stream in enumerate(streams):  # in place: a state goes when the next is there
+                    for number, stream in enumerate(streams):  # in place, so that the old state is freed at once
                         streams[number] = runner.run(stream, [block])
                 if block in candidates:
-                    without[block] = list(walk)  # it goes on from here as if the block were not there
+                    without[block] = list(walk)  # this candidate skips the block
                 if block < candidates[-1]:
                     walk = [runner.run(stream, [block]) for stream in walk]
             for row, candidate in enumerate(candidates):
@@ -63,7 +48,6 @@ class LayerwiseLosses(ExactLosses):
             return runner.block_passes // len(parts)
 
     def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        """Walk up the stack once; see `Measurement`."""
         parts = batch.split(self.windows_at_a_time)
         self._expect(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:

@@ -1,4 +1,4 @@
-"""What every way of measuring candidates has in common."""
+"""Common interface of all ways to measure the losses of candidates."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,47 +19,25 @@ from .journal import BatchRecord, Journal, measurement_key
 
 @dataclass
 class Measurement(ABC):
-    """Measures what a step of the search asks for. This is the one interface behind which all speed lives.
-
-    Attributes:
-        model: The model; it is left as it was.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        batch_size: Windows in one forward pass of one process. It is halved where memory runs out.
-        on_progress: Called with the number of (candidate, window) pairs that were just measured.
-        journal: Where what was measured is kept; batches that it knows are not measured again.
-        ranks: The processes that measure together.
-        block_passes: Decoder blocks run so far, counted once for each window.
-        head_passes: Final norms and heads run so far, counted once for each window.
-    """
+    """Measure the calibration losses of candidates, in batches, over all processes. The model is left unchanged."""
 
     model: PreTrainedModel
     stack: DecoderStack
     windows: TokenWindows
-    batch_size: int = 1
-    on_progress: Callable[[int], object] = lambda pairs: None
-    journal: Journal | None = None
+    batch_size: int = 1  # windows per forward pass of one process; halved if memory runs out
+    on_progress: Callable[[int], object] = lambda pairs: None  # gets the (candidate, window) pairs just measured
+    journal: Journal | None = None  # batches recorded there are not measured again
     ranks: Ranks = field(default_factory=lambda: Ranks(together=False))
+    # Both are counted once per window.
     block_passes: int = field(default=0, init=False)
     head_passes: int = field(default=0, init=False)
 
     def __call__(self, alive: Sequence[int], candidates: Sequence[int], windows: TokenWindows | None = None) -> Tensor:
-        """Measure every candidate's removal.
-
-        Args:
-            alive: Indices of the blocks that are still there, ascending.
-            candidates: Those of them whose removal is tried, ascending.
-            windows: Measure on these windows instead of all.
-
-        Returns:
-            The loss of each window without each candidate, of shape (candidates, windows), on the CPU.
-
-        Raises:
-            OutOfMemoryError: If not even one window at a time fits.
-            JournalError: If the journal cannot be written, or what it holds does not fit this measurement.
-        """
+        """Return the loss of each window without each candidate, (candidates, windows), in nats, on the CPU.
+        `alive` and `candidates` (part of it) ascend; `windows` defaults to all. Raise OutOfMemoryError if not even one
+        window fits, JournalError if the journal cannot be written or does not fit this measurement."""
         windows = self.windows if windows is None else windows
-        # Kept on the device until the step ends, so that the host never waits for it in between.
+        # On the device until the end, so that the host does not wait for it after every batch.
         losses = torch.empty(len(candidates), len(windows), device=self.model.device)
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
         shape = len(candidates), len(windows)
@@ -84,7 +62,7 @@ class Measurement(ABC):
     def _measure_together(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch
     ) -> tuple[int, Tensor]:
-        """Block passes for each window, and the losses of a batch, of which every process measures a share."""
+        """Return block passes per window and losses (candidates, batch); each process measures a share of it."""
         losses = torch.zeros(len(candidates), len(batch), device=self.model.device)
         passes = 0
         with self.ranks.all_or_none():
@@ -95,28 +73,14 @@ class Measurement(ABC):
         return self.ranks.largest(passes), self.ranks.sum(losses)
 
     def _run(self, batches: list[WindowBatch], measure: Callable[[WindowBatch], None]) -> None:
-        """Run batches, each a batch for every process; take over the size that fitted in the end."""
+        """Run batches, each split over all processes, and keep the batch size that fitted in the end."""
         fitted = run_in_batches(batches, measure, block_by_block=self.stack.loader is not None)
         if fitted is not None:
             self.batch_size = max(1, fitted // self.ranks.size)
 
     def losses_with(self, alive: Sequence[int]) -> Tensor:
-        """The losses of the model with some of its blocks, none of which is tried to be removed.
-
-        Args:
-            alive: Indices of the blocks that are there, ascending.
-
-        Returns:
-            The loss of each window, of shape (windows,), on the CPU.
-
-        Raises:
-            OutOfMemoryError: If not even one window at a time fits.
-
-        Example:
-            ```python
-            loss_before = measure.losses_with(range(30)).sum()
-            ```
-        """
+        """Return the loss of each window, (windows,), with only the blocks `alive`, on the CPU.
+        Raise OutOfMemoryError if not even one window fits."""
         losses = torch.empty(len(self.windows), device=self.model.device)
 
         def measure(batch: WindowBatch) -> None:
@@ -132,29 +96,16 @@ class Measurement(ABC):
         return losses.cpu()
 
     def step(self, alive: Sequence[int], candidates: Sequence[int]) -> "StepLosses":
-        """Measure every candidate's removal on all windows.
-
-        Args:
-            alive: Indices of the blocks that are still there, ascending.
-            candidates: Those of them whose removal is tried, ascending.
-
-        Returns:
-            The losses of all of them.
-
-        Example:
-            ```python
-            measure.step(alive=range(30), candidates=range(1, 29)).sums()  # {1: 105230.2, 2: 104811.9, ...}
-            ```
-        """
+        """Measure all candidates on all windows."""
         return StepLosses.of(dict(zip(candidates, self(alive, candidates), strict=True)))
 
     def _missing(self, windows: TokenWindows, recorded: dict[tuple[int, int], BatchRecord]) -> list[WindowBatch]:
-        """What is still to be measured, in the batches of the run that recorded the rest."""
+        """Return what is not recorded yet, in the same batches as the run that recorded the rest."""
         stops = dict(recorded.keys())
         planned: list[WindowBatch] = []
 
         def plan(batch: WindowBatch) -> None:
-            # Memory ran out on a batch that was measured in parts. The size that fitted then is taken over.
+            # The earlier run recorded only part of this batch: it ran out of memory there. Halve the batch here too.
             if stops.get(batch.place.start, batch.place.stop) < batch.place.stop:
                 raise torch.OutOfMemoryError
             planned.append(batch)
@@ -166,65 +117,33 @@ class Measurement(ABC):
     def _count(self, record: BatchRecord) -> None:
         self.block_passes += record.block_passes
         self.head_passes += record.head_passes
-        self.on_progress(record.head_passes)  # there is a head for each candidate and window
+        self.on_progress(record.head_passes)  # one head pass per candidate and window
 
     @abstractmethod
     def _measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
-        """Measure every candidate's removal on one batch of windows.
-
-        Args:
-            alive: Indices of the blocks that are still there, ascending.
-            candidates: Those of them whose removal is tried, ascending.
-            batch: The windows, on the model's device.
-            losses: Where the losses go, of shape (candidates, batch).
-
-        Returns:
-            The number of decoder blocks that were run.
-        """
+        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
 
     @abstractmethod
     def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        """Measure the model with some of its blocks on one batch of windows.
-
-        Args:
-            alive: Indices of the blocks that are there, ascending.
-            batch: The windows, on the model's device.
-
-        Returns:
-            The loss of each window, of shape (batch,).
-        """
+        """Return the loss of each window, (batch,), with only the blocks `alive`."""
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """What was measured in a step.
+    """Losses measured in one step."""
 
-    Attributes:
-        losses: The loss of each window, of shape (windows,), without each candidate that was measured on all of them.
-        dropped: Candidates that were given up as surely worse, and after how many windows.
-        non_finite: Candidates without which a loss is NaN or infinite, and in which window.
-    """
-
-    losses: dict[int, Tensor]
-    dropped: dict[int, int] = field(default_factory=dict)
-    non_finite: dict[int, int] = field(default_factory=dict)
+    losses: dict[int, Tensor]  # (windows,) without each candidate that was measured on all windows
+    dropped: dict[int, int] = field(default_factory=dict)  # by a race, as clearly worse: after how many windows
+    non_finite: dict[int, int] = field(default_factory=dict)  # candidates with a NaN or infinite loss: in which window
 
     @classmethod
     def of(cls, losses: dict[int, Tensor], dropped: dict[int, int] | None = None) -> Self:
-        """Set aside the candidates whose losses cannot be compared.
+        """Set aside the candidates with a NaN or infinite loss; their losses cannot be compared.
 
-        Args:
-            losses: The loss of each window measured, of shape (windows,), without each candidate.
-            dropped: Candidates that were given up, and after how many windows.
-
-        Returns:
-            What was measured.
-
-        Example:
-            >>> StepLosses.of({3: torch.ones(2), 4: torch.tensor([1.0, float("nan")])}).non_finite
-            {4: 1}
+        >>> StepLosses.of({3: torch.ones(2), 4: torch.tensor([1.0, float("nan")])}).non_finite
+        {4: 1}
         """
         non_finite = {
             block: int((~row.isfinite()).nonzero()[0]) for block, row in losses.items() if not row.isfinite().all()
@@ -233,18 +152,8 @@ class StepLosses:
         return cls(finite, dropped or {}, non_finite)
 
     def sums(self) -> dict[int, float]:
-        """The loss of the model without each candidate.
-
-        Returns:
-            Sums over windows, in nats, by candidate.
-
-        Raises:
-            NonFiniteLossError: If there is no candidate without which the loss is finite.
-
-        Example:
-            >>> StepLosses({3: torch.tensor([1.0, 2.0])}).sums()
-            {3: 3.0}
-        """
+        """Return the loss without each candidate, summed over windows, in nats.
+        Raise NonFiniteLossError if no candidate has a finite loss."""
         if not self.losses:
             block, window = next(iter(self.non_finite.items()))
             raise NonFiniteLossError(

@@ -1,4 +1,4 @@
-"""What a search found."""
+"""Result of a search, and the records made of it for the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,57 +12,26 @@ from .greedy import Step
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search."""
 
-    Attributes:
-        steps: The removals, in order; blocks are indices in the model as it came.
-        seconds: Duration of each step.
-        record: How the search measured.
-        compensated: What compensating the cuts gave after each step; `None` where they were not compensated then.
-    """
-
-    steps: tuple[Step, ...]
-    seconds: tuple[float, ...]
-    record: SearchRecord
-    compensated: tuple[Compensated | None, ...] = ()
+    steps: tuple[Step, ...]  # blocks are indices in the model before the search
+    seconds: tuple[float, ...]  # of each step
+    record: SearchRecord  # how the search measured
+    compensated: tuple[Compensated | None, ...] = ()  # after each step; `None`: not compensated then
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights that compensation changed, by name."""
+        """Return the weights changed by the last compensation, by name."""
         last = self.compensated[-1] if self.compensated else None
         return {} if last is None else last.weights
 
     def compensation_record(self, names: Sequence[int]) -> CompensationRecord | None:
-        """The compensation as the report tells it.
-
-        Args:
-            names: Numbers of the model's blocks in the dense model.
-
-        Returns:
-            The record; `None` where nothing was compensated.
-
-        Example:
-            ```python
-            result.compensation_record(pruner.blocks)
-            ```
-        """
+        """Return the last compensation, if any, for the report; `names` are the dense model's block numbers."""
         last = self.compensated[-1] if self.compensated else None
         return None if last is None else name_blocks(last.record, names)
 
     def step_records(self, names: Sequence[int]) -> tuple[StepRecord, ...]:
-        """The removals as the report tells them.
-
-        Args:
-            names: Numbers of the model's blocks in the dense model.
-
-        Returns:
-            A record for each removal.
-
-        Example:
-            ```python
-            result.step_records(pruner.blocks)
-            ```
-        """
+        """Return a report record for each removal; `names` are the dense model's block numbers."""
         return tuple(
             StepRecord(
                 block=names[step.block],

@@ -1,4 +1,4 @@
-"""A whole search: from a model and token windows to the order of removal."""
+"""A whole search: from a model and token windows to the removals in order."""
 
 import time
 import warnings
@@ -39,48 +39,19 @@ def run_search(
     model: PreTrainedModel,
     stack: DecoderStack,
     windows: TokenWindows,
-    candidates: Sequence[int],
+    candidates: Sequence[int],  # ascending
     config: SLEBConfig,
     *,
-    journal: Journal | None = None,
-    on_step: Callable[[SearchResult], object] = lambda result: None,
-    ranks: Ranks | None = None,
+    journal: Journal | None = None,  # what it records is not measured again
+    on_step: Callable[[SearchResult], object] = lambda result: None,  # gets the result so far after every removal
+    ranks: Ranks | None = None,  # processes that share the windows; `None`: this one alone
+    # Device that computes if the model stays in host memory because it is too large: blocks are brought there one at a
+    # time. Not possible with search='reference' (see `placement.place`).
     compute_on: torch.device | None = None,
 ) -> SearchResult:
-    """Search for the blocks that go. The model is left as it was.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        windows: The calibration windows.
-        candidates: Indices of the blocks that may go, ascending.
-        config: The recipe.
-        journal: Where progress is kept; what it knows is not measured again.
-        on_step: Called after every removal with the result so far.
-        ranks: The processes that search together, each on its share of the windows; `None` is this one alone.
-        compute_on: The device that computes, where the model lies in the memory of the host because it is too large
-            for it; blocks are brought there one at a time. Not for the search as published (`placement.place`).
-
-    Returns:
-        The removals and how they were measured.
-
-    Raises:
-        NonFiniteLossError: If the loss is NaN or infinite before any removal, or whichever block is removed; also
-            where it is so only in float16, if that is what the model is kept in.
-        ConfigError: If no block can be removed within the recipe's perplexity budget.
-        OutOfMemoryError: If not even one window at a time fits.
-        UnsupportedModelError: If the cuts of this model cannot be compensated as the recipe asks, its blocks cannot
-            be brought to the device one at a time, or the first step finds that none of them can be removed.
-        CalibrationError: If there are too few windows to compensate.
-        JournalError: If the journal cannot be written.
-        RankError: If another of the processes failed.
-
-    Example:
-        ```python
-        result = run_search(model, stack, windows, range(1, 29), SLEBConfig(num_blocks_to_remove=6))
-        print([step.block for step in result.steps])  # [5, 4, 26, 3, 25, 6]
-        ```
-    """
+    """Search for the blocks to remove, and leave the model unchanged. Raise UnsupportedModelError if no block can be
+    removed, NonFiniteLossError if a loss is NaN or infinite before any removal or without each of the candidates
+    (also if only in float16, for a model stored in float16)."""
     ranks = ranks or Ranks(together=False)
     limit = config.num_blocks_to_remove_of(len(stack))
     total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
@@ -111,7 +82,7 @@ def run_search(
         compensated: Compensated | None = None
 
         def accept(step: Step) -> bool:
-            """Compensates the cuts, where that is done during the search, and judges what comes out."""
+            """Compensate the removals if that is done during the search, and check the budget."""
             nonlocal compensated
             if compensator is not None and config.compensate == "during":
                 removed = {*(earlier.block for earlier in result.steps), step.block}
@@ -163,11 +134,9 @@ def _check_removed(
     odd: Sequence[int],
     ranks: Ranks,
 ) -> None:
-    """An error where no block could go, a warning where fewer could than were asked for.
-
-    Blocks that are still there and were not refused are odd: a search ends before its limit only where the loss
-    without each of them is not finite.
-    """
+    """Raise an error if no block could be removed; warn if fewer were than the recipe asks for."""
+    # `odd`: blocks left that were not refused. A search ends before its limit with such blocks only if the loss
+    # without each of them is not finite.
     stay = refused | dict.fromkeys(odd, "without it the loss is NaN or infinite")
     reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
     if refused and not result.steps:
@@ -192,11 +161,11 @@ def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidate
 def _refusal_rule(
     model: PreTrainedModel, stack: DecoderStack, kept_in: torch.dtype, refused: dict[int, str], ranks: Ranks
 ) -> Callable[[set[int], int], str | None]:
-    """Says why a block cannot go with those that are gone, and takes note of it."""
+    """Return a function that says why a block cannot be removed with earlier ones, and adds it to `refused`."""
 
     def refusal_of(removed: set[int], block: int) -> str | None:
         gone = {*removed, block}
-        # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
+        # If all removals are alike, those run before the search stand for this one; building the config is enough.
         alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
         reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike, kept_in=kept_in))
         if reason is not None:

@@ -1,4 +1,4 @@
-"""Lines of JSON that carry a checksum: a line that was edited, cut or mixed up does not pass for a measurement."""
+"""JSON lines with a checksum: a line that was edited, cut or mixed up is not accepted."""
 
 import hashlib
 import json
@@ -6,43 +6,22 @@ from typing import Any
 
 _MARK = b', "checksum": "'
 _END = b'"}'
-# 32 bits: of all damaged lines, one in four thousand million passes.
+# 32 bits: one in 4 billion damaged lines is not detected.
 _DIGITS = 8
 
 
 def seal(row: dict[str, Any]) -> str:
-    """A row as a line of JSON, with its checksum as the last key.
+    """Return a row as a JSON line (without newline), with its checksum as the last key.
 
-    Args:
-        row: Plain values.
-
-    Returns:
-        The line, without its end.
-
-    Example:
-        >>> seal({"start": 0, "stop": 4})
-        '{"start": 0, "stop": 4, "checksum": "073f80d8"}'
+    >>> seal({"start": 0, "stop": 4})
+    '{"start": 0, "stop": 4, "checksum": "073f80d8"}'
     """
     body = json.dumps(row).encode().removesuffix(b"}")
     return (body + _MARK + _checksum(body) + _END).decode()
 
 
 def unseal(line: bytes) -> Any:
-    """The row of a line.
-
-    Args:
-        line: What `seal` made.
-
-    Returns:
-        The row, without its checksum.
-
-    Raises:
-        ValueError: If the line is not as it was written.
-
-    Example:
-        >>> unseal(seal({"start": 0, "stop": 4}).encode())
-        {'start': 0, 'stop': 4}
-    """
+    """Return the row of a line made by `seal`, without its checksum. Raise ValueError if the line was changed."""
     body, mark, checksum = line.rpartition(_MARK)
     if not mark:
         raise ValueError("it has no checksum")
