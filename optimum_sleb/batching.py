@@ -16,26 +16,15 @@ from .memory import ran_out_of_memory
 def run_in_batches(
     batches: Iterable[WindowBatch], run: Callable[[WindowBatch], None], *, block_by_block: bool = False
 ) -> int | None:
-    """Run a function on every batch of windows, in halves where memory runs out.
+    """Run a function on every batch, or on halves where memory runs out; return the reduced batch size, else None.
 
-    A batch that failed is run again, in two halves, so the function must overwrite what it wrote before.
+    The function runs again after a failure, so it must overwrite earlier results. Raise OutOfMemoryError if a single
+    window does not fit.
 
-    Args:
-        batches: The batches.
-        run: The function.
-        block_by_block: Whether the model's blocks are brought to the device one at a time; it leaves other remedies.
-
-    Returns:
-        The batch size that fitted in the end, if memory ran out.
-
-    Raises:
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
-        >>> run_in_batches(windows.batches(2), lambda batch: print(batch.place, tuple(batch.ids.shape)))
-        slice(0, 2, None) (2, 4)
-        slice(2, 3, None) (1, 4)
+    >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
+    >>> run_in_batches(windows.batches(2), lambda batch: print(batch.place, tuple(batch.ids.shape)))
+    slice(0, 2, None) (2, 4)
+    slice(2, 3, None) (1, 4)
     """
     pending = list(batches)[::-1]
     size: int | None = None
@@ -50,22 +39,9 @@ def run_in_batches(
 
 
 def fits(run: Callable[[], object], num_windows: int, trouble: str) -> bool:
-    """Run something that takes memory, and find out whether it fits.
+    """Run a function and tell whether its memory fitted; raise OutOfMemoryError with `trouble` for a single window.
 
-    Args:
-        run: What is run. What it wrote before memory ran out, it must overwrite when it is run again.
-        num_windows: How many windows it runs at a time.
-        trouble: What is wrong, and what to do, if one at a time is too much.
-
-    Returns:
-        Whether it ran to the end. If not, what it held is free again, and half as many windows can be tried.
-
-    Raises:
-        OutOfMemoryError: If it does not fit with one window at a time.
-
-    Example:
-        >>> fits(lambda: None, 4, "Memory ran out; use a larger device.")
-        True
+    It may be run again with fewer windows, so it must overwrite what it wrote before.
     """
     try:
         run()
@@ -75,7 +51,7 @@ def fits(run: Callable[[], object], num_windows: int, trouble: str) -> bool:
             raise
         if num_windows == 1:
             raise OutOfMemoryError(trouble) from error
-    # Outside of the handler, whose traceback would hold on to the tensors of the failed attempt.
+    # Outside of the handler, whose traceback still refers to the tensors of the failed attempt.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return False
@@ -87,25 +63,7 @@ def model_losses(
     batch_size: int,
     on_progress: Callable[[int], object] = lambda windows: None,
 ) -> Tensor:
-    """The losses of a model as it is.
-
-    Args:
-        model: The model.
-        windows: The windows.
-        batch_size: Windows in one forward pass, at most.
-        on_progress: Called with the number of windows that were just measured.
-
-    Returns:
-        The loss of each window, of shape (windows,), on the CPU.
-
-    Raises:
-        OutOfMemoryError: If not even one window at a time fits.
-
-    Example:
-        ```python
-        before = model_losses(model, windows, batch_size=1).sum()
-        ```
-    """
+    """Return the loss of each window, of shape (windows,), on the CPU; `on_progress` gets the number just measured."""
     losses = torch.empty(len(windows))
 
     def measure(batch: WindowBatch) -> None:

@@ -1,4 +1,4 @@
-"""Telling a model that can be pruned from what only looks like one."""
+"""Checks that an object is a model that can be pruned and saved."""
 
 from collections import defaultdict
 
@@ -11,19 +11,10 @@ from .quantised import check_quantisation
 
 
 def check_model(model: object) -> None:
-    """Make sure that an object is a model from which blocks can be taken and which can then be saved.
+    """Raise UnsupportedModelError unless blocks can be taken from an object, and the result saved.
 
-    Args:
-        model: What the caller passed as a model.
-
-    Raises:
-        UnsupportedModelError: If it is a wrapper, compiled, quantised, spread over devices, shares weights in a way
-            that no checkpoint can tell, or is no decoder-only model.
-
-    Example:
-        ```python
-        check_model(model)
-        ```
+    Refused are wrappers, compiled models, encoder-decoder models, some quantised ones, undeclared shared weights, and
+    weights that are not in memory.
     """
     name = type(model).__name__
     if type(model).__module__.partition(".")[0] == "peft" or getattr(model, "_hf_peft_config_loaded", False):
@@ -48,7 +39,7 @@ def check_model(model: object) -> None:
 
 
 def _check_compiled(model: PreTrainedModel) -> None:
-    # Compiled code is bound to the blocks that it was made from, and passes by hooks and stand-ins.
+    # Compiled code is bound to the blocks that it was made from, and ignores hooks and stand-ins.
     for path, module in model.named_modules():
         if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod"):
             raise UnsupportedModelError(
@@ -75,7 +66,7 @@ def _check_devices(model: PreTrainedModel) -> None:
 
 
 def _check_sharing(model: PreTrainedModel) -> None:
-    """Refuse weights that two places share without the model's class saying so: a checkpoint would lose that."""
+    """Refuse weights that two modules share without the class declaring it: a checkpoint would lose that."""
     owners = defaultdict(list)
     for path, parameter in model.named_parameters(remove_duplicate=False):
         owners[id(parameter)].append(path)

@@ -1,4 +1,4 @@
-"""How much memory a device has left, what of it a model takes, and whether it ran out."""
+"""Memory that a device has left and that a model takes, and recognition of errors that mean it ran out."""
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -6,70 +6,34 @@ from transformers import PreTrainedModel
 
 from .errors import SLEBError
 
-# Beyond the weights a search takes hidden states, logits and their loss: 0.7 GB for a LLaMA-2-7B shape, a little more
-# for a wide vocabulary. From there on it uses what is free.
+# Bytes that a search needs besides the weights, for hidden states, logits and their loss: 0.7 GB for the shape of
+# LLaMA-2-7B, a little more for a large vocabulary. Where more is free, it uses more.
 WORKING_MEMORY = 3 * 2**29
-# Of the memory that is free, so much stays free: other allocations come and go, and fragments cannot be used.
+# Share of the free memory that stays free, for other allocations and because of fragmentation.
 _SPARE = 0.2
-# What libraries say of it that `should_reduce_batch_size` does not know: cuBLAS, cuDNN and cuSOLVER of their
-# workspaces, and CUDA where PyTorch's own allocator was not asked.
+# Messages that `should_reduce_batch_size` does not know: from cuBLAS, cuDNN and cuSOLVER about their workspaces, and
+# from CUDA for memory that PyTorch's own allocator does not manage.
 _SAYINGS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED")
 
 
 def memory_left(device: torch.device) -> int | None:
-    """Memory that this process can still take on a device, with what PyTorch holds ready.
-
-    Args:
-        device: The device.
-
-    Returns:
-        Bytes; `None` for a CPU, whose memory is not counted.
-
-    Example:
-        >>> memory_left(torch.device("cpu"))
-    """
+    """Return the bytes that this process can still take on a CUDA device, with PyTorch's reserve; None for others."""
     if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_reserved(device)
-    # Since torch 2.8 one can ask for the limit of `torch.cuda.set_per_process_memory_fraction`.
+    # The limit of `torch.cuda.set_per_process_memory_fraction` can be read since torch 2.8.
     share = getattr(torch.cuda.memory, "get_per_process_memory_fraction", lambda device: 1.0)(device)
     return min(free, int(share * total) - held) + held - torch.cuda.memory_allocated(device)
 
 
 def usable_memory(device: torch.device) -> int:
-    """Memory of a CUDA device that a search may take.
-
-    Args:
-        device: The device.
-
-    Returns:
-        Bytes: most of what is left.
-
-    Example:
-        ```python
-        usable_memory(torch.device("cuda"))
-        ```
-    """
+    """Return the bytes of a CUDA device that a search may take: most of what is left."""
     return int((memory_left(device) or 0) * (1 - _SPARE))
 
 
 def weight_bytes(model: PreTrainedModel, dtype: torch.dtype | None = None) -> int:
-    """Memory of a model's weights.
-
-    Args:
-        model: The model, possibly on the meta device.
-        dtype: Count the copies in this precision as well that a search in it makes; `None` counts none.
-
-    Returns:
-        Bytes.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=40, n_positions=8))
-        >>> weight_bytes(model), weight_bytes(model, torch.float32)
-        (5088, 5088)
-    """
+    """Return the bytes of a model's weights, plus those of the copies that a search in a wider `dtype` makes."""
     size = model.get_memory_footprint()
     if dtype is not None:
         copied = [parameter for parameter in model.parameters() if parameter.itemsize < dtype.itemsize]
@@ -78,18 +42,7 @@ def weight_bytes(model: PreTrainedModel, dtype: torch.dtype | None = None) -> in
 
 
 def too_large(num_bytes: int, device: torch.device) -> str | None:
-    """Why weights do not fit a device, if they do not.
-
-    Args:
-        num_bytes: Memory that they take.
-        device: The device.
-
-    Returns:
-        The reason, or `None`.
-
-    Example:
-        >>> too_large(10**15, torch.device("cpu"))
-    """
+    """Return why weights of that many bytes do not fit a device, or None where they do."""
     left = memory_left(device)
     if left is None or num_bytes + WORKING_MEMORY <= left:
         return None
@@ -97,24 +50,16 @@ def too_large(num_bytes: int, device: torch.device) -> str | None:
 
 
 def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error tells that memory ran out, so that less at a time might fit.
+    """Tell whether an error means that memory ran out, so that smaller batches might fit; never for a SLEBError.
 
-    Libraries that PyTorch calls do not raise its `OutOfMemoryError`, but a `RuntimeError` with a message of their own.
-
-    Args:
-        error: What was raised, if anything was.
-
-    Returns:
-        Whether it is about memory. An error of this package is not: it tells the remedy already.
-
-    Example:
-        >>> ran_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
-        True
-        >>> ran_out_of_memory(RuntimeError("shapes cannot be multiplied"))
-        False
+    >>> ran_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
+    True
+    >>> ran_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    False
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    # An error of this package names the remedy already. Libraries that PyTorch calls raise a plain RuntimeError.
     if isinstance(error, SLEBError) or not isinstance(error, RuntimeError):
         return False
     message = str(error)

@@ -1,4 +1,4 @@
-"""What can be said about removing blocks from a model before any search."""
+"""Result of `SLEBPruner.check`: which blocks can be removed, before any search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,49 +13,18 @@ from .blocks.stack import DecoderStack
 
 @dataclass(frozen=True)
 class Removability:
-    """Which blocks a model lets go, each on its own. Blocks are named by their number in the dense model.
+    """The blocks of a model that can each be removed on their own, by their numbers in the dense model."""
 
-    Attributes:
-        architecture: Class of the model.
-        num_blocks: Number of blocks that it has.
-        removable: Blocks that can be removed.
-        barred: The others, and why not.
-        example: The block whose removal `config_changes` shows.
-        config_changes: Fields of the config that change when it goes, with their values before and after.
-
-    Example:
-        ```python
-        print(pruner.check().summary())
-        ```
-    """
-
-    architecture: str
+    architecture: str  # class of the model
     num_blocks: int
     removable: tuple[int, ...]
-    barred: dict[int, str]
-    example: int
-    config_changes: dict[str, tuple[Any, Any]]
+    barred: dict[int, str]  # the other blocks, with the reason
+    example: int  # the block whose removal `config_changes` shows
+    config_changes: dict[str, tuple[Any, Any]]  # config fields that change, with values before and after
 
     @classmethod
     def of(cls, model: PreTrainedModel, stack: DecoderStack, names: Sequence[int]) -> Self:
-        """Find it out, by rebuilding the model without each of its blocks.
-
-        Args:
-            model: The model.
-            stack: Its decoder blocks.
-            names: Their numbers in the dense model.
-
-        Returns:
-            What can be removed, what cannot, and why.
-
-        Raises:
-            UnsupportedModelError: If no block can be removed.
-
-        Example:
-            ```python
-            Removability.of(model, stack, range(len(stack))).removable
-            ```
-        """
+        """Rebuild the model without each of its blocks; raise UnsupportedModelError if none can be removed."""
         removable, barred = removable_blocks(model, stack, range(len(stack)))
         example = removable[len(removable) // 2]
         kept = [block for block in range(len(stack)) if block != example]
@@ -69,16 +38,7 @@ class Removability:
         )
 
     def summary(self) -> str:
-        """The same in words.
-
-        Returns:
-            Lines of text, without a final line break.
-
-        Example:
-            ```python
-            print(pruner.check().summary())
-            ```
-        """
+        """Return the result as lines of text, without a final line break."""
         lines = [f"{self.architecture}: {len(self.removable)} of {self.num_blocks} blocks can be removed"]
         lines += [f"  not block {block}: {reason}" for block, reason in self.barred.items()]
         lines.append(f"without block {self.example} the config changes:")

@@ -1,4 +1,4 @@
-"""What `SLEBPruner` does around a removal: checks of named blocks, compensation done again, and the account of it."""
+"""Steps of `SLEBPruner` around a removal: checks of the blocks, repeated compensation, and the report."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,23 +19,7 @@ from .search.compensating import compensate_known, name_blocks
 
 
 def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence[int], blocks: Sequence[int]) -> None:
-    """Refuse a list of blocks that cannot all be removed.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks.
-        numbers: Their numbers in the dense model.
-        blocks: The blocks to remove, by their number in the dense model.
-
-    Raises:
-        ConfigError: If a block is named twice, does not exist or is gone already, or none would be left.
-        UnsupportedModelError: If this architecture's blocks cannot be removed.
-
-    Example:
-        ```python
-        check_removal(model, stack, range(30), [14, 23, 11])
-        ```
-    """
+    """Raise ConfigError or UnsupportedModelError if the given blocks of the dense model cannot all be removed."""
     for place, block in enumerate(blocks):
         if block not in numbers or block in blocks[:place]:
             raise ConfigError(f"Block {block} cannot be removed (again); the model has the blocks {list(numbers)}.")
@@ -54,28 +38,10 @@ def compensation_of(
     calibration: Any,
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> tuple[dict[str, Tensor], PruningReport]:
-    """What compensates the removals of a report, as its search did; the model is left as it was.
+    """Return the compensated weights by name, and the report with this compensation, computed as in its search.
 
-    Args:
-        model: The dense model, from which the blocks are still to be taken.
-        stack: Its decoder blocks.
-        numbers: Their numbers in the dense model.
-        cut: The report.
-        calibration: The calibration data of the search, where the recipe's data set does not name them.
-        tokenizer: The model's tokenizer; needed for text.
-
-    Returns:
-        The weights that take the place of the model's, by name, and the report with this compensation; none, and the
-        report as it was, where its search did not compensate.
-
-    Raises:
-        ReportError: If the report is of several runs, any of which compensated.
-        CalibrationError: If the calibration data cannot be used, or are not those of the search.
-
-    Example:
-        ```python
-        weights, cut = compensation_of(model, stack, range(30), report.cut(3), None, tokenizer)
-        ```
+    The model still has all blocks and is not changed. If the search did not compensate: no weights, the same report.
+    Raise CalibrationError unless the calibration text is that of the search, ReportError if several runs compensated.
     """
     if cut.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in cut.runs):
         raise ReportError(
@@ -101,23 +67,7 @@ def compensation_of(
 def report_of_steps(
     model: PreTrainedModel, stack: DecoderStack, numbers: Sequence[int], steps: tuple[StepRecord, ...], **details: Any
 ) -> PruningReport:
-    """The report of steps that are decided, but not yet taken.
-
-    Args:
-        model: The model, which still has all blocks.
-        stack: Its decoder blocks.
-        numbers: Their numbers in the dense model.
-        steps: The steps.
-        **details: The other fields of the report, such as `base_model` and `seconds`.
-
-    Returns:
-        The report.
-
-    Example:
-        ```python
-        report_of_steps(model, stack, range(30), steps, base_model=None, original_num_blocks=30, seconds=1.0)
-        ```
-    """
+    """Return the report of steps that are decided, but not yet applied; `details` are its other fields."""
     gone = [parameter for step in steps for parameter in stack.blocks[numbers.index(step.block)].parameters()]
     parameters = model.num_parameters()
     size = model.get_memory_footprint(return_buffers=False)
@@ -136,43 +86,18 @@ def report_of_steps(
 
 
 def with_sizes_of(report: PruningReport, model: PreTrainedModel) -> PruningReport:
-    """A report with the sizes of the model that came out, whatever became of tensors around the blocks.
-
-    Args:
-        report: The report.
-        model: The model, without its blocks.
-
-    Returns:
-        The report.
-
-    Example:
-        ```python
-        report = with_sizes_of(report, model)
-        ```
-    """
+    """Return the report with the sizes of the shortened model, which count tensors outside the blocks too."""
     size = model.get_memory_footprint(return_buffers=False)
     return replace(report, parameters_after=model.num_parameters(), weight_bytes_after=size)
 
 
 def report_of_cut(cut: PruningReport, taken: PruningReport) -> PruningReport:
-    """The report of a search, as that of a model from which its blocks were taken later.
-
-    Args:
-        cut: The report of the search, up to the last removal.
-        taken: The report of taking them out.
-
-    Returns:
-        The report: steps and recipe of the search, sizes of the model. What was measured on another model is left out.
-
-    Example:
-        ```python
-        report = report_of_cut(report.cut(3), taken)
-        ```
-    """
+    """Return the report of a search, with the sizes of the model from which its blocks were removed later."""
+    # What was measured on another model (evaluations, speeds, healing) is left out.
     return replace(
         cut,
         parameters_after=taken.parameters_after,
-        # Bytes before a later one of several runs were those of a model that was never here.
+        # The model before a later one of several runs was never loaded here, so its bytes are unknown.
         weight_bytes_before=None if cut.previous else taken.weight_bytes_before,
         weight_bytes_after=None if cut.previous else taken.weight_bytes_after,
         loading=taken.loading,

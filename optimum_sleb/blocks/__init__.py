@@ -1,1 +1,1 @@
-"""The decoder blocks of any model: find them, run one, skip one, take one out of model and config."""
+"""Decoder blocks of any model: find them, run them, skip them, and take them out of model and config."""

@@ -1,4 +1,4 @@
-"""Running a causal language model on plain token ids."""
+"""Forward passes of a causal language model on token ids."""
 
 import inspect
 from collections.abc import Iterator
@@ -14,20 +14,7 @@ from ..memory import ran_out_of_memory
 
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The logits of a batch of whole windows, without a cache.
-
-    Args:
-        model: A causal language model.
-        ids: Token ids, of shape (batch, length), on any device.
-
-    Returns:
-        Logits in the model's precision, of shape (batch, length, vocabulary).
-
-    Example:
-        ```python
-        next_token = logits_of(model, ids)[:, -1].argmax(-1)
-        ```
-    """
+    """Return the logits of token ids (batch, length), as (batch, length, vocabulary), computed without a cache."""
     # A few old architectures keep no cache at all and do not know the argument.
     parameters = inspect.signature(model.forward).parameters
     takes_use_cache = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -35,21 +22,7 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 def losses_of(model: PreTrainedModel, ids: Tensor, targets: Tensor) -> Tensor:
-    """The loss of each window of a batch, by one ordinary forward of the model.
-
-    Args:
-        model: The model.
-        ids: Token ids, of shape (batch, length).
-        targets: What each position predicts, of shape (batch, length).
-
-    Returns:
-        Losses in nats, as `window_losses` defines them, of shape (batch,), on the model's device.
-
-    Example:
-        ```python
-        perplexity = (losses_of(model, ids, next_tokens(ids)).sum() / ids.numel()).exp()
-        ```
-    """
+    """Return the loss of each token window in nats, (batch,), by one forward; both inputs are (batch, length)."""
     logits = logits_of(model, ids)
     targets = targets.to(logits.device)
     positions = positions_at_a_time(targets, vocab_size_of(model))
@@ -57,35 +30,13 @@ def losses_of(model: PreTrainedModel, ids: Tensor, targets: Tensor) -> Tensor:
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:
-    """The number of token ids that a model knows.
-
-    Args:
-        model: A causal language model, or a composite model with one inside.
-
-    Returns:
-        The vocabulary size of its text config.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> vocab_size_of(GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=40)))
-        40
-    """
+    """Return the vocabulary size of a model's text config, also for a composite model."""
     return model.config.get_text_config(decoder=True).vocab_size
 
 
 @contextmanager
 def measuring(model: PreTrainedModel) -> Iterator[None]:
-    """Run a model without dropout and without gradients, and leave it as it was.
-
-    Args:
-        model: The model; every module gets its own training flag back, also after an error.
-
-    Example:
-        ```python
-        with measuring(model):
-            loss = search.loss(alive)
-        ```
-    """
+    """Run a model without dropout and gradients; every module gets its own training flag back afterwards."""
     in_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -97,22 +48,12 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """What a family's own code says about a layout that it does not allow.
+    r"""Return what an error from a family's own code says, in one line.
 
-    Args:
-        error: What it raised.
-
-    Returns:
-        The message, in one line.
-
-    Raises:
-        OutOfMemoryError: If memory ran out, which says nothing about the family.
-        RuntimeError: What it raised, where the device itself failed, which says nothing about the family either.
-
-    Example:
-        >>> reason_of(ValueError("no\\nway"))
-        'no way'
+    >>> reason_of(ValueError("no\nway"))
+    'no way'
     """
+    # Memory that runs out, or a device that fails, says nothing about the family: raise instead.
     if isinstance(error, OutOfMemoryError):
         raise error
     if ran_out_of_memory(error):
@@ -121,5 +62,5 @@ def reason_of(error: Exception) -> str:
             "host memory (offload='cpu') if they are not there yet, or use a larger device."
         ) from error
     if isinstance(error, RuntimeError) and "CUDA error: " in str(error) and "CUBLAS" not in str(error):
-        raise error  # nothing runs on the device any more; cuBLAS, though, may only refuse a shape
+        raise error  # the device is unusable now; an error of cuBLAS may only mean that it refuses a shape
     return " ".join(str(error).split())

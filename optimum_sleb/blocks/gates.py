@@ -1,10 +1,5 @@
-"""The gates: a shortened model must be exactly the dense model with blocks skipped, or it is refused.
-
-A removal is tried before it is made: the shortened model is built anew from its edited config and compared with what
-would be left of the dense one (names, shapes, plain attributes); then it runs on the dense model's weights and must
-give the logits of the dense model with the blocks skipped. So what depends on a block's depth, or on a config field
-that no rule knows, is found before an hour is spent on it.
-"""
+"""Checks of a removal, before and after it: a shortened model must compute what the dense model computes with these
+blocks skipped. So a dependence on depth, or on a config field without a rule, is found before the search starts."""
 
 from collections.abc import Collection, Sequence
 
@@ -31,27 +26,14 @@ def refusal(
     stack: DecoderStack,
     removed: Collection[int],
     *,
-    run: bool = True,
-    dense: PreTrainedModel | None = None,
-    kept_in: torch.dtype | None = None,
+    run: bool = True,  # without, the logits are not compared, which is several times faster
+    dense: PreTrainedModel | None = None,  # `build_shortened` of all blocks; it takes as long as the other checks
+    kept_in: torch.dtype | None = None,  # precision of the weights, where the model computes in another for a while
 ) -> str | None:
-    """Why a set of blocks cannot be removed together, if it cannot.
+    """Return why these blocks cannot be removed together, as the end of a sentence, or None where they can.
 
-    Args:
-        model: The model with all its blocks.
-        stack: Its decoder blocks.
-        removed: Indices of the blocks that would go.
-        run: Also run the shortened model; without, only its build is compared, which is several times faster.
-        dense: What `build_shortened` gives for all blocks, where it is at hand; it takes as long as the other checks.
-        kept_in: The precision in which the model is kept, where it computes in another for a while.
-
-    Returns:
-        The reason as the end of a sentence, or `None` where they can be removed.
-
-    Example:
-        ```python
-        refusal(model, stack, {3})  # None
-        ```
+    The shortened model is built anew from its edited config, and compared with what is left of the dense model: names
+    and shapes of weights, plain attributes, logits of a few tokens.
     """
     silent = sorted(set(removed) - set(stack.forms))
     if silent:
@@ -64,7 +46,7 @@ def refusal(
     except UnsupportedModelError as error:
         return str(error)
     if stack.loader is not None:
-        stack.loader.rest()  # so that the weights that both share are those in host memory
+        stack.loader.rest()  # the shortened model shares the weights in host memory
     state = kept_state(model, stack, kept, template)
     reason = _difference_in_weights(model, template, state)
     if reason is None and removed:
@@ -74,7 +56,7 @@ def refusal(
     if reason is None and run:
         reason = _difference_in_logits(model, stack, set(removed), template, state)
     if reason is None and not removed:
-        # Whether the model is what its config says. Only now: some families change their attributes when they run.
+        # Is the model what its config says? Only checked now, as some families change their attributes when they run.
         reason = _difference_in_constants(model, template, stack, kept)
     return reason
 
@@ -82,24 +64,7 @@ def refusal(
 def removable_blocks(
     model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]
 ) -> tuple[list[int], dict[int, str]]:
-    """Which of the candidates of a search can be removed, each on its own.
-
-    Args:
-        model: The model with all its blocks.
-        stack: Its decoder blocks.
-        candidates: Indices of the blocks that the search would like to try, ascending.
-
-    Returns:
-        The candidates that can be removed, and for each of the others why not.
-
-    Raises:
-        UnsupportedModelError: If the model itself does not survive saving, or no candidate can be removed.
-
-    Example:
-        ```python
-        candidates, barred = removable_blocks(model, stack, range(1, len(stack) - 1))
-        ```
-    """
+    """Return the candidates that can each be removed on their own, and the reason for each of the others."""
     name = type(model).__name__
     if refusal(model, stack, ()) is not None:
         raise UnsupportedModelError(
@@ -109,7 +74,7 @@ def removable_blocks(
     dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
     reasons = {block: refusal(model, stack, {block}, run=False, dense=dense) for block in candidates}
     sound = [block for block in candidates if reasons[block] is None]
-    # A few are run. If one of them computes something else, none is trusted without being run.
+    # Run the shortened model for three candidates only; where one of them fails, run it for all.
     few = {*sound[:1], *sound[len(sound) // 2 :][:1], *sound[-1:]}
     samples = {block: refusal(model, stack, {block}, dense=dense) for block in few}
     if any(samples.values()):
@@ -122,21 +87,7 @@ def removable_blocks(
 
 
 def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
-    """Take blocks out of a model, in place, and make sure that it computes what it did with these blocks skipped.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks; the list gets shorter.
-        removed: Indices of the blocks that go.
-
-    Raises:
-        VerificationError: If the shortened model computes something else.
-
-    Example:
-        ```python
-        take_out(model, stack, removed=[5, 4, 26])
-        ```
-    """
+    """Remove blocks from a model, in place; raise VerificationError if its logits are not those with them skipped."""
     kept = [index for index in range(len(stack)) if index not in set(removed)]
     ids = probe_ids(model)
     with measuring(model), stack.without(set(removed)):
@@ -145,7 +96,7 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
     _fill(template, model, kept_state(model, stack, kept, template))
     spread_alike(template, model, stack, kept)
     with measuring(template):
-        logits_of(template, ids)  # some families change their attributes, or modules, when they run
+        logits_of(template, ids)  # some families change attributes or modules when they run
     rename_devices(model, stack, kept)
     cut_out(model, stack, kept, template)
     with measuring(model):
@@ -158,12 +109,12 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
 
 
 def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
-    """Make a template run: it shares the model's weights, and its buffers go to the model's device and precision."""
-    # A model that computes in float32 for a while has the buffers of its own precision, already rounded.
+    """Make a template runnable: share the model's weights, move its buffers to the model's device and precision."""
+    # While a half-precision model computes in float32, its buffers are float32 copies of rounded values.
     widened = template.dtype != model.dtype
     packed = tuple(
         f"{name}." for name in packed_modules(template)
-    )  # they have their weights, as no state can tell them
+    )  # packed modules already hold their weights; a state dict cannot carry them over
     plain = {name: tensor for name, tensor in state.items() if not name.startswith(packed)}
     template.load_state_dict(plain, assign=True, strict=not packed)
     for module in template.modules():
@@ -174,7 +125,7 @@ def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Te
 
 
 def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
-    """Compare names and shapes of what would be left of the model with those that the edited config calls for."""
+    """Compare names and shapes of the remaining weights with those that the edited config calls for."""
     ours = {name: tensor.shape for name, tensor in state.items()}
     theirs = {name: tensor.shape for name, tensor in template.state_dict().items()}
     if ours == theirs:
@@ -189,13 +140,13 @@ def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, st
 def _difference_in_constants(
     dense: PreTrainedModel, template: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
 ) -> str | None:
-    """Compare the plain attributes inside the kept blocks; those that can be folded into the weights may differ."""
+    """Compare the plain attributes of the kept blocks; those that can be folded may differ."""
     names = module_names(dense, stack.path, kept)
     moved = len(kept) < len(stack)
     for path, attribute, mine, other in differing_attributes(dense, template, names):
         if not path.startswith(f"{stack.path}."):
             continue
-        # Where no block moves, these are traces of earlier runs, such as the longest window seen.
+        # Where no block moves, these differ only by earlier runs, such as the longest window seen.
         if not moved and type(other) in (int, list, tuple, set, dict):
             continue
         if moved and is_renumbered(dense, stack.path, kept, path, attribute, other):
@@ -215,7 +166,7 @@ def _difference_in_logits(
     template: PreTrainedModel,
     state: dict[str, Tensor],
 ) -> str | None:
-    """Run the rebuilt model, on the dense model's weights, and the dense model with the blocks skipped."""
+    """Compare the logits of the rebuilt model with those of the dense model with the blocks skipped."""
     _fill(template, model, state)
     kept = [index for index in range(len(stack)) if index not in removed]
     for path, attribute, old, new in differing_attributes(model, template, module_names(model, stack.path, kept)):
@@ -231,7 +182,7 @@ def _difference_in_logits(
             with measuring(template):
                 logits = logits_of(template, ids)
             trouble = cache_trouble(template)
-    except Exception as error:  # a family's own code, on a layout that it does not allow
+    except Exception as error:  # from a family's own code, which does not allow this layout
         return f"the remaining blocks do not run ({reason_of(error)})"
     if not same_logits(logits, expected):
         return "a model reloaded from its config would compute something else, because blocks depend on their position"
@@ -240,6 +191,6 @@ def _difference_in_logits(
 
 
 def _fields(model: PreTrainedModel) -> str:
-    """The fields of this config that are known to speak of positions, for the reader's next question."""
+    """Return the config fields that are known to depend on block positions, as a hint in an error message."""
     known = [name for name in (*RULES, *PERIODS) if vars(text_config_of(model.config)).get(name) is not None]
     return f" (it has {', '.join(known)})" if known else ""

@@ -1,4 +1,4 @@
-"""Bringing decoder blocks from the memory of the host to the device, one at a time."""
+"""Loading of decoder blocks from host memory to the device, one at a time."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,21 +11,10 @@ from .transfer import Transfer
 
 
 class BlockLoader:
-    """Brings blocks from the memory of the host to a device: the one that is asked for, and, meanwhile, the next.
+    """Loader of blocks from host memory (or mapped safetensors files) to a device: one on request, the next ahead.
 
-    A thread of its own loads the next block while the device computes. It waits until the block before has been used
-    for the last time, so at most two blocks are on the device, however far the host runs ahead of it.
-
-    Args:
-        blocks: The decoder blocks, in host memory: allocated, or mapped from safetensors files, of which the parts
-            are then read when they are needed.
-        device: The device that computes.
-
-    Example:
-        ```python
-        loader = BlockLoader(list(model.model.layers), torch.device("cuda"))
-        loader.bring(3)  # block 3 can run; block 4 is on its way
-        ```
+    The next block is loaded by a thread while the device computes, but only after the block before has been used for
+    the last time. So at most two blocks are on the device, even where the host runs ahead of it.
     """
 
     def __init__(self, blocks: list[nn.Module], device: torch.device) -> None:
@@ -45,33 +34,15 @@ class BlockLoader:
 
     @property
     def most_bytes(self) -> int:
-        """Memory of the device that blocks take at most: that of two."""
+        """Return the largest device memory that blocks take: that of the two largest."""
         return sum(sorted(sum(tensor.nbytes for tensor in row) for row in self._host)[-2:])
 
     def expect(self, blocks: Sequence[int]) -> None:
-        """Say in which order blocks will be asked for, again and again.
-
-        Args:
-            blocks: Their indices.
-
-        Example:
-            ```python
-            loader.expect([0, 1, 2, 5, 6])  # blocks 3 and 4 are gone
-            ```
-        """
+        """Set the order in which blocks will be asked for, again and again."""
         self._next = dict(zip(blocks, [*blocks[1:], *blocks[:1]], strict=True))
 
     def bring(self, index: int) -> None:
-        """Make a block ready to run, and start on the next.
-
-        Args:
-            index: Index of the block.
-
-        Example:
-            ```python
-            loader.bring(3)
-            ```
-        """
+        """Make a block ready to run on the device, and start to load the next."""
         if index == self._here:
             return
         self.release()
@@ -87,59 +58,31 @@ class BlockLoader:
             self._start(following)
 
     def release(self) -> None:
-        """Let go of the block that is on the device. Its weights in host memory are those of `keep`.
-
-        Example:
-            ```python
-            loader.release()
-            ```
-        """
+        """Point the current block back to its weights in host memory, and free its copy on the device."""
         if self._here is not None:
             for tensor, original in zip(self._tensors[self._here], self._host[self._here], strict=True):
                 tensor.data = original
             self._here = None
 
     def rest(self) -> None:
-        """Leave nothing on the device, until a block is asked for again.
-
-        Example:
-            ```python
-            loader.rest()
-            ```
-        """
+        """Free all blocks on the device, until one is asked for again."""
         self.release()
         if self._coming is not None:
-            self._coming[1].exception()  # it takes memory until it is through
+            self._coming[1].exception()  # a copy under way takes memory until it is finished
             self._coming = None
 
     def keep(self, tensor: Tensor) -> None:
-        """Take over what was written to a weight, wherever it lay, so that the block comes with it from now on.
-
-        Args:
-            tensor: The parameter or buffer of a block.
-
-        Example:
-            ```python
-            parameter.data.copy_(value)
-            loader.keep(parameter)
-            ```
-        """
+        """Write a changed parameter or buffer of a block back to host memory, so that later loads have it."""
         index, slot = self._places[id(tensor)]
         if self._coming is not None and self._coming[0] == index:
-            self._coming[1].exception()  # it may be halfway through; what it brings is the old weight
+            self._coming[1].exception()  # wait for a copy under way, which has the old weight
             self._coming = None
         host = self._host[index][slot]
         if tensor.data_ptr() != host.data_ptr():
             host.copy_(tensor.data)
 
     def close(self) -> None:
-        """Let go of everything.
-
-        Example:
-            ```python
-            loader.close()
-            ```
-        """
+        """Free all blocks on the device and end the thread."""
         self.rest()
         self._worker.shutdown(cancel_futures=True)
 

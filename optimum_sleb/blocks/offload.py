@@ -1,4 +1,4 @@
-"""Models that are larger than the device: everything but the blocks lies there, and blocks come one at a time."""
+"""Running of models larger than the device: blocks stay in host memory and are loaded one at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +15,7 @@ from .stack import DecoderStack
 
 @contextmanager
 def offloaded(model: PreTrainedModel, stack: DecoderStack, device: torch.device) -> Iterator[DecoderStack]:
-    """Let a device compute with a model whose blocks stay in the memory of the host.
-
-    Args:
-        model: The model, in host memory. It is put back there when the context ends, also after an error.
-        stack: Its decoder blocks.
-        device: The device that computes.
-
-    Yields:
-        The stack, which brings its blocks to the device when they are run by a `BlockRunner`.
-
-    Example:
-        ```python
-        with offloaded(model, stack, torch.device("cuda")) as stack:
-            losses = LayerwiseLosses(model, stack, windows)(range(40), range(1, 39))
-        ```
-    """
+    """Yield the stack with a loader for its blocks, while all other tensors of the model are on the device."""
     loader = BlockLoader(list(stack.blocks), device)
     try:
         with _around_blocks_on(device, model, stack):
@@ -41,17 +26,7 @@ def offloaded(model: PreTrainedModel, stack: DecoderStack, device: torch.device)
 
 @contextmanager
 def running_whole(stack: DecoderStack) -> Iterator[None]:
-    """Let the model's own forward bring the blocks that are offloaded.
-
-    Args:
-        stack: The decoder blocks; where they have no loader, nothing happens.
-
-    Example:
-        ```python
-        with offloaded(model, stack, torch.device("cuda")) as stack, running_whole(stack):
-            logits = model(ids.to("cuda")).logits
-        ```
-    """
+    """Load each offloaded block when the model's own forward reaches it; do nothing without a loader."""
     loader = stack.loader
     if loader is None:
         yield
@@ -69,18 +44,7 @@ def running_whole(stack: DecoderStack) -> Iterator[None]:
 
 @contextmanager
 def offloaded_alike(template: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
-    """Let a shortened model run on the device to which the blocks are brought whose weights it shares.
-
-    Args:
-        template: The shortened model, with its weights.
-        stack: The decoder blocks of the model with all its blocks; where they have no loader, nothing happens.
-
-    Example:
-        ```python
-        with offloaded_alike(template, stack):
-            logits = template(ids).logits
-        ```
-    """
+    """Offload a shortened model like the dense model whose weights it shares; do nothing without a loader."""
     if stack.loader is None:
         yield
         return
@@ -93,11 +57,11 @@ def offloaded_alike(template: PreTrainedModel, stack: DecoderStack) -> Iterator[
 
 @contextmanager
 def _around_blocks_on(device: torch.device, model: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
-    """Everything but the blocks on a device."""
+    """Move everything but the blocks to a device, and back at the end."""
     in_blocks = {id(tensor) for tensor in chain(stack.blocks.parameters(), stack.blocks.buffers())}
     tensors = [tensor for tensor in chain(model.parameters(), model.buffers()) if id(tensor) not in in_blocks]
     originals = [tensor.data for tensor in tensors]
-    # Some rotary embeddings put other buffers in the place of theirs when they see a longer window.
+    # Some rotary embeddings replace their buffers when they see a longer window.
     buffers = [
         (module, name, buffer)
         for module in model.modules()

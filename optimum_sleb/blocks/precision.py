@@ -1,4 +1,4 @@
-"""Computing in a wider precision than the one a model is kept in."""
+"""Computing in a wider precision than that of a model's weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +11,7 @@ from transformers import PreTrainedModel
 
 @contextmanager
 def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model in half precision compute in float32 for a while. Afterwards it is bit for bit what it was.
-
-    Args:
-        model: The model; where it is in float32 already, nothing happens.
-
-    Example:
-        ```python
-        with computing_in_float32(model):  # several times faster on a CPU than bfloat16
-            losses = measure(alive, candidates)
-        ```
-    """
+    """Let a half-precision model compute in float32 for a while; its weights are restored bit for bit."""
     kept = {
         tensor: tensor.data
         for tensor in chain(model.parameters(), model.buffers())
@@ -37,19 +27,5 @@ def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
 
 
 def computes_in_float32(device: torch.device, wanted: Literal["auto", "float32", "model"]) -> bool:
-    """Whether a model is to compute in float32 while it is measured.
-
-    Args:
-        device: The device that computes.
-        wanted: The precision asked for; see `SLEBConfig.search_dtype`.
-
-    Returns:
-        Whether `computing_in_float32` applies.
-
-    Example:
-        ```python
-        with computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext():
-            ...
-        ```
-    """
+    """Tell whether to measure in float32, by `SLEBConfig.search_dtype`; "auto" does on a CPU, where it is faster."""
     return wanted == "float32" or (wanted == "auto" and device.type == "cpu")

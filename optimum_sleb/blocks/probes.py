@@ -1,4 +1,4 @@
-"""Small experiments on a model: what it computes for a few tokens, and whether two such results are the same."""
+"""Experiments on a few tokens: what a model computes, and whether two such results agree."""
 
 import torch
 from torch import Tensor
@@ -12,20 +12,7 @@ from .stack import probe_ids
 
 
 def check_causal_lm(model: PreTrainedModel) -> None:
-    """Make sure that a model predicts the next token from the tokens before it, and from nothing else.
-
-    Args:
-        model: The model. It runs twice on a few tokens.
-
-    Raises:
-        UnsupportedModelError: If it gives no logits over its vocabulary, or NaN or infinite ones, looks ahead, or
-            changes its own weights.
-
-    Example:
-        ```python
-        check_causal_lm(model)
-        ```
-    """
+    """Raise UnsupportedModelError unless a model predicts each next token from earlier tokens alone."""
     if vars(text_config_of(model.config)).get("rescale_every"):
         raise UnsupportedModelError(
             f"{type(model).__name__} rescales the weights of its blocks, by their number, while it runs; load it with "
@@ -55,7 +42,7 @@ def check_causal_lm(model: PreTrainedModel) -> None:
             f"{name} gives no logits over its vocabulary for every token, so it is not a causal language model; load "
             "the model with AutoModelForCausalLM."
         )
-    # Minus infinity may be meant: it forbids a token.
+    # Minus infinity is allowed, because it can forbid a token.
     if (logits.isnan() | logits.isposinf() | other.isnan() | other.isposinf()).any():
         remedy = "check its weights"
         if model.dtype == torch.float16:
@@ -70,34 +57,19 @@ def check_causal_lm(model: PreTrainedModel) -> None:
 
 
 def _share_of_rounding(model: PreTrainedModel) -> float:
-    """By how much of the largest logit a later token may change earlier ones without being looked at.
-
-    A look ahead at one token of the probe changes tiny BERT-like models by 0.04 of it or more.
-    """
+    """Return the change of earlier logits, as a share of the largest, that is still taken for rounding."""
+    # In tiny BERT-like models, looking ahead at one token changes logits by 0.04 of the largest or more.
     if packed_modules(model):
         return 5e-2  # eight-bit kernels scale the activations of all tokens together
     return 1e-3 if model.dtype in (torch.float32, torch.float64) else 2e-2
 
 
 def check_saving_changes_nothing(model: PreTrainedModel) -> None:
-    """Make sure that a quantised model computes the same after its weights were looked at to be saved.
-
-    On some CPUs bitsandbytes repacks weights for its kernels, and packs them back to save them; where they were
-    quantised twice, that is not exact.
-
-    Args:
-        model: The model. It runs twice on a few tokens.
-
-    Raises:
-        UnsupportedModelError: If it computes something else afterwards.
-
-    Example:
-        ```python
-        check_saving_changes_nothing(model)
-        ```
-    """
+    """Raise UnsupportedModelError if a quantised model computes something else after `state_dict()`."""
     if not packed_modules(model):
         return
+    # On some CPUs bitsandbytes repacks weights for its kernels and packs them back for saving, which is not exact for
+    # weights that were quantised twice.
     ids = probe_ids(model)
     with measuring(model):
         before = logits_of(model, ids)
@@ -111,19 +83,7 @@ def check_saving_changes_nothing(model: PreTrainedModel) -> None:
 
 
 def same_logits(logits: Tensor, expected: Tensor) -> bool:
-    """Whether two sets of logits agree up to the rounding of their precision.
-
-    Args:
-        logits: Logits.
-        expected: Logits of the same shape, possibly on another device.
-
-    Returns:
-        Whether they agree, by the tolerances of `torch.testing.assert_close`.
-
-    Example:
-        >>> same_logits(torch.ones(2), torch.ones(2) + 1e-7)
-        True
-    """
+    """Tell whether two sets of logits agree up to the rounding of their precision, also across devices."""
     try:
         torch.testing.assert_close(logits, expected.to(logits.device), equal_nan=True)
     except AssertionError:
@@ -132,24 +92,12 @@ def same_logits(logits: Tensor, expected: Tensor) -> bool:
 
 
 def cache_trouble(model: PreTrainedModel) -> str | None:
-    """Whether generation with a cache goes wrong: it must give the logits of generation without one.
-
-    Args:
-        model: The model. It generates three tokens, which are prescribed, twice.
-
-    Returns:
-        What is wrong, as the end of a sentence, or `None`.
-
-    Example:
-        ```python
-        cache_trouble(model)  # None
-        ```
-    """
+    """Return what is wrong with the logits of generation with a cache, as the end of a sentence, or None."""
     if not model.can_generate():
         return None
     ids = probe_ids(model)
     prompt, rest = ids[:, :-3], ids[0, -3:].tolist()
-    logits = []
+    logits = []  # of the same three prescribed tokens, generated with a cache and without
     try:
         with measuring(model):
             for use_cache in (True, False):
@@ -163,9 +111,9 @@ def cache_trouble(model: PreTrainedModel) -> str | None:
                     prefix_allowed_tokens_fn=lambda _, tokens: [rest[len(tokens) - prompt.shape[1]]],
                 )
                 logits.append(torch.stack(output.logits))
-    except Exception as error:  # a family's own code, on a layout that it does not allow
+    except Exception as error:  # from a family's own code, which does not allow this layout
         return f"generation with a cache fails ({reason_of(error)})"
-    # A cache takes other paths through the kernels, so rounding differs; a wrong one is wrong by much more than this.
+    # With a cache other kernels run, so rounding differs; a wrong cache causes much larger differences.
     cached, plain = (stacked.float() for stacked in logits)
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
     agree = bool((cached - plain).abs().max() <= tolerance * plain.abs().max())

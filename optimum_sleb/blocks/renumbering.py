@@ -1,11 +1,11 @@
-"""Attributes of a block that tell its place: a removal changes them, and what the block computes stays the same."""
+"""Attributes of a block that only hold its position: a removal changes them, but not what the block computes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
-# By class and name: they describe the stack as a whole, in the families of the matrix that keep such in their blocks.
+# (class, attribute) pairs that describe the whole stack, in the families of the test matrix that have them in blocks.
 _OF_THE_STACK = {
     ("MiniMaxLightningAttention", "num_hidden_layers"),
     ("Zamba2Attention", "layer_block_map"),
@@ -14,33 +14,16 @@ _OF_THE_STACK = {
     ("Zamba2MLP", "layer_dic"),
     ("Zamba2MLP", "num_fwd_mem_blocks"),
 }
-# LongCat-Flash and Beam count two parts of every block; Beam counts them from 2.
+# LongCat-Flash and Beam number two parts of every block; Beam starts at 2.
 _STEPS = (1, 2)
 _STARTS = range(4)
 
 
 def is_renumbered(dense: nn.Module, blocks: str, kept: Sequence[int], path: str, attribute: str, new: Any) -> bool:
-    """Whether an attribute in a kept block, which a cut changes, only tells the block's place.
+    """Tell whether an attribute in a kept block only holds the block's position, so that its new value is harmless.
 
-    A whole number does if it counts the blocks, throughout the stack and after the cut; a list does if it has an entry
-    for every block and keeps those of the kept ones.
-
-    Args:
-        dense: The model with all its blocks.
-        blocks: Name of the list of blocks.
-        kept: Indices of the blocks that stay, ascending.
-        path: Name of the module that has the attribute, after the cut.
-        attribute: Name of the attribute.
-        new: Its value after the cut.
-
-    Returns:
-        Whether it does; without, it is a constant that the block computes with.
-
-    Example:
-        ```python
-        is_renumbered(dense, "model.layers", [0, 2], "model.layers.1.self_attn", "layer_idx", 1)  # True
-        is_renumbered(dense, "model.layers", [0, 2], "model.layers.1.self_attn", "window", 4096)  # False
-        ```
+    An integer does if it counts the blocks, before and after the removal; a list does if it has an entry for every
+    block and keeps the entries of the kept blocks. `path` is the module's name after the removal.
     """
     place, _, part = path.removeprefix(f"{blocks}.").partition(".")
     stack = dense.get_submodule(blocks)
@@ -62,7 +45,7 @@ def is_renumbered(dense: nn.Module, blocks: str, kept: Sequence[int], path: str,
 
 
 def _through_the_stack(stack: nn.ModuleList, part: str, attribute: str) -> Iterator[tuple[int, Any]]:
-    """The values of an attribute, for all blocks that have it."""
+    """Yield index and value of an attribute, for all blocks that have it."""
     for index, block in enumerate(stack):
         module = dict(block.named_modules()).get(part)
         if module is not None and attribute in vars(module):

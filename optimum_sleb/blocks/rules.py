@@ -1,8 +1,5 @@
-"""Config fields that speak of blocks by index, by threshold or by period, and what becomes of them.
-
-Lists with one entry per block need no rule: they are sliced. A family that needs one gets a line here and a test. What
-no rule knows is found out by the gates, which rebuild the model from its edited config.
-"""
+"""Rules for config fields that refer to blocks by index, threshold or period. Lists with one entry per block need no
+rule (they are sliced). A family that needs a rule gets a line here and a test."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,31 +11,18 @@ from transformers import PreTrainedConfig
 
 @dataclass(frozen=True)
 class Cut:
-    """What a rule may ask about a removal.
+    """A removal, as the rules see it."""
 
-    Attributes:
-        config: The text config as it was before.
-        count: Number of blocks before.
-        kept: Indices of the blocks that stay, ascending.
-    """
-
-    config: PreTrainedConfig
-    count: int
-    kept: Sequence[int]
+    config: PreTrainedConfig  # the text config before the removal
+    count: int  # number of blocks before
+    kept: Sequence[int]  # indices of the blocks that stay, ascending
 
     def before(self, index: int) -> int:
-        """How many of the first `index` blocks stay.
+        """Return how many of the first `index` blocks stay.
 
-        Args:
-            index: A number of blocks, from the start.
-
-        Returns:
-            The number of those that stay.
-
-        Example:
-            >>> from transformers import LlamaConfig
-            >>> Cut(LlamaConfig(), 8, [0, 1, 2, 5]).before(3)
-            3
+        >>> from transformers import LlamaConfig
+        >>> Cut(LlamaConfig(), 8, [0, 1, 2, 5]).before(3)
+        3
         """
         return sum(old < index for old in self.kept)
 
@@ -121,25 +105,14 @@ PERIODS: dict[str, str] = {
 
 
 def fit_period(cut: Cut, period: int, offset: int) -> tuple[int, int] | None:
-    """Find a period and an offset that describe the remaining layout, if there are any.
+    """Return a period and an offset that describe the remaining layout, or None where there are none.
 
-    Args:
-        cut: The removal.
-        period: The period before.
-        offset: The offset before.
-
-    Returns:
-        The new period and offset, or `None` where the remaining layout has none.
-
-    Example:
-        >>> from transformers import LlamaConfig
-        >>> fit_period(Cut(LlamaConfig(), 8, [0, 1, 2, 3]), period=4, offset=1)
-        (4, 1)
-        >>> fit_period(Cut(LlamaConfig(), 8, [1, 5]), period=4, offset=1)
-        (1, 0)
+    >>> from transformers import LlamaConfig
+    >>> fit_period(Cut(LlamaConfig(), 8, [1, 5]), period=4, offset=1)
+    (1, 0)
     """
     layout = [old % period == offset for old in cut.kept]
-    # One more than there are blocks: with the last offset, none of them is of the kind.
+    # The period may be one more than the number of blocks: with the last offset, no block is of the kind.
     for candidate in [period, *range(1, len(layout) + 2)]:
         for shift in [offset, *range(candidate)]:
             if shift < candidate and layout == [new % candidate == shift for new in range(len(layout))]:
@@ -148,38 +121,14 @@ def fit_period(cut: Cut, period: int, offset: int) -> tuple[int, int] | None:
 
 
 def rule_for(field: str) -> str:
-    """What a field means, in words.
-
-    Args:
-        field: Name of a config field with a rule.
-
-    Returns:
-        The meaning.
-
-    Example:
-        >>> rule_for("first_k_dense_replace")
-        'so many first blocks have no experts'
-    """
+    """Return the meaning of a config field that has a rule, in words."""
     return RULES[field][0]
 
 
 def num_image_blocks(config: PreTrainedConfig) -> int:
-    """How many first blocks of a composite model's text stack take image features beside the hidden state.
-
-    Qwen3-VL's DeepStack adds one level of features behind each of the first blocks; Granite Vision names the blocks.
-    Text does not show what would go wrong if one of them went, so they stay.
-
-    Args:
-        config: The config of the whole model.
-
-    Returns:
-        The number of blocks; 0 where images enter before the first block only.
-
-    Example:
-        >>> from transformers import Qwen3VLConfig
-        >>> num_image_blocks(Qwen3VLConfig())
-        3
-    """
+    """Return how many first blocks of the text stack take image features beside the hidden state; 0 for most."""
+    # Calibration text cannot show whether such a block can go, so they stay. Qwen3-VL's DeepStack adds one level of
+    # features after each of the first blocks; Granite Vision lists the blocks.
     vision = getattr(config, "vision_config", None)
     levels = getattr(vision, "deepstack_visual_indexes", None) or ()
     named = [block for _, block in getattr(config, "deepstack_layer_map", None) or ()]

@@ -1,4 +1,4 @@
-"""Making a config speak of fewer blocks."""
+"""Edits of a config for a model with fewer blocks."""
 
 import copy
 from collections.abc import Sequence
@@ -8,45 +8,26 @@ from transformers import PreTrainedConfig
 
 from .rules import PERIODS, RULES, Cut, fit_period
 
-# Lists under these names can have as many entries as there are blocks, but are not about them.
+# Lists with these names are not sliced, even if they have as many entries as there are blocks.
 _NOT_PER_BLOCK = ("rope_parameters", "rope_scaling", "token_id", "id2label", "label2id")
 
 
 def text_config_of(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The part of a config that describes the decoder blocks.
-
-    Args:
-        config: The config of a model, possibly a composite one.
-
-    Returns:
-        The config itself, or one of its sub-configs; never a copy.
-
-    Example:
-        >>> from transformers import Gemma3Config
-        >>> config = Gemma3Config()
-        >>> text_config_of(config) is config.text_config
-        True
-    """
+    """Return the config, or its sub-config, that describes the decoder blocks; never a copy."""
     text_config = config.get_text_config(decoder=True)
-    # For configs of encoder-decoder families `get_text_config` makes a copy, in which edits would be lost.
+    # For encoder-decoder families `get_text_config` returns a copy, in which edits would be lost.
     return text_config if any(value is text_config for value in vars(config).values()) else config
 
 
 def count_field_of(text_config: PreTrainedConfig) -> str:
-    """The field that holds the number of decoder blocks.
+    """Return the name of the config field that holds the number of decoder blocks.
 
-    Args:
-        text_config: What `text_config_of` gave.
-
-    Returns:
-        Name of the field. Most configs answer to `num_hidden_layers`, whatever they call it themselves.
-
-    Example:
-        >>> from transformers import BartConfig, GPT2Config
-        >>> count_field_of(GPT2Config()), count_field_of(BartConfig())
-        ('num_hidden_layers', 'decoder_layers')
+    >>> from transformers import BartConfig, GPT2Config
+    >>> count_field_of(GPT2Config()), count_field_of(BartConfig())
+    ('num_hidden_layers', 'decoder_layers')
     """
-    # In encoder-decoder families `num_hidden_layers` is the encoder's; LongCat-Flash counts two of them per block.
+    # Most configs map `num_hidden_layers` to their own name. In encoder-decoder families it is the encoder's, and in
+    # LongCat-Flash it is twice the number of blocks.
     for field in ("decoder_layers", "num_decoder_layers"):
         if field in vars(text_config):
             return field
@@ -54,39 +35,19 @@ def count_field_of(text_config: PreTrainedConfig) -> str:
 
 
 def num_blocks_of(config: PreTrainedConfig) -> int:
-    """The number of decoder blocks that a config calls for.
-
-    Args:
-        config: The config of a model.
-
-    Returns:
-        The number.
-
-    Example:
-        >>> from transformers import GPT2Config
-        >>> num_blocks_of(GPT2Config(n_layer=3))
-        3
-    """
+    """Return the number of decoder blocks that a config calls for."""
     text_config = text_config_of(config)
     return getattr(text_config, count_field_of(text_config))
 
 
 def shorten_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
-    """Make a config speak of the kept blocks only, in place.
+    """Edit a config in place so that it describes the kept blocks only, by slices of lists and by `blocks.rules`.
 
-    Lists with one entry per block are sliced, wherever they stand in the text config; fields that speak of blocks by
-    index, threshold or period follow the rules of `blocks.rules`.
-
-    Args:
-        config: The config of the whole model; its text config is edited.
-        kept: Indices of the kept blocks, ascending.
-
-    Example:
-        >>> from transformers import Qwen3Config
-        >>> config = Qwen3Config(num_hidden_layers=4, layer_types=["full_attention"] * 4, max_window_layers=2)
-        >>> shorten_config(config, [0, 2, 3])
-        >>> config.num_hidden_layers, len(config.layer_types), config.max_window_layers
-        (3, 3, 1)
+    >>> from transformers import Qwen3Config
+    >>> config = Qwen3Config(num_hidden_layers=4, layer_types=["full_attention"] * 4, max_window_layers=2)
+    >>> shorten_config(config, [0, 2, 3])
+    >>> config.num_hidden_layers, len(config.layer_types), config.max_window_layers
+    (3, 3, 1)
     """
     text_config = text_config_of(config)
     cut = Cut(copy.deepcopy(text_config), num_blocks_of(config), kept)
@@ -109,19 +70,11 @@ def shorten_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
 
 
 def config_changes(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, tuple[Any, Any]]:
-    """What `shorten_config` would change, without changing anything.
+    """Return the fields of the text config that `shorten_config` would change, with their values before and after.
 
-    Args:
-        config: The config of the whole model.
-        kept: Indices of the kept blocks, ascending.
-
-    Returns:
-        For each field of the text config that changes, its value before and after.
-
-    Example:
-        >>> from transformers import LlamaConfig
-        >>> config_changes(LlamaConfig(num_hidden_layers=4), [0, 1, 3])
-        {'num_hidden_layers': (4, 3)}
+    >>> from transformers import LlamaConfig
+    >>> config_changes(LlamaConfig(num_hidden_layers=4), [0, 1, 3])
+    {'num_hidden_layers': (4, 3)}
     """
     shortened = copy.deepcopy(config)
     shorten_config(shortened, kept)
@@ -134,27 +87,12 @@ def config_changes(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, t
 
 
 def only_number_changes(config: PreTrainedConfig, kept: Sequence[int]) -> bool:
-    """Whether a cut changes nothing in a config but the number of blocks. All such cuts are alike.
-
-    Args:
-        config: The config of the whole model.
-        kept: Indices of the kept blocks, ascending; not all of them.
-
-    Returns:
-        Whether it does.
-
-    Example:
-        >>> from transformers import LlamaConfig, Qwen3Config
-        >>> only_number_changes(LlamaConfig(num_hidden_layers=4), [0, 1, 3])
-        True
-        >>> only_number_changes(Qwen3Config(num_hidden_layers=4), [0, 1, 3])  # it has a list of kinds of attention
-        False
-    """
+    """Tell whether a removal changes only the number of blocks in the config; all such removals are alike."""
     return len(config_changes(config, kept)) == 1
 
 
 def _slice(name: str, value: Any, cut: Cut) -> Any:
-    """The value with every list per block sliced, or the value itself; sub-configs change in place."""
+    """Return the value with every list per block sliced, or the value itself; sub-configs change in place."""
     if name.startswith("_") or name.endswith(_NOT_PER_BLOCK):
         return value
     if isinstance(value, list | tuple) and len(value) == cut.count:

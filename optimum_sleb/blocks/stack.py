@@ -1,4 +1,4 @@
-"""Where a model keeps its decoder blocks."""
+"""The list of decoder blocks inside a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,44 +20,25 @@ PROBE_LENGTH = 16
 
 @dataclass(frozen=True)
 class DecoderStack:
-    """The decoder blocks of a model.
+    """The decoder blocks of a model."""
 
-    Attributes:
-        path: Name of the module list inside the model, such as `"model.layers"`.
-        blocks: The module list itself; its length is the number of blocks.
-        forms: What the forward of each block returns, by index. Blocks that plain text does not run (cross-attention
-            to an image) are missing.
-        loader: Brings blocks to the device that computes, where they do not lie there.
-    """
-
-    path: str
+    path: str  # name of the module list inside the model, such as "model.layers"
     blocks: nn.ModuleList
+    # What each block returns, by index; blocks that plain text does not run (cross-attention to an image) are missing.
     forms: dict[int, OutputForm]
-    loader: BlockLoader | None = None
+    loader: BlockLoader | None = None  # loads blocks to the device that computes, where they are in host memory
 
     def __len__(self) -> int:
         return len(self.blocks)
 
     @contextmanager
     def without(self, removed: set[int]) -> Iterator[None]:
-        """Let the model compute as if some blocks were not there.
-
-        Each of them is stood in for by an identity *at the same index*, for many models choose masks and rotary
-        embeddings by a block's position. The blocks come back when the context ends, also after an error.
-
-        Args:
-            removed: Indices of the blocks to bypass.
-
-        Example:
-            ```python
-            with stack.without({3, 4}):
-                logits = model(ids).logits  # the dense model, blocks 3 and 4 skipped
-            ```
-        """
+        """Let the model compute as if some blocks were not there; they come back at the end, also after an error."""
+        # Stand-ins keep the indices, because many models choose masks and rotary embeddings by a block's position.
         originals = {index: self.blocks[index] for index in removed}
         try:
             for index, block in originals.items():
-                if index in self.forms:  # else plain text does not run it anyway
+                if index in self.forms:  # others are not run by plain text anyway
                     self.blocks[index] = StandIn(block, self.forms[index])
             yield
         finally:
@@ -66,25 +47,10 @@ class DecoderStack:
 
 
 def find_decoder_stack(model: PreTrainedModel) -> DecoderStack:
-    """Find the decoder blocks of any causal language model of transformers.
+    """Return the decoder blocks of any causal language model of transformers, found by running it on a few tokens.
 
-    No table of families is needed: it is the outermost `nn.ModuleList` with as many entries as the text config has
-    blocks, whose entries are themselves made of modules, and which runs on plain text (a vision tower does not).
-
-    Args:
-        model: The model. It runs once on a few tokens, to see what its blocks return.
-
-    Returns:
-        The stack.
-
-    Raises:
-        UnsupportedModelError: If there is no such list, or more than one.
-
-    Example:
-        ```python
-        stack = find_decoder_stack(model)
-        print(stack.path, len(stack))  # model.layers 30
-        ```
+    They are the outermost `nn.ModuleList` with as many entries as the text config has blocks, made of modules, that
+    runs on plain text (a vision tower does not). Raise UnsupportedModelError unless there is exactly one.
     """
     count = num_blocks_of(model.config)
     name = type(model).__name__
@@ -115,19 +81,7 @@ def find_decoder_stack(model: PreTrainedModel) -> DecoderStack:
 
 
 def probe_ids(model: PreTrainedModel) -> Tensor:
-    """A fixed short sequence of token ids to try a model on.
-
-    Args:
-        model: The model; its vocabulary and device count.
-
-    Returns:
-        Token ids of shape (1, 16), the same ones at every call.
-
-    Example:
-        ```python
-        logits = model(probe_ids(model)).logits
-        ```
-    """
+    """Return fixed token ids of shape (1, 16) on the model's device, to try a model on."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocab_size_of(model), (1, PROBE_LENGTH), generator=generator)
     return ids.to(model.device)
@@ -138,7 +92,7 @@ def _has_children(module: nn.Module) -> bool:
 
 
 def _observe_forms(model: PreTrainedModel, lists: dict[str, nn.ModuleList]) -> dict[str, dict[int, OutputForm]]:
-    """Run the model once, and see what the blocks of each list are called with and return."""
+    """Run the model once and record what the blocks of each list are called with and return."""
     calls: dict[tuple[str, int], tuple[dict[Place, Any], object]] = {}
 
     def remember(place: tuple[str, int], args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
@@ -167,7 +121,7 @@ def _observe_forms(model: PreTrainedModel, lists: dict[str, nn.ModuleList]) -> d
 
 
 def _carry_through(forms: dict[int, OutputForm]) -> dict[int, OutputForm]:
-    """What one block hands on, all of its kind hand on: nobody is there to receive it from the last one."""
+    """Give the last block the form of the one before, because no block after it shows what it hands on."""
     last = max(forms, default=0)
     before = forms.get(last - 1)
     if before is not None and (before.container, before.length) == (forms[last].container, forms[last].length):

@@ -1,4 +1,4 @@
-"""Modules that stand in a decoder block's place during the search."""
+"""Stand-ins: modules that take a decoder block's place during the search."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,45 +8,28 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 
-# Where a block receives what the block before hands it beside the hidden state: a position among its further
-# positional arguments, or the name of a keyword argument.
+# Where a block receives an argument: its position after the hidden state, or its keyword.
 Place = int | str
 
 
 @dataclass(frozen=True)
 class OutputForm:
-    """What a block's forward returns: the hidden state alone, or the first of several values.
+    """The form of a block's output: the hidden state alone, or the first of several values."""
 
-    Attributes:
-        container: `tuple` or `list`, or `None` where the block returns the tensor itself.
-        length: Number of values in the container.
-        carried: Values that the next block receives from this one (router states, top-k indices, ...): their
-            position in the container, and where a block receives them.
-    """
-
-    container: type[tuple] | type[list] | None
-    length: int
+    container: type[tuple] | type[list] | None  # None where the block returns the tensor itself
+    length: int  # number of values in the container
+    # Values that the next block receives from this one (router states, top-k indices, ...): position in the container,
+    # and where the next block receives them.
     carried: tuple[tuple[int, Place], ...] = ()
 
     @classmethod
     def of(cls, output: object, next_arguments: "dict[Place, Any] | None" = None) -> "OutputForm":
-        """The form of an output that was seen.
+        """Return the form of an observed output; raise UnsupportedModelError if it has no hidden state where expected.
 
-        Args:
-            output: What the block returned.
-            next_arguments: What the next block was called with, besides the hidden state.
-
-        Returns:
-            Its form.
-
-        Raises:
-            UnsupportedModelError: If it is neither a tensor nor a tuple or list that starts with one.
-
-        Example:
-            >>> import torch
-            >>> state = torch.zeros(3)
-            >>> OutputForm.of((torch.zeros(1), None, state), {"mask": None, "state": state}).carried
-            ((2, 'state'),)
+        >>> import torch
+        >>> state = torch.zeros(3)
+        >>> OutputForm.of((torch.zeros(1), None, state), {"mask": None, "state": state}).carried
+        ((2, 'state'),)
         """
         if isinstance(output, Tensor):
             return cls(None, 1)
@@ -64,19 +47,11 @@ class OutputForm:
         )
 
     def wrap(self, hidden: Tensor, arguments: "dict[Place, Any]") -> Any:
-        """Give a hidden state the form that the model expects from this block.
+        """Return a hidden state in the form of the block's output, with carried values from the arguments, else None.
 
-        Args:
-            hidden: The hidden state, of shape (batch, length, width).
-            arguments: What the block was called with, besides the hidden state; what it would hand on is handed on.
-
-        Returns:
-            The hidden state, alone or first in a container that is otherwise filled with `None`.
-
-        Example:
-            >>> import torch
-            >>> OutputForm(tuple, 2).wrap(torch.zeros(1), {})
-            (tensor([0.]), None)
+        >>> import torch
+        >>> OutputForm(tuple, 2).wrap(torch.zeros(1), {})
+        (tensor([0.]), None)
         """
         if self.container is None:
             return hidden
@@ -87,40 +62,16 @@ class OutputForm:
 
 
 def arguments_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> "dict[Place, Any]":
-    """A call's arguments by their place.
+    """Return a call's arguments, besides the hidden state, by position or name.
 
-    Args:
-        args: Positional arguments after the hidden state.
-        kwargs: Keyword arguments.
-
-    Returns:
-        The arguments, by position or name.
-
-    Example:
-        >>> arguments_of(("a",), {"mask": "b"})
-        {0: 'a', 'mask': 'b'}
+    >>> arguments_of(("a",), {"mask": "b"})
+    {0: 'a', 'mask': 'b'}
     """
     return dict(enumerate(args)) | kwargs
 
 
 def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """Find the hidden state among the arguments of a block's call.
-
-    Args:
-        args: Positional arguments; the first, if there is one, is the hidden state.
-        kwargs: Keyword arguments; without positional ones, `hidden_states` is among them.
-
-    Returns:
-        The hidden state, the other positional arguments, the other keyword arguments.
-
-    Raises:
-        UnsupportedModelError: If it is in neither place.
-
-    Example:
-        >>> import torch
-        >>> split_call((), {"hidden_states": torch.zeros(1), "mask": 1})
-        (tensor([0.]), (), {'mask': 1})
-    """
+    """Return the hidden state, the other positional and the other keyword arguments of a block's call."""
     if args:
         return args[0], args[1:], kwargs
     if "hidden_states" in kwargs:
@@ -132,38 +83,20 @@ def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, t
 
 
 def hidden_state_of(output: Any) -> Tensor:
-    """The hidden state in a block's output.
-
-    Args:
-        output: A tensor, or a tuple or list that starts with it.
-
-    Returns:
-        The hidden state, of shape (batch, length, width).
-
-    Example:
-        >>> import torch
-        >>> hidden_state_of((torch.zeros(1), "anything"))
-        tensor([0.])
-    """
+    """Return the hidden state in a block's output, a tensor or the first value of a tuple or list."""
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def _hand_on(hidden: Tensor, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
-    """What a removed block does."""
+    """Return the hidden state unchanged, as if the block were not there."""
     return hidden
 
 
 class StandIn(nn.Module):
-    """Stands in a block's place: it answers for the block's attributes, but computes something else.
+    """Module in a block's place: attributes are those of the block, but the hidden state comes from `respond`.
 
-    Models ask their blocks for more than a forward (`layer.attention_type`, say); such questions go to the block. The
-    block itself is held outside of PyTorch's registry, so the stand-in has no parameters.
-
-    Args:
-        block: The block whose place is taken.
-        form: What the block's forward returns.
-        respond: Makes the outgoing hidden state from the incoming one, the other positional arguments and the keyword
-            arguments. The default hands the hidden state on, as if the block were not there.
+    `respond` gets the hidden state and the other arguments. Attributes are needed because models read some of their
+    blocks, such as `layer.attention_type`. The stand-in has no parameters.
     """
 
     def __init__(
@@ -184,14 +117,6 @@ class StandIn(nn.Module):
             return getattr(self.__dict__["_block"][0], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Answer in the block's place.
-
-        Args:
-            *args: The block's positional arguments.
-            **kwargs: The block's keyword arguments.
-
-        Returns:
-            The response, in the form of the block's output.
-        """
+        """Return the response, in the form of the block's output."""
         hidden, rest, kwargs = split_call(args, kwargs)
         return self._form.wrap(self._respond(hidden, rest, kwargs), arguments_of(rest, kwargs))

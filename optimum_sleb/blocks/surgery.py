@@ -1,4 +1,4 @@
-"""Taking decoder blocks out of a model: the same cut in a live model and in one rebuilt from its config."""
+"""Removal of decoder blocks from a live model, and from one that is rebuilt from its config."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ from .packed import adopt_packed_modules, packed_modules
 from .shortening import shorten_config
 from .stack import DecoderStack
 
-# Flags that say how a module is being run, not what it computes.
+# Attributes that tell how a module is run, not what it computes.
 _RUN_STATE = {"training", "gradient_checkpointing", "is_gradient_checkpointing"}
 
 
@@ -30,31 +30,16 @@ def build_shortened(
     real_buffers: bool = True,
     dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
-    """Build the shortened model anew from its edited config, without weights.
+    """Build the shortened model from its edited config, with parameters on the meta device, except the packed ones.
 
-    Args:
-        model: The model with all its blocks.
-        stack: Its decoder blocks.
-        kept: Indices of the blocks that stay, ascending.
-        real_buffers: Compute the buffers; without, everything is on the meta device, which is several times faster.
-        dtype: The precision in which the model is kept, where it computes in another for a while.
-
-    Returns:
-        A model whose parameters are on the meta device, but for packed ones, which are those of the model.
-
-    Raises:
-        UnsupportedModelError: If the edited config is not accepted.
-
-    Example:
-        ```python
-        template = build_shortened(model, stack, kept=[0, 1, 3])
-        ```
+    Without `real_buffers` all is on the meta device, which is several times faster. `dtype` is the precision of the
+    weights, where the model computes in another one for a while. Raise UnsupportedModelError if the config fails.
     """
     device = init_empty_weights(include_buffers=False) if real_buffers else torch.device("meta")
     config = copy.deepcopy(model.config)
     try:
         shorten_config(config, kept)
-        # Through the form in which it is saved, as it will be read back: some configs derive fields when loaded.
+        # Convert the config as saving and loading do: some configs derive fields when they are loaded.
         attention = attention_of(config)
         config = type(config).from_dict(config.to_diff_dict())
         config._attn_implementation = attention
@@ -62,7 +47,7 @@ def build_shortened(
             template = type(model)._from_config(config, dtype=dtype or model.dtype)
         if real_buffers:
             _compute_buffers(template)
-    except Exception as error:  # whatever a family's own code raises about a layout that it does not allow
+    except Exception as error:  # from a family's own code, which does not allow this layout
         reason = reason_of(error)
         raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
     packed = {new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
@@ -71,60 +56,34 @@ def build_shortened(
 
 
 def _compute_buffers(template: PreTrainedModel) -> None:
-    """Give a model the buffers that no checkpoint holds, as `from_pretrained` does.
-
-    It computes them anew where the family knows how (`_init_weights`), and in full precision, while a model in half
-    precision is built in it. The rest, marked as loaded, is left alone.
-    """
+    """Compute the buffers that no checkpoint holds, as `from_pretrained` does."""
+    # `initialize_weights` skips what is marked as loaded. Buffers that the family can compute (`_init_weights`) are
+    # computed anew in full precision; `_from_config` has built them in that of the model.
     for tensor in [*template.parameters(), *template.state_dict(keep_vars=True).values()]:
         tensor._is_hf_initialized = True
     template.initialize_weights()
 
 
 def attention_of(config: PreTrainedConfig) -> str | dict[str, Any] | None:
-    """Which implementation of attention each part of a model runs.
+    """Return a config's attention in the form that `attn_implementation` of `from_pretrained` takes.
 
-    Args:
-        config: The config of the model.
-
-    Returns:
-        What `from_pretrained` takes as `attn_implementation`: one name, or for a composite config the names of all
-        its parts; the whole model's is under `""`.
-
-    Example:
-        >>> from transformers import LlamaConfig
-        >>> attention_of(LlamaConfig(attn_implementation="eager"))
-        'eager'
+    >>> from transformers import LlamaConfig
+    >>> attention_of(LlamaConfig(attn_implementation="eager"))
+    'eager'
     """
     parts = {name: getattr(config, name, None) for name in config.sub_configs}
     if all(part is None for part in parts.values()):
         return config._attn_implementation
     own = {"": config._attn_implementation}
+    # For a composite config one name per part; "" is the whole model.
     return own | {name: attention_of(part) for name, part in parts.items() if part is not None}
 
 
 def kept_state(
     model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel
 ) -> dict[str, Tensor]:
-    """The tensors that a shortened model takes over, under the names they have there.
-
-    Tensors of the kept blocks and everything around the blocks are shared, not copied. A tensor around the blocks that
-    has a slice for each of them (Gemma 3n's embeddings per layer) comes with the slices of the kept ones.
-
-    Args:
-        model: The model with all its blocks.
-        stack: Its decoder blocks.
-        kept: Indices of the blocks that stay, ascending.
-        template: What `build_shortened` gave for them.
-
-    Returns:
-        Tensors by name.
-
-    Example:
-        ```python
-        template.load_state_dict(kept_state(model, stack, kept, template), assign=True)
-        ```
-    """
+    """Return the tensors that a shortened model takes over, by their new names; shared, not copied, unless sliced."""
+    # Some tensors outside the blocks have a slice per block (Gemma 3n's embeddings per layer); these are sliced.
     wanted = template.state_dict()
     state = {}
     for name, tensor in model.state_dict().items():
@@ -136,19 +95,7 @@ def kept_state(
 
 
 def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel) -> None:
-    """Take blocks out of a model and its config, in place.
-
-    Args:
-        model: The model.
-        stack: Its decoder blocks; the list gets shorter.
-        kept: Indices of the blocks that stay, ascending.
-        template: What `build_shortened` gave; from it the remaining modules learn their new indices and sizes.
-
-    Example:
-        ```python
-        cut_out(model, stack, kept, template=build_shortened(model, stack, kept))
-        ```
-    """
+    """Remove blocks from a model and its config, in place; new indices and sizes are read from the template."""
     wanted = template.state_dict()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name in wanted and not name.startswith(f"{stack.path}."):
@@ -157,9 +104,8 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
     for index in sorted(set(range(len(stack))) - set(kept), reverse=True):
         del stack.blocks[index]
     for path, attribute, old, new in list(differing_attributes(model, template)):
-        # In the blocks, whole numbers are their own indices, by which they find their slot in the cache; around the
-        # blocks, and in lists, it is the stack as a whole that is described (`is_renumbered`). The rest was folded or
-        # refused before.
+        # Integers in a block are its index, by which it finds its slot in the cache; lists, and attributes outside the
+        # blocks, describe the whole stack (`is_renumbered`). Other differences are folded, or were refused before.
         module = model.get_submodule(path)
         in_block = path.startswith(f"{stack.path}.")
         fold = fold_of(module, attribute) if in_block else None
@@ -177,21 +123,9 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
 def differing_attributes(
     model: nn.Module, template: nn.Module, rename: "Sequence[tuple[str, str]] | None" = None
 ) -> Iterator[tuple[str, str, Any, Any]]:
-    """Plain attributes in which two models with the same modules differ.
+    """Yield (module name, attribute, value in `model`, value in `template`) where plain attributes differ.
 
-    Args:
-        model: A model.
-        template: Another one.
-        rename: Names of modules in the one and the other; by default every module has the same name in both.
-
-    Yields:
-        Name of the module, name of the attribute, its value in `model`, its value in `template`.
-
-    Example:
-        ```python
-        for path, attribute, mine, theirs in differing_attributes(model, template):
-            print(path, attribute, mine, theirs)  # model.layers.5.self_attn layer_idx 6 5
-        ```
+    The module name is that in `template`; `rename` has pairs of names, by default the same in both.
     """
     twins = dict(template.named_modules())
     modules = dict(model.named_modules())
@@ -207,21 +141,7 @@ def differing_attributes(
 
 
 def module_names(model: nn.Module, path: str, kept: Sequence[int]) -> list[tuple[str, str]]:
-    """Names of the modules that stay, before and after a cut.
-
-    Args:
-        model: The model with all its blocks.
-        path: Name of the list of blocks.
-        kept: Indices of the blocks that stay, ascending.
-
-    Returns:
-        Pairs of names.
-
-    Example:
-        ```python
-        module_names(model, "model.layers", [0, 2])[-1]  # ("lm_head", "lm_head")
-        ```
-    """
+    """Return pairs of names, before and after the removal, of the modules that stay."""
     renamed = [(name, new_name(name, path, kept)) for name, _ in model.named_modules()]
     return [(old, new) for old, new in renamed if new is not None]
 
@@ -236,24 +156,15 @@ def _is_plain(value: Any) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     if type(one) is float and type(other) is float:
-        return math.isclose(one, other, rel_tol=1e-9)  # scales that come out of square roots
+        return math.isclose(one, other, rel_tol=1e-9)  # scales may be results of square roots
     return bool(one == other)
 
 
 def new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
-    """The name of a tensor or module after a cut.
+    """Return the name of a tensor or module after a removal, or None where it goes with its block.
 
-    Args:
-        name: Its name before.
-        path: Name of the list of blocks.
-        kept: Indices of the blocks that stay, ascending.
-
-    Returns:
-        Its name; `None` where it goes with its block.
-
-    Example:
-        >>> new_name("model.layers.5.mlp", "model.layers", [0, 2, 5]), new_name("model.layers.3", "model.layers", [0])
-        ('model.layers.2.mlp', None)
+    >>> new_name("model.layers.5.mlp", "model.layers", [0, 2, 5]), new_name("model.layers.3", "model.layers", [0])
+    ('model.layers.2.mlp', None)
     """
     if not name.startswith(f"{path}."):
         return name
@@ -262,7 +173,7 @@ def new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
 
 
 def _slices_of(tensor: Tensor, goal: torch.Size, count: int, kept: Sequence[int]) -> Tensor:
-    """The tensor, or its slices of the kept blocks where the goal is a tensor with a slice for each of them."""
+    """Return the slices of the kept blocks where the tensor has one per block, else the tensor itself."""
     if tensor.shape == goal or tensor.dim() != len(goal):
         return tensor
     dims = [dim for dim in range(tensor.dim()) if tensor.shape[dim] != goal[dim]]

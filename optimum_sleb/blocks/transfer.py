@@ -1,25 +1,16 @@
-"""Copying weights from the memory of the host to a device, beside what the device computes."""
+"""Copies of weights from host memory to a device, while the device computes."""
 
 import torch
 from torch import Tensor
 
-# Copies run beside the computation only out of page-locked memory, through which the weights pass in pieces: while
-# one is on its way, the host fills the other. So the weights themselves can lie in ordinary memory, or in files that
-# are mapped into it, and a machine needs no more memory than they take.
+# Only copies from page-locked memory run in parallel to the computation. The weights pass through two page-locked
+# buffers of this size in bytes: one is copied while the host fills the other. So the weights themselves can be in
+# ordinary memory, or in mapped files, and need no second copy in host memory.
 _PIECE = 64 * 2**20
 
 
 class Transfer:
-    """Copies tensors to a device, from a thread of its own.
-
-    Args:
-        device: The device. Where it is no CUDA device, copies are plain ones.
-
-    Example:
-        >>> transfer = Transfer(torch.device("cpu"))
-        >>> transfer.copies([torch.ones(2)], transfer.so_far())
-        [tensor([1., 1.])]
-    """
+    """Copier of tensors to a device, for use in a thread; on other devices than CUDA it makes plain copies."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -31,30 +22,11 @@ class Transfer:
             self._turn = 0
 
     def so_far(self) -> "torch.cuda.Event | None":
-        """Mark what the device has been told to compute so far.
-
-        Returns:
-            The mark; `None` where the device is no CUDA device.
-
-        Example:
-            >>> Transfer(torch.device("cpu")).so_far()
-        """
+        """Return an event after all work queued on the device so far; None without CUDA."""
         return torch.cuda.current_stream(self._device).record_event() if self._on_cuda else None
 
     def copies(self, tensors: list[Tensor], after: "torch.cuda.Event | None") -> list[Tensor]:
-        """Copy tensors. This is what the thread runs; it returns when the copies are there.
-
-        Args:
-            tensors: The tensors, in host memory.
-            after: A mark. The memory of the copies is taken only when the device has come so far.
-
-        Returns:
-            The copies, each for `hand_over`.
-
-        Example:
-            >>> Transfer(torch.device("cpu")).copies([torch.ones(2)], None)
-            [tensor([1., 1.])]
-        """
+        """Return finished copies on the device, allocated only after the event; this is what the thread calls."""
         if not self._on_cuda:
             return [tensor.to(self._device, copy=True) for tensor in tensors]
         if after is not None:
@@ -67,18 +39,7 @@ class Transfer:
         return copies
 
     def hand_over(self, copy: Tensor) -> Tensor:
-        """Let the computation use a copy.
-
-        Args:
-            copy: One of `copies`.
-
-        Returns:
-            The same tensor, whose memory is not taken again before the computation is done with it.
-
-        Example:
-            >>> Transfer(torch.device("cpu")).hand_over(torch.ones(2))
-            tensor([1., 1.])
-        """
+        """Return a copy, whose memory is from now on not reused before the computation is done with it."""
         if self._on_cuda:
             copy.record_stream(torch.cuda.current_stream(self._device))
         return copy
