@@ -49,7 +49,7 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt Makefile
 	touch $@
 
 oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -m "not matrix" tests/test_trainer.py tests/test_callback.py tests/hub/test_healing.py \
+	$(OLDEST)/bin/python -m pytest -m "not matrix" tests/test_trainer.py tests/test_callback.py tests/hub/test_healed.py \
 		tests/test_healing_page.py tests/test_examples.py tests/test_pruner.py tests/architectures
 
 lint: $(VENV)/.installed

@@ -26,13 +26,13 @@ from shapes import random_model
 
 from optimum_sleb import Scenario, SLEBConfig, SLEBPruner, evaluate
 from optimum_sleb.blocks.shortening import num_blocks_of
-from optimum_sleb.evaluation.parts import parts_of
+from optimum_sleb.evaluation.profile import parts_of
 from optimum_sleb.evaluation.protocol import TEXTS, ZERO_SHOT, headline
 from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.scores import Score, record_of
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed
 from optimum_sleb.evaluation.timing import time_in_turns
-from optimum_sleb.plain import parse
+from optimum_sleb.runtime.plain import parse
 
 # The removals of one search of SmolLM2-135M-Instruct, in bfloat16 (README.md, "What it costs").
 ORDER = (5, 4, 26, 25, 3, 6, 7, 14, 13)

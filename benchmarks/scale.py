@@ -24,7 +24,7 @@ from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.blocks.offload import offloaded
 from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.ranks import Ranks
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.batch_size import choose_batch_size, fit_layerwise
 from optimum_sleb.search.cost import exact_block_passes
 from optimum_sleb.search.exact import ExactLosses

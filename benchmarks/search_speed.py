@@ -33,9 +33,9 @@ from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
 from optimum_sleb.calibration.sources import load_calibration
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.loading import load_model, load_tokenizer
-from optimum_sleb.search.choice import choose_method
-from optimum_sleb.search.measurement import Measurement
+from optimum_sleb.models.loading import load_model, load_tokenizer
+from optimum_sleb.search.candidate_losses import Measurement
+from optimum_sleb.search.method import choose_method
 from optimum_sleb.search.run import run_search
 
 

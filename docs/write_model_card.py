@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from optimum_sleb import PruningReport
-from optimum_sleb.hub.card import render_card
+from optimum_sleb.card.card import render_card
 
 DOCS = Path(__file__).parent
 NAME = "smollm2-sleb-20"

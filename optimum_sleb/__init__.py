@@ -38,20 +38,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "EvaluationRecord": ".records",
-    "HealingRecord": ".records",
-    "PruningReport": ".report",
+    "EvaluationRecord": ".report.records",
+    "HealingRecord": ".report.records",
+    "PruningReport": ".report.report",
     "SLEBCallback": ".callback",
     "SLEBConfig": ".config",
     "SLEBPruner": ".pruner",
     "Scenario": ".evaluation.scenarios",
     "Score": ".evaluation.scores",
-    "SpeedRecord": ".records",
+    "SpeedRecord": ".report.records",
     "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
-    "healing_record": ".hub.healing",
+    "healing_record": ".hub.healed",
     "perplexity": ".evaluation.perplexity",
-    "save_healed": ".hub.healing",
+    "save_healed": ".hub.healed",
 }
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from .config import SLEBConfig
 from .errors import CalibrationError
 from .hub.folder import check_output_folder
 from .pruner import SLEBPruner
-from .report import PruningReport
+from .report.report import PruningReport
 from .trainer import calibration_of, model_of, switch_cache_on
 
 logger = logging.get_logger(__name__)

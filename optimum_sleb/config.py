@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
 from .errors import ConfigError, ReportError
-from .plain import parse
-from .strict_json import read_json
+from .runtime.json import read_json
+from .runtime.plain import parse
 
 RECIPE_FILE_NAME = "sleb_config.json"
 

@@ -10,29 +10,29 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.forward import vocab_size_of
-from .blocks.gates import removable_blocks, take_out
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
+from .blocks.removability import Removability
 from .blocks.stack import find_decoder_stack
+from .blocks.verify import removable_blocks, take_out
 from .calibration.rows import Batches
 from .calibration.sources import load_calibration
-from .checks import check_model
 from .config import SLEBConfig
 from .hub.saving import Saving
-from .loading import load_model, load_processing_class, load_report
-from .placement import Offload, place, placed
-from .progress import Progress
-from .provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
-from .ranks import Ranks
-from .records import StepRecord
-from .removability import Removability
+from .models.checks import check_model
+from .models.loading import load_model, load_processing_class, load_report
+from .models.placement import Offload, place, placed
+from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
+from .models.weights import weights_record
 from .removal import check_removal, compensation_of, report_of_cut, report_of_steps, with_sizes_of
-from .report import PruningReport
+from .report.records import StepRecord
+from .report.report import PruningReport
+from .runtime.ranks import Ranks
 from .search.compensating import compensated_for_a_cut
+from .search.progress import Progress
 from .search.result import SearchResult
 from .search.run import run_search
 from .trainer import calibration_of, model_of, origin_of, switch_cache_on
 from .version import __version__
-from .weights import weights_record
 
 
 class SLEBPruner(Saving):

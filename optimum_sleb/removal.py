@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .blocks.gates import refusal
 from .blocks.stack import DecoderStack
+from .blocks.verify import refusal
 from .calibration.sources import load_calibration
 from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModelError
-from .provenance import versions
-from .records import StepRecord
-from .report import PruningReport
+from .models.provenance import versions
+from .report.records import StepRecord
+from .report.report import PruningReport
 from .search.compensating import compensate_known, name_blocks
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError
 from optimum_sleb.blocks.forward import logits_of, losses_of, measuring
-from optimum_sleb.losses import next_tokens
+from optimum_sleb.blocks.losses import next_tokens
 
 from .families import FAMILIES, random_ids, tiny_model
 from .test_equivalence import skipped_logits

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from optimum_sleb import SLEBConfig, SLEBPruner
-from optimum_sleb.architectures.tiny import tiny_model as tiny
 
+from .architectures.tiny import tiny_model as tiny
 from .families import random_ids, tiny_model
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])

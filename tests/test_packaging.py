@@ -13,7 +13,7 @@ import pytest
 from packaging.version import Version
 
 from .conftest import ROOT
-from .test_report import make_report
+from .report.test_report import make_report
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import OutOfMemoryError
-from ..losses import nll_sums, positions_at_a_time, window_losses
-from ..memory import ran_out_of_memory
+from ..runtime.memory import ran_out_of_memory
+from .losses import nll_sums, positions_at_a_time, window_losses
 
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:

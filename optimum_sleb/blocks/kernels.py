@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..losses import MAX_COMPILED_LOGITS, MAX_LOGITS, nll_sums
+from .losses import MAX_COMPILED_LOGITS, MAX_LOGITS, nll_sums
 
 
 class _MakesLogits(Protocol):

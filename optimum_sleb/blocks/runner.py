@@ -9,9 +9,9 @@ from typing import Any, Self
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..losses import positions_at_a_time, window_losses
 from .forward import logits_of, measuring, vocab_size_of
 from .kernels import PLAIN, Kernels
+from .losses import positions_at_a_time, window_losses
 from .stack import DecoderStack
 from .standins import Place, StandIn, hidden_state_of
 

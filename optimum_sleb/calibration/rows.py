@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..blocks.losses import IGNORED, next_tokens
 from ..errors import CalibrationError
-from ..losses import IGNORED, next_tokens
 from .windows import TokenWindows
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from ..records import CalibrationRecord
+from ..report.records import CalibrationRecord
 from .mixture import parts_of, shares_of
 from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
 from .texts import (

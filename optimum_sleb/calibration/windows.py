@@ -9,8 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ..blocks.losses import IGNORED, next_tokens
 from ..errors import CalibrationError
-from ..losses import IGNORED, next_tokens
 
 
 @dataclass(frozen=True)

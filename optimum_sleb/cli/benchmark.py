@@ -73,7 +73,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             from ..evaluation.speeds import speed_table
             from ..hub.evaluations import record_evaluations
             from ..hub.records import check_records, size_on_disk
-            from ..loading import load_model
+            from ..models.loading import load_model
 
             args = self.args
             if args.assisted and not args.baseline:

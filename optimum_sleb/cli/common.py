@@ -53,7 +53,7 @@ def loading_arguments(args: Namespace) -> dict[str, Any]:
 
 def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a model and its tokenizer; raise ModelNotFoundError if either is missing."""
-    from ..loading import load_model, load_tokenizer
+    from ..models.loading import load_model, load_tokenizer
 
     model, tokenizer = load_model(name, **arguments), load_tokenizer(name, **arguments)
     if tokenizer is None:
@@ -132,7 +132,7 @@ def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Itera
 def _state_of(folder: Path) -> str:
     """Return one sentence on how far an interrupted search got and how to go on."""
     from ..hub.records import WEIGHTS
-    from ..report import JOURNAL_FILE_NAME, PruningReport
+    from ..report.report import JOURNAL_FILE_NAME, PruningReport
 
     holds_model = any(path for pattern in WEIGHTS for path in folder.glob(pattern))
     if not (folder / JOURNAL_FILE_NAME).is_file():

@@ -105,12 +105,12 @@ class EvaluateCommand(BaseOptimumCLICommand):
             record_evaluations(args.model, record_scores(pruned, dense))
 
     def _draw_curve(self) -> None:
+        from ..card.curve_plot import draw_curve
         from ..evaluation.curve import curve, curve_table
         from ..evaluation.evaluate import check_tasks
         from ..evaluation.protocol import is_text
         from ..evaluation.scores import without_examples
-        from ..hub.curve_plot import draw_curve
-        from ..report import PruningReport
+        from ..report.report import PruningReport
 
         args, arguments = self.args, loading_arguments(self.args)
         if args.baseline or args.limit or args.update_card:

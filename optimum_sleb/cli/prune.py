@@ -19,7 +19,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..ranks import Ranks
+    from ..runtime.ranks import Ranks
 
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
@@ -87,7 +87,7 @@ class PruneCommand(BaseOptimumCLICommand):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
-            from ..ranks import Ranks
+            from ..runtime.ranks import Ranks
 
             ranks = Ranks.of_launcher(cpu=(args.device or "").startswith("cpu"))
             with stopping_clearly("prune", args.output, quiet=not ranks.is_first), ranks.all_or_none():
@@ -96,7 +96,7 @@ class PruneCommand(BaseOptimumCLICommand):
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
         from ..hub.folder import check_output_folder
-        from ..placement import where_to_load
+        from ..models.placement import where_to_load
         from ..pruner import SLEBPruner
 
         args = self.args

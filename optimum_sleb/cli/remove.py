@@ -33,7 +33,7 @@ class RemoveCommand(BaseOptimumCLICommand):
             args = self.args
             from ..hub.folder import check_output_folder
             from ..pruner import SLEBPruner
-            from ..report import PruningReport
+            from ..report.report import PruningReport
 
             check_output_folder(Path(args.output), args.overwrite)
             report = PruningReport.load(args.report) if args.report else None

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..batching import fits
 from ..blocks.kernels import PLAIN, Kernels, call_block
 from ..blocks.runner import BlockRunner, Stream
 from ..blocks.stack import DecoderStack, probe_ids
 from ..blocks.standins import hidden_state_of
+from ..calibration.batching import fits
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
-from ..ranks import Ranks
-from ..records import CompensationRecord, CutRecord
-from .choice import choose_matrix
+from ..report.records import CompensationRecord, CutRecord
+from ..runtime.ranks import Ranks
+from .matrices import choose_matrix
 from .moments import WEIGHTINGS, Moments
 from .sites import Site, find_site
 

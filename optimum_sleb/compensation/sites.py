@@ -14,7 +14,7 @@ from ..blocks.forward import reason_of
 from ..blocks.packed import is_packed
 from ..blocks.runner import Stream
 from ..blocks.standins import hidden_state_of
-from ..memory import ran_out_of_memory
+from ..runtime.memory import ran_out_of_memory
 
 
 @dataclass(frozen=True)

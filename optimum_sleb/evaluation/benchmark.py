@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 
 from ..blocks.forward import measuring
 from ..blocks.shortening import num_blocks_of
-from ..config_values import config_values
 from ..errors import ConfigError, OutOfMemoryError
-from ..memory import ran_out_of_memory
-from ..progress import model_fingerprint
-from ..provenance import versions
+from ..models.config_values import config_values
+from ..models.provenance import versions
+from ..runtime.memory import ran_out_of_memory
+from ..search.progress import model_fingerprint
 from .finished import Finished
-from .parts import Parts, parts_of
+from .profile import Parts, parts_of
 from .scenarios import Scenario, paper_scenarios, runner
 from .speeds import ModelSpeed, Speed
 from .timing import Timing, time_in_turns

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..blocks.forward import logits_of, measuring, vocab_size_of
 from ..blocks.stack import DecoderStack, find_decoder_stack
 from ..errors import ReportError
-from ..provenance import check_same_model, provenance_of
+from ..models.provenance import check_same_model, provenance_of
 from ..removal import check_removal, compensation_of
-from ..report import PruningReport
+from ..report.report import PruningReport
 from ..search.compensating import put_weights
 from .evaluate import conditions_of, data_of
 from .finished import Finished

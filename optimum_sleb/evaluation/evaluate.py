@@ -10,10 +10,10 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
-from ..config_values import config_values
 from ..errors import CalibrationError, ConfigError
-from ..progress import model_fingerprint
-from ..provenance import versions
+from ..models.config_values import config_values
+from ..models.provenance import versions
+from ..search.progress import model_fingerprint
 from .finished import Finished, contents_of
 from .local_tasks import local_files
 from .perplexity import perplexity

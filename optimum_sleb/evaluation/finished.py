@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import OutputFolderError
-from ..plain import parse
-from ..strict_json import read_json
+from ..runtime.json import read_json
+from ..runtime.plain import parse
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError
-from ..records import EvaluationRecord
+from ..report.records import EvaluationRecord
 
 
 @dataclass(frozen=True)

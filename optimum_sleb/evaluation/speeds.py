@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..records import SpeedRecord
-from .parts import Parts
+from ..report.records import SpeedRecord
+from .profile import Parts
 from .scenarios import Scenario
 from .table import text_table
 from .timing import Timing

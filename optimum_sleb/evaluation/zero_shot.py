@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..blocks.forward import measuring
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..errors import CalibrationError, ConfigError, OutOfMemoryError
-from ..memory import ran_out_of_memory
+from ..runtime.memory import ran_out_of_memory
 from .local_tasks import local_files, local_note, local_task
 from .scores import Score, standard_error
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..card.base_card import inherited_from
+from ..card.card import CARD_FILE_NAME, render_card
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import headline
 from ..evaluation.scores import Score, record_of
-from ..records import EvaluationRecord, SpeedRecord
-from ..report import REPORT_FILE_NAME, PruningReport
-from .base_card import inherited_from
-from .card import CARD_FILE_NAME, render_card
+from ..report.records import EvaluationRecord, SpeedRecord
+from ..report.report import REPORT_FILE_NAME, PruningReport
 from .records import check_records
 
 

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..auto import auto_class_of
 from ..blocks.forward import logits_of, measuring
 from ..blocks.offload import offloaded
 from ..blocks.probes import same_logits
@@ -20,8 +19,9 @@ from ..blocks.runner import BlockRunner
 from ..blocks.stack import find_decoder_stack, probe_ids
 from ..blocks.surgery import attention_of
 from ..errors import OutputFolderError, PushError, VerificationError
-from ..memory import too_large, weight_bytes
-from ..quantised import quantisation_of
+from ..models.auto import auto_class_of
+from ..models.quantised import quantisation_of
+from ..runtime.memory import too_large, weight_bytes
 from .records import RECORDS, WEIGHTS
 
 

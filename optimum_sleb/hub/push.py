@@ -9,10 +9,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, httpx
 
+from ..card.card import CARD_FILE_NAME, address_card
+from ..card.format import one_line
 from ..errors import PushError
-from .card import CARD_FILE_NAME, address_card
 from .records import RECORDS, WEIGHTS, check_records
-from .words import one_line
 
 _REMEDIES = {
     401: "log in with `hf auth login`, or pass a valid token",

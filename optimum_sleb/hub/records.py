@@ -4,13 +4,13 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from ..card.base_card import inherited_from
+from ..card.card import CARD_FILE_NAME, has_plot, render_card
+from ..card.plot import PLOT_FILE_NAME, draw_losses
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
-from ..provenance import provenance_in
-from ..report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
-from .base_card import inherited_from
-from .card import CARD_FILE_NAME, has_plot, render_card
-from .plot import PLOT_FILE_NAME, draw_losses
+from ..models.provenance import provenance_in
+from ..report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 # Like the weights, these files are replaced or deleted together with the model that they describe.

@@ -7,8 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 
 from ..config import SLEBConfig
 from ..errors import ReportError
-from ..provenance import rename
-from ..report import PruningReport
+from ..models.provenance import rename
+from ..report.report import PruningReport
 from .folder import check_saved, save_model, write_folder
 from .push import push_folder
 from .records import write_records

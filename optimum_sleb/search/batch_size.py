@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
+from ..blocks.devices import devices_of
 from ..blocks.runner import BlockRunner
-from ..blocks.spread import devices_of
 from ..blocks.stack import probe_ids
 from ..calibration.windows import TokenWindows
-from ..memory import usable_memory
+from ..runtime.memory import usable_memory
 from .exact import ExactLosses
 from .layerwise import LayerwiseLosses
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import ConfigError
-from ..units import perplexity_of
+from ..report.units import perplexity_of
 
 
 def budget_of(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> Callable[[float], bool]:

@@ -15,11 +15,11 @@ from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
 from ..config import SLEBConfig
 from ..errors import UnsupportedModelError
-from ..records import CompensationRecord
-from .choice import choose_method, difference_of_exact
+from ..report.records import CompensationRecord
+from .candidate_losses import Measurement
 from .exact import ExactLosses
-from .kept_precision import check_float16
-from .measurement import Measurement
+from .float16 import check_float16
+from .method import choose_method, difference_of_exact
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def compensated_for_a_cut(model: PreTrainedModel, stack: DecoderStack, weights: 
 def name_blocks(record: CompensationRecord, names: Sequence[int]) -> CompensationRecord:
     """Replace block indices of the current model by block numbers of the dense model (`names`, by index).
 
-    >>> from optimum_sleb.records import CutRecord
+    >>> from optimum_sleb.report.records import CutRecord
     >>> cut = CutRecord(block=1, gap=(2,), loss_before=3.0, loss_after=2.5)
     >>> name_blocks(CompensationRecord(2, 1, 12, (cut,), 0.1), names=[0, 4, 7]).cuts[0].gap
     (7,)

@@ -3,14 +3,14 @@
 import time
 from dataclasses import dataclass
 
+from ..blocks.devices import hooks_of
 from ..blocks.forward import vocab_size_of
 from ..blocks.kernels import PLAIN, Kernels, compiled_kernels
+from ..blocks.losses import same_losses
 from ..blocks.packed import packed_modules
 from ..blocks.runner import BlockRunner
-from ..blocks.spread import hooks_of
 from ..blocks.stack import probe_ids
 from ..config import SLEBConfig
-from ..losses import same_losses
 from .cost import exact_search_passes
 from .exact import ExactLosses
 

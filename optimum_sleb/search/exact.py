@@ -8,7 +8,7 @@ from torch import Tensor
 from ..blocks.kernels import PLAIN, Kernels
 from ..blocks.runner import BlockRunner
 from ..calibration.windows import WindowBatch
-from .measurement import Measurement
+from .candidate_losses import Measurement
 
 
 # All candidates share the blocks below them. One walk up the stack holds the hidden state before each block;

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from .measurement import StepLosses
+from .candidate_losses import StepLosses
 
 # Measures candidates, given the remaining blocks and the candidates among them.
 MeasureCandidates = Callable[[Sequence[int], Sequence[int]], StepLosses]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .measurement import Measurement, StepLosses
+from .candidate_losses import Measurement, StepLosses
 
 # Windows between two comparisons of the candidates.
 CHUNK = 4

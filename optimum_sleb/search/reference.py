@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..blocks.forward import losses_of, measuring
 from ..calibration.windows import WindowBatch
+from .candidate_losses import Measurement
 from .cost import reference_block_passes
-from .measurement import Measurement
 
 
 class ReferenceLosses(Measurement):

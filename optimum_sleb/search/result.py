@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..records import CompensationRecord, SearchRecord, StepRecord
+from ..report.records import CompensationRecord, SearchRecord, StepRecord
 from .compensating import Compensated, name_blocks
 from .greedy import Step
 

@@ -12,26 +12,26 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..blocks.gates import refusal
+from ..blocks.devices import devices_of, hooks_of
 from ..blocks.offload import offloaded
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
-from ..blocks.spread import devices_of, hooks_of
 from ..blocks.stack import DecoderStack
+from ..blocks.verify import refusal
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import NonFiniteLossError, UnsupportedModelError
-from ..ranks import Ranks
-from ..records import SearchRecord
-from ..units import perplexity_of
+from ..report.records import SearchRecord
+from ..report.units import perplexity_of
+from ..runtime.ranks import Ranks
 from .budget import budget_of
-from .choice import SearchMethod, choose_method, difference_of_exact
+from .candidate_losses import Measurement
 from .compensating import Compensated, compensate, open_compensator
 from .cost import exact_block_passes
+from .float16 import check_float16
 from .greedy import Step, greedy_search
 from .journal import Journal
-from .kept_precision import check_float16
-from .measurement import Measurement
+from .method import SearchMethod, choose_method, difference_of_exact
 from .result import SearchResult
 
 

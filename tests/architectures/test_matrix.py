@@ -6,10 +6,9 @@ import pytest
 import transformers
 from packaging.version import Version
 
-from optimum_sleb.architectures.matrix import Architecture, Verdict, architectures, try_architecture, try_architectures
-from optimum_sleb.architectures.page import render_page
-
 from ..conftest import ROOT
+from .matrix import Architecture, Verdict, architectures, try_architecture, try_architectures
+from .page import render_page
 
 PAGE = ROOT / "docs" / "architectures.md"
 
@@ -46,9 +45,14 @@ def test_one_of_each_mechanism(architecture: Architecture) -> None:
 
 def test_a_fault_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without renumbering, generation with a cache would go wrong; without slicing, so would the reloaded model.
-    monkeypatch.setattr("optimum_sleb.blocks.gates.refusal", lambda *_, **__: None)
+    monkeypatch.setattr("optimum_sleb.blocks.verify.refusal", lambda *_, **__: None)
     monkeypatch.setattr("optimum_sleb.removal.refusal", lambda *_, **__: None)
     assert try_architecture(Architecture("jamba")).status == "wrong"
+
+
+def test_several_at_once() -> None:
+    verdicts = list(try_architectures([Architecture("llama"), Architecture("xlm")], jobs=2))
+    assert [verdict.status for verdict in verdicts] == ["exact", "refused"]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,9 @@ def test_the_page_is_up_to_date(verdicts: list[Verdict]) -> None:
     if version != transformers.__version__:
         pytest.skip(f"the page is about transformers {version}, installed is {transformers.__version__}")
     fresh = render_page(verdicts)
-    assert rows(fresh) == rows(page), "run: optimum-cli sleb check --all-architectures --output docs/architectures.md"
+    if rows(fresh) != rows(page):
+        PAGE.write_text(fresh, encoding="utf-8")
+        pytest.fail("docs/architectures.md was out of date and has been written anew; look at the changes, commit it")
 
 
 def rows(page: str) -> list[str]:

@@ -1,5 +1,5 @@
-from optimum_sleb.architectures.matrix import Architecture, Verdict
-from optimum_sleb.architectures.page import render_page
+from .matrix import Architecture, Verdict
+from .page import render_page
 
 VERDICTS = [
     Verdict(Architecture("llama"), "exact", tuple(range(8))),

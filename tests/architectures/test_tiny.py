@@ -2,8 +2,8 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from optimum_sleb.architectures.sizes import HARD, NUM_BLOCKS
-from optimum_sleb.architectures.tiny import tiny_config, tiny_model
+from .sizes import HARD, NUM_BLOCKS
+from .tiny import tiny_config, tiny_model
 
 
 def test_per_layer_mechanisms_are_on() -> None:

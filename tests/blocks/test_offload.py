@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from optimum_sleb import SLEBConfig
-from optimum_sleb.blocks.gates import refusal, removable_blocks
 from optimum_sleb.blocks.loader import BlockLoader
 from optimum_sleb.blocks.offload import offloaded, running_whole
 from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.blocks.verify import refusal, removable_blocks
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.search.exact import ExactLosses

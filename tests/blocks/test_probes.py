@@ -11,10 +11,10 @@ from transformers import (
 )
 
 from optimum_sleb import UnsupportedModelError
-from optimum_sleb.architectures.tiny import tiny_model as tiny
 from optimum_sleb.blocks.probes import cache_trouble, check_causal_lm, same_logits
 from optimum_sleb.blocks.stack import probe_ids
 
+from ..architectures.tiny import tiny_model as tiny
 from ..families import overflowing_model, randomise, tiny_model
 
 

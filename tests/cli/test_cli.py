@@ -16,11 +16,10 @@ from optimum.commands import optimum_cli
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
-from optimum_sleb.architectures.matrix import Architecture
-from optimum_sleb.architectures.tiny import tiny_model as tiny
 from optimum_sleb.cli.common import stopping_clearly
-from optimum_sleb.report import JOURNAL_FILE_NAME
+from optimum_sleb.report.report import JOURNAL_FILE_NAME
 
+from ..architectures.tiny import tiny_model as tiny
 from ..conftest import make_text
 from ..hub.local_hub import Fault, LocalHub
 
@@ -336,17 +335,6 @@ def test_check_of_nothing(sleb, tmp_path: Path) -> None:
     done = sleb("check", "--model", tmp_path / "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("optimum-cli sleb check: error: There is no model")
-
-
-def test_check_of_architectures(sleb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "optimum_sleb.architectures.matrix.architectures", lambda: [Architecture("llama"), Architecture("xlm")]
-    )
-    done = sleb("check", "--all-architectures", "--jobs", 1, "--output", tmp_path / "page.md")
-    assert done.returncode == 0, done.stderr
-    page = (tmp_path / "page.md").read_text()
-    assert "| llama | exact | all |  |" in page
-    assert "| xlm | refused | none | XLMWithLMHeadModel spreads" in page
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

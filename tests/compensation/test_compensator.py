@@ -10,16 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from optimum_sleb import CalibrationError
-from optimum_sleb.architectures.tiny import tiny_model as tiny_of
 from optimum_sleb.blocks.forward import logits_of, measuring
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation import compensator as module
-from optimum_sleb.compensation.choice import MatrixChoice
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.maps import refitted
+from optimum_sleb.compensation.matrices import MatrixChoice
 from optimum_sleb.search.exact import ExactLosses
 
+from ..architectures.tiny import tiny_model as tiny_of
 from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,7 +19,7 @@ from optimum_sleb.compensation import compensator as module
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.moments import Moments
 from optimum_sleb.errors import OutOfMemoryError
-from optimum_sleb.records import CompensationRecord
+from optimum_sleb.report.records import CompensationRecord
 from optimum_sleb.search.compensating import compensate
 from optimum_sleb.search.exact import ExactLosses
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from optimum_sleb import ConfigError, Scenario, SLEBPruner, SpeedRecord, benchmark
 from optimum_sleb.evaluation import benchmark as module
-from optimum_sleb.evaluation.parts import Parts, parts_of
+from optimum_sleb.evaluation.profile import Parts, parts_of
 from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed, speed_table
 from optimum_sleb.evaluation.timing import Timing, time_in_turns

@@ -6,9 +6,9 @@ import torch
 from matplotlib.image import imread
 
 from optimum_sleb import HealingRecord, PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
+from optimum_sleb.card.curve_plot import draw_curve
 from optimum_sleb.evaluation import curve as module
 from optimum_sleb.evaluation.curve import curve, curve_table
-from optimum_sleb.hub.curve_plot import draw_curve
 
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model

@@ -11,7 +11,7 @@ from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, headline
 from optimum_sleb.evaluation.scores import difference_stderr, mean_score, record_of, standard_error
 from optimum_sleb.evaluation.table import score_table
 
-from ..test_report import make_report
+from ..report.test_report import make_report
 
 DENSE = Score("piqa", "acc_norm", 0.75, "4 examples", True, 4, 0.25, (1.0, 1.0, 0.0, 1.0))
 PRUNED = replace(DENSE, value=0.5, stderr=0.29, examples=(1.0, 0.0, 0.0, 1.0))

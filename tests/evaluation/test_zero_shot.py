@@ -14,7 +14,7 @@ from optimum_sleb.evaluation.evaluate import check_tasks, evaluate
 from optimum_sleb.evaluation.local_tasks import local_rows
 from optimum_sleb.evaluation.protocol import MEAN, headline
 from optimum_sleb.evaluation.zero_shot import _scores, zero_shot
-from optimum_sleb.loading import load_model, load_tokenizer
+from optimum_sleb.models.loading import load_model, load_tokenizer
 
 from .small_data import NUM_ROWS, TASKS, write_small_data
 

@@ -129,7 +129,7 @@ class TestReadBack:
 def test_a_second_copy_need_not_fit_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model().to("cuda")
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr("optimum_sleb.memory.memory_left", lambda device: 10**6)
+    monkeypatch.setattr("optimum_sleb.runtime.memory.memory_left", lambda device: 10**6)
     read_back(tmp_path, model)
     model.model.layers[3].mlp.up_proj.weight.data += 1
     with pytest.raises(VerificationError, match="other logits"):

@@ -43,7 +43,9 @@ def test_chunks_of_the_loss_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(2, 20)))
     whole = ExactLosses(model, stack, windows)(range(NUM_BLOCKS), [2, 3])
-    monkeypatch.setattr("optimum_sleb.losses.MAX_LOGITS", 3 * model.config.vocab_size)  # three positions at a time
+    monkeypatch.setattr(
+        "optimum_sleb.blocks.losses.MAX_LOGITS", 3 * model.config.vocab_size
+    )  # three positions at a time
     chunked = ExactLosses(model, stack, windows)(range(NUM_BLOCKS), [2, 3])
     torch.testing.assert_close(chunked, whole)
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from optimum_sleb.errors import NonFiniteLossError
+from optimum_sleb.search.candidate_losses import StepLosses
 from optimum_sleb.search.greedy import Step, greedy_search
-from optimum_sleb.search.measurement import StepLosses
 
 
 class Table:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optimum_sleb import NonFiniteLossError, SLEBConfig, SLEBPruner
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.ranks import Ranks
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.racing import Race
 

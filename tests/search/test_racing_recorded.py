@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.ranks import Ranks
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.cost import exact_block_passes
 from optimum_sleb.search.racing import Race
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from optimum_sleb.blocks.forward import losses_of
+from optimum_sleb.blocks.losses import next_tokens
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.losses import next_tokens
 from optimum_sleb.search.greedy import greedy_search
 from optimum_sleb.search.reference import ReferenceLosses
 

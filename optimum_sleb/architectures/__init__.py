@@ -1,1 +1,0 @@
-"""Trial of every causal language model of the installed transformers, as tiny random models."""

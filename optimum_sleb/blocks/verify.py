@@ -1,0 +1,196 @@
+"""Checks of a removal, before and after it: a shortened model must compute what the dense model computes with these
+blocks skipped. So a dependence on depth, or on a config field without a rule, is found before the search starts."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..errors import UnsupportedModelError, VerificationError
+from .devices import rename_devices, spread_alike
+from .folding import fold_of
+from .forward import logits_of, measuring, reason_of
+from .offload import offloaded_alike, running_whole
+from .packed import packed_modules
+from .probes import cache_trouble, same_logits
+from .renumbering import is_renumbered
+from .rules import PERIODS, RULES, num_image_blocks
+from .shortening import text_config_of
+from .stack import DecoderStack, probe_ids
+from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
+
+
+def refusal(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    removed: Collection[int],
+    *,
+    run: bool = True,  # without, the logits are not compared, which is several times faster
+    dense: PreTrainedModel | None = None,  # `build_shortened` of all blocks; it takes as long as the other checks
+    kept_in: torch.dtype | None = None,  # precision of the weights, where the model computes in another for a while
+) -> str | None:
+    """Return why these blocks cannot be removed together, as the end of a sentence, or None where they can.
+
+    The shortened model is built anew from its edited config, and compared with what is left of the dense model: names
+    and shapes of weights, plain attributes, logits of a few tokens.
+    """
+    silent = sorted(set(removed) - set(stack.forms))
+    if silent:
+        return f"plain text does not run block {silent[0]}, so its removal cannot be measured"
+    if any(index < num_image_blocks(model.config) for index in removed):
+        return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
+    kept = [index for index in range(len(stack)) if index not in removed]
+    try:
+        template = build_shortened(model, stack, kept, real_buffers=run, dtype=kept_in)
+    except UnsupportedModelError as error:
+        return str(error)
+    if stack.loader is not None:
+        stack.loader.rest()  # the shortened model shares the weights in host memory
+    state = kept_state(model, stack, kept, template)
+    reason = _difference_in_weights(model, template, state)
+    if reason is None and removed:
+        if dense is None:
+            dense = build_shortened(model, stack, range(len(stack)), real_buffers=False, dtype=kept_in)
+        reason = _difference_in_constants(dense, template, stack, kept)
+    if reason is None and run:
+        reason = _difference_in_logits(model, stack, set(removed), template, state)
+    if reason is None and not removed:
+        # Is the model what its config says? Only checked now, as some families change their attributes when they run.
+        reason = _difference_in_constants(model, template, stack, kept)
+    return reason
+
+
+def removable_blocks(
+    model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]
+) -> tuple[list[int], dict[int, str]]:
+    """Return the candidates that can each be removed on their own, and the reason for each of the others."""
+    name = type(model).__name__
+    if refusal(model, stack, ()) is not None:
+        raise UnsupportedModelError(
+            f"This {name} does not compute what it would after being saved and loaded again: it was changed in memory "
+            "(hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
+        )
+    dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
+    reasons = {block: refusal(model, stack, {block}, run=False, dense=dense) for block in candidates}
+    sound = [block for block in candidates if reasons[block] is None]
+    # Run the shortened model for three candidates only; where one of them fails, run it for all.
+    few = {*sound[:1], *sound[len(sound) // 2 :][:1], *sound[-1:]}
+    samples = {block: refusal(model, stack, {block}, dense=dense) for block in few}
+    if any(samples.values()):
+        reasons |= {block: refusal(model, stack, {block}, dense=dense) for block in sound}
+    barred = {block: reason for block, reason in reasons.items() if reason is not None}
+    if len(barred) == len(candidates):
+        first = min(barred)
+        raise UnsupportedModelError(f"Blocks of {name} cannot be removed: without block {first}, {barred[first]}.")
+    return [block for block in candidates if block not in barred], barred
+
+
+def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
+    """Remove blocks from a model, in place; raise VerificationError if its logits are not those with them skipped."""
+    kept = [index for index in range(len(stack)) if index not in set(removed)]
+    ids = probe_ids(model)
+    with measuring(model), stack.without(set(removed)):
+        expected = logits_of(model, ids)
+    template = build_shortened(model, stack, kept)
+    _fill(template, model, kept_state(model, stack, kept, template))
+    spread_alike(template, model, stack, kept)
+    with measuring(template):
+        logits_of(template, ids)  # some families change attributes or modules when they run
+    rename_devices(model, stack, kept)
+    cut_out(model, stack, kept, template)
+    with measuring(model):
+        logits = logits_of(model, ids)
+    if not same_logits(logits, expected):
+        raise VerificationError(
+            f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
+            "use it, and please report this architecture."
+        )
+
+
+def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
+    """Make a template runnable: share the model's weights, move its buffers to the model's device and precision."""
+    # While a half-precision model computes in float32, its buffers are float32 copies of rounded values.
+    widened = template.dtype != model.dtype
+    packed = tuple(
+        f"{name}." for name in packed_modules(template)
+    )  # packed modules already hold their weights; a state dict cannot carry them over
+    plain = {name: tensor for name, tensor in state.items() if not name.startswith(packed)}
+    template.load_state_dict(plain, assign=True, strict=not packed)
+    for module in template.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                in_half = widened and buffer.dtype in (torch.bfloat16, torch.float16)
+                module._buffers[name] = buffer.to(model.device, model.dtype if in_half else None)
+
+
+def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
+    """Compare names and shapes of the remaining weights with those that the edited config calls for."""
+    ours = {name: tensor.shape for name, tensor in state.items()}
+    theirs = {name: tensor.shape for name, tensor in template.state_dict().items()}
+    if ours == theirs:
+        return None
+    odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    return (
+        f"the remaining blocks would need other weights at their new places ({len(odd)} differ, the first is "
+        f"{odd[0]}), because this architecture builds its blocks by position{_fields(model)}"
+    )
+
+
+def _difference_in_constants(
+    dense: PreTrainedModel, template: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
+) -> str | None:
+    """Compare the plain attributes of the kept blocks; those that can be folded may differ."""
+    names = module_names(dense, stack.path, kept)
+    moved = len(kept) < len(stack)
+    for path, attribute, mine, other in differing_attributes(dense, template, names):
+        if not path.startswith(f"{stack.path}."):
+            continue
+        # Where no block moves, these differ only by earlier runs, such as the longest window seen.
+        if not moved and type(other) in (int, list, tuple, set, dict):
+            continue
+        if moved and is_renumbered(dense, stack.path, kept, path, attribute, other):
+            continue
+        if fold_of(template.get_submodule(path), attribute) is None:
+            return (
+                f"the remaining blocks would change, because they depend on their position: {path}.{attribute} would "
+                f"be {other!r} instead of {mine!r}"
+            )
+    return None
+
+
+def _difference_in_logits(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    removed: set[int],
+    template: PreTrainedModel,
+    state: dict[str, Tensor],
+) -> str | None:
+    """Compare the logits of the rebuilt model with those of the dense model with the blocks skipped."""
+    _fill(template, model, state)
+    kept = [index for index in range(len(stack)) if index not in removed]
+    for path, attribute, old, new in differing_attributes(model, template, module_names(model, stack.path, kept)):
+        fold = fold_of(template.get_submodule(path), attribute)
+        if fold is not None:
+            fold(template.get_submodule(path), old, new)
+    spread_alike(template, model, stack, kept)
+    ids = probe_ids(model)
+    try:
+        with measuring(model), stack.without(removed), running_whole(stack):
+            expected = logits_of(model, ids)
+        with offloaded_alike(template, stack):
+            with measuring(template):
+                logits = logits_of(template, ids)
+            trouble = cache_trouble(template)
+    except Exception as error:  # from a family's own code, which does not allow this layout
+        return f"the remaining blocks do not run ({reason_of(error)})"
+    if not same_logits(logits, expected):
+        return "a model reloaded from its config would compute something else, because blocks depend on their position"
+    with running_whole(stack):
+        return None if trouble is None or cache_trouble(model) is not None else trouble
+
+
+def _fields(model: PreTrainedModel) -> str:
+    """Return the config fields that are known to depend on block positions, as a hint in an error message."""
+    known = [name for name in (*RULES, *PERIODS) if vars(text_config_of(model.config)).get(name) is not None]
+    return f" (it has {', '.join(known)})" if known else ""

@@ -1,0 +1,87 @@
+"""Running over token windows in batches that fit the memory."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..blocks.forward import losses_of, measuring
+from ..errors import OutOfMemoryError
+from ..runtime.memory import ran_out_of_memory
+from .windows import TokenWindows, WindowBatch
+
+
+def run_in_batches(
+    batches: Iterable[WindowBatch], run: Callable[[WindowBatch], None], *, block_by_block: bool = False
+) -> int | None:
+    """Run a function on every batch, or on halves where memory runs out; return the reduced batch size, else None.
+
+    The function runs again after a failure, so it must overwrite earlier results. Raise OutOfMemoryError if a single
+    window does not fit.
+
+    >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
+    >>> run_in_batches(windows.batches(2), lambda batch: print(batch.place, tuple(batch.ids.shape)))
+    slice(0, 2, None) (2, 4)
+    slice(2, 3, None) (1, 4)
+    """
+    pending = list(batches)[::-1]
+    size: int | None = None
+    while pending:
+        batch = pending.pop()
+        trouble = f"Memory ran out on a single window of {batch.ids.shape[1]} tokens; {_remedy(block_by_block)}."
+        if fits(partial(run, batch), len(batch), trouble):
+            continue
+        size = len(batch) // 2
+        pending = [part for whole in [*pending, batch] for part in whole.split(size)[::-1]]
+    return size
+
+
+def fits(run: Callable[[], object], num_windows: int, trouble: str) -> bool:
+    """Run a function and tell whether its memory fitted; raise OutOfMemoryError with `trouble` for a single window.
+
+    It may be run again with fewer windows, so it must overwrite what it wrote before.
+    """
+    try:
+        run()
+        return True
+    except Exception as error:
+        if not ran_out_of_memory(error):
+            raise
+        if num_windows == 1:
+            raise OutOfMemoryError(trouble) from error
+    # Outside of the handler, whose traceback still refers to the tensors of the failed attempt.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
+
+
+def model_losses(
+    model: PreTrainedModel,
+    windows: TokenWindows,
+    batch_size: int,
+    on_progress: Callable[[int], object] = lambda windows: None,
+) -> Tensor:
+    """Return the loss of each window, of shape (windows,), on the CPU; `on_progress` gets the number just measured."""
+    losses = torch.empty(len(windows))
+
+    def measure(batch: WindowBatch) -> None:
+        losses[batch.place] = losses_of(model, batch.ids, batch.targets).cpu()
+        on_progress(len(batch))
+
+    with measuring(model):
+        run_in_batches(windows.batches(batch_size), measure)
+    return losses
+
+
+def _remedy(block_by_block: bool) -> str:
+    if block_by_block:
+        return (
+            "its blocks are brought to the device one at a time already, so choose a smaller window_length, try fewer "
+            "candidates (a larger early_barrier or latter_barrier), or use a larger device"
+        )
+    return (
+        "choose a smaller window_length, load the model in half precision, leave its blocks in host memory "
+        "(offload='cpu'), or use a larger device"
+    )

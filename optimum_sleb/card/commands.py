@@ -1,0 +1,80 @@
+"""The commands that a card shows to repeat a run."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..calibration.mixture import parts_of
+from ..calibration.texts import NAMED_DATASETS
+from ..config import SLEBConfig
+from ..report.report import PruningReport
+from .base_card import hub_name
+from .format import dataset_name, one_line
+
+_FILES = (".txt", ".jsonl", ".parquet")
+_AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
+
+
+def commands_of(report: PruningReport, output: str) -> list[str]:
+    """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
+
+    Empty where no command can repeat a run: data in memory, a model quantised at loading, healing between runs.
+    """
+    runs = report.runs
+    if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
+        return []
+    folders = [f"{output}-after-run-{number}" for number in range(1, len(runs))] + [output]
+    first_model = _model_name(runs[0].base_model)
+    return [
+        _command(run, model, folder)
+        for run, model, folder in zip(runs, [first_model, *folders], folders, strict=False)
+    ]
+
+
+def _is_repeatable(run: PruningReport) -> bool:
+    if "quantization_config" in run.loading:
+        return False
+    parts = parts_of(run.recipe.dataset) if run.recipe else []
+    return all(part in NAMED_DATASETS or part.endswith(_FILES) for part in parts)
+
+
+def _model_name(base_model: str | None) -> str:
+    return hub_name(base_model) or (Path(base_model).name if base_model else "") or "MODEL"
+
+
+def _command(run: PruningReport, model: str, output: str) -> str:
+    words = ["optimum-cli", "sleb", "prune" if run.recipe else "remove", "--model", model]
+    for name, value in run.loading.items():
+        words += [_option(name)] if value == "True" else [_option(name), value]
+    if run.recipe is None:
+        words += ["--blocks", *(str(step.block) for step in run.steps)]
+    else:
+        words += _amount(run.recipe, run) + _recipe_options(run.recipe, run)
+    # A line break in a name would split the command.
+    return shlex.join(one_line(word) for word in [*words, "--output", output])
+
+
+def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
+    """Return the option for the number of blocks; a cut of a deeper search equals a search of that smaller depth."""
+    wanted = recipe.num_blocks_to_remove_of(len(run.blocks_before))
+    if recipe.sparsity is not None and wanted == len(run.steps):
+        return ["--sparsity", str(recipe.sparsity)]
+    return ["--num-blocks", str(len(run.steps))]
+
+
+def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
+    words = ["--dataset", dataset_name(recipe.dataset)]
+    if not recipe.bos_per_window:
+        words.append("--published-bos")
+    for field in fields(SLEBConfig):
+        value: Any = getattr(recipe, field.name)
+        if field.name == "max_windows" and value is None and run.calibration is not None:
+            value = run.calibration.num_windows * len(parts_of(recipe.dataset))  # keeps every window of each part
+        if field.name not in (*_AMOUNTS, "dataset", "bos_per_window") and value != field.default:
+            words += [_option(field.name), str(value)]
+    return words
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

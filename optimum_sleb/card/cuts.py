@@ -1,0 +1,34 @@
+"""The table of a card that shows how each cut was compensated."""
+
+from dataclasses import dataclass
+
+from ..report.records import CompensationRecord, CutRecord
+from ..report.units import perplexity_of
+from .format import number
+
+
+@dataclass(frozen=True)
+class CutRow:
+    """One gap, in the words of the card."""
+
+    gap: str  # the removed blocks
+    folded_into: str  # the module that took the fitted map, or why none could
+    fit: str  # the fit that was kept, of how many tried
+    before: str  # perplexity on the held-back windows before compensation
+    after: str  # the same after compensation
+
+
+def cut_rows(record: CompensationRecord | None) -> list[CutRow]:
+    """Return a row for each gap, from the bottom of the stack up; no rows where nothing was compensated."""
+    return [] if record is None else [_row(cut, record.held_back_tokens) for cut in record.cuts]
+
+
+def _row(cut: CutRecord, tokens: int) -> CutRow:
+    fit = f"{cut.kept} (best of {len(cut.tried)})" if cut.kept else f"none of {len(cut.tried)} was better"
+    return CutRow(
+        gap=", ".join(map(str, cut.gap)),
+        folded_into=f"block {cut.block}, {cut.module}" if cut.module else f"nothing: {cut.reason}",
+        fit=fit if cut.tried else "",
+        before=number(perplexity_of(cut.loss_before, tokens)),
+        after=number(perplexity_of(cut.loss_after, tokens)),
+    )

@@ -1,0 +1,73 @@
+"""The front matter of a card: the metadata that the Hub reads."""
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ..calibration.mixture import parts_of
+from ..calibration.texts import NAMED_DATASETS
+from ..models.auto import takes_images
+from ..models.provenance import TAGS
+from ..report.records import EvaluationRecord
+from ..report.report import PruningReport
+from .base_card import Inherited, hub_name
+from .comparison import calibration_evaluation
+from .format import dataset_name, one_line
+
+
+def front_matter(report: PruningReport, name: str, inherited: Inherited) -> ModelCardData:
+    """Return the metadata of a pruned model, with known and measured facts only."""
+    base_model = hub_name(report.base_model)
+    results = [_result(evaluation, split="evaluation") for evaluation in report.evaluations]
+    calibration = calibration_evaluation(report)
+    # Healing changes the perplexity on the calibration text, so the number of the search no longer holds.
+    if calibration is not None and not report.healing:
+        results.append(_result(calibration, split="calibration"))
+    return ModelCardData(
+        base_model=base_model,
+        # The Hub knows adapter, merge, quantized and finetune; only the last one fits.
+        base_model_relation="finetune" if base_model else None,
+        library_name="transformers",
+        pipeline_tag="image-text-to-text" if takes_images(report.architecture) else "text-generation",
+        tags=TAGS,
+        license=inherited.license,
+        license_name=inherited.license_name,
+        license_link=inherited.license_link,
+        language=inherited.language,
+        datasets=_calibration_datasets(report) or None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _calibration_datasets(report: PruningReport | None) -> list[str]:
+    """Return the Hub names of the calibration data sets of all runs."""
+    if report is None:
+        return []
+    names = _calibration_datasets(report.previous)
+    for part in parts_of(report.calibration.source) if report.calibration else ():
+        if part in NAMED_DATASETS and (name := NAMED_DATASETS[part].load_arguments[0]) not in names:
+            names.append(name)
+    return names
+
+
+def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
+    name = one_line(dataset_name(evaluation.dataset)) or "unnamed"
+    place: dict[str, Any] = {"dataset_type": name}
+    if evaluation.dataset in NAMED_DATASETS:
+        dataset = NAMED_DATASETS[evaluation.dataset]
+        identifier, *config = dataset.load_arguments
+        place = {
+            "dataset_type": identifier,
+            "dataset_config": config[0] if config else None,
+            "dataset_split": dataset.evaluation_split if split == "evaluation" else "train",
+        }
+    error = {} if evaluation.after_stderr is None else {"stderr": evaluation.after_stderr}
+    return EvalResult(
+        task_type="text-generation",
+        dataset_name=name,
+        metric_type=one_line(evaluation.metric),
+        metric_value=evaluation.after,
+        metric_args={"protocol": one_line(evaluation.protocol), **error},
+        **place,
+    )

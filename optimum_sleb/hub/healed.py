@@ -1,0 +1,165 @@
+"""Saving a pruned model that was fine-tuned, with the report of the pruning."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+from ..blocks.stack import find_decoder_stack
+from ..blocks.surgery import attention_of
+from ..errors import ReportError
+from ..models.auto import auto_class_of
+from ..models.checks import check_model
+from ..models.loading import load_processing_class, load_report
+from ..models.provenance import check_report, provenance_of, rename
+from ..report.records import EvaluationRecord, HealingRecord
+from ..report.report import PruningReport
+from ..trainer import switch_cache_on, without_autocast
+from .evaluations import healed_evaluations
+from .folder import save_model, write_folder
+from .records import write_records
+
+
+def healing_record(trainer: Any, method: str, dataset: str) -> HealingRecord:
+    """Return the record of how a Trainer fine-tuned a pruned model.
+
+    Args:
+        trainer: A `transformers.Trainer`, or TRL's `SFTTrainer`, after its training. It counts tokens only if its
+            arguments have `include_num_input_tokens_seen="all"`.
+        method: What was trained, such as `"full fine-tuning"`.
+        dataset: Name of the data.
+
+    Returns:
+        The record, with the number of steps, the seconds of the last training and the tokens, if counted.
+
+    Raises:
+        ReportError: If the trainer has not finished a training yet.
+
+    Example:
+        ```python
+        trainer.train()
+        healing_record(trainer, "full fine-tuning", "wikitext2").tokens
+        ```
+    """
+    seconds = [entry["train_runtime"] for entry in trainer.state.log_history if "train_runtime" in entry]
+    if not seconds:
+        raise ReportError("The trainer has not trained its model to the end, so nothing was healed; call train().")
+    state = trainer.state
+    tokens = int(state.num_input_tokens_seen) if trainer.args.include_num_input_tokens_seen != "no" else None
+    return HealingRecord(method, dataset, state.global_step, seconds[-1], tokens)
+
+
+def save_healed(
+    model: PreTrainedModel,
+    save_directory: str | Path,
+    *,
+    parent: str | Path,
+    healing: HealingRecord,
+    evaluations: Sequence[EvaluationRecord] = (),
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    max_shard_size: str = "50GB",
+) -> PruningReport:
+    """Write a fine-tuned pruned model as an ordinary folder, with the report and the card of its parent.
+
+    The report of the parent is kept and extended by the healing and the new measurements; the card shows them beside
+    the numbers of the pruned model. `use_cache` in the config, which every Trainer switches off, is switched on
+    again. As with `SLEBPruner.save_pretrained`, the folder is written completely or not at all, and it is read back
+    and compared with the model first.
+
+    Args:
+        model: The fine-tuned model, adapters merged. Only its cache setting, its name and a mixed-precision wrapper
+            of the Trainer are changed.
+        save_directory: The folder to write.
+        parent: The pruned model that was fine-tuned: its folder, or its name on the Hub.
+        healing: How it was fine-tuned; see `healing_record`.
+        evaluations: Measurements of the fine-tuned model. Where the pruned model was measured by the same protocol,
+            the card shows both numbers.
+        tokenizer: Its tokenizer or processor; `None` takes the parent's.
+        dtype: Precision to save the model in; `None` takes the parent's, whatever precision it was trained in.
+        overwrite: Replace a model that is in the folder already.
+        max_shard_size: Largest size of one weight file, such as `"5GB"`.
+
+    Returns:
+        The report of the fine-tuned model.
+
+    Raises:
+        UnsupportedModelError: If the model still carries adapters, or is wrapped.
+        ReportError: If the parent has no report, or the model was not made from it.
+        OutputFolderError: If the folder holds a model already, or cannot be written.
+        VerificationError: If the saved folder does not give the model's logits; then nothing is written.
+
+    Example:
+        ```python
+        model = trainer.model.merge_and_unload()
+        healing = healing_record(trainer, "LoRA of rank 16, merged", "my text")
+        save_healed(model, "smollm2-sleb-20-healed", parent="smollm2-sleb-20", healing=healing)
+        ```
+    """
+    check_model(model)
+    before = _report_of(model, str(parent))
+    dtype = dtype or _precision_of(str(parent)) or model.dtype
+    processing_class = tokenizer or load_processing_class(str(parent))
+    directory = Path(save_directory)
+    report = before
+
+    def fill(folder: Path) -> None:
+        nonlocal report
+        saved = model if model.dtype == dtype else _in_precision(model, dtype, folder)
+        save_model(folder, saved, processing_class, max_shard_size)
+        size = saved.get_memory_footprint(return_buffers=False)
+        report = replace(
+            before,
+            weight_bytes_after=size,
+            # Speed depends on shape and precision only, so the old numbers hold where both are unchanged.
+            speeds=before.speeds if size == before.weight_bytes_after else (),
+            healing=(*before.healing, healing),
+            evaluations=healed_evaluations(before.evaluations, evaluations),
+        )
+        report = write_records(folder, report, report.recipe, directory.name)
+
+    switch_cache_on(without_autocast(model))
+    write_folder(directory, fill, overwrite)
+    rename(model, str(directory))
+    return report
+
+
+def _precision_of(parent: str) -> torch.dtype | None:
+    name = PreTrainedConfig.get_config_dict(parent)[0].get("dtype")
+    return getattr(torch, name) if isinstance(name, str) else None
+
+
+def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> PreTrainedModel:
+    # Not `model.to(dtype)`: it also rounds buffers, such as rotary frequencies, which must stay in float32.
+    with TemporaryDirectory(dir=folder) as temporary:
+        model.save_pretrained(temporary)
+        return auto_class_of(model).from_pretrained(
+            temporary,
+            dtype=dtype,
+            device_map={"": model.device},
+            attn_implementation=attention_of(model.config),
+            trust_remote_code=model._auto_class is not None,
+        )
+
+
+def _report_of(model: PreTrainedModel, parent: str) -> PruningReport:
+    """Return the parent's report; raise ReportError if the model was not made from this parent."""
+    report = load_report(parent)
+    if report is None:
+        raise ReportError(
+            f"There is no report beside {parent!r}, so it was not pruned by optimum_sleb; name the pruned model that "
+            "was fine-tuned."
+        )
+    check_report(report, provenance_of(model, len(find_decoder_stack(model))), parent)
+    architecture, parameters = type(model).__name__, model.num_parameters()
+    if (architecture, parameters) != (report.architecture, report.parameters_after):
+        raise ReportError(
+            f"The report beside {parent!r} is of a {report.architecture} with {report.parameters_after:,} parameters, "
+            f"but this is a {architecture} with {parameters:,}; name the pruned model that was fine-tuned."
+        )
+    return report

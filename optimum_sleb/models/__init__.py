@@ -1,0 +1,1 @@
+"""Models as they come: found, checked, loaded, recognised again, and placed on a device."""

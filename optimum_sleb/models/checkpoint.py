@@ -1,0 +1,133 @@
+"""Checks of the files of a checkpoint before anything in them is loaded."""
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers.utils import (
+    ADAPTER_CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    is_peft_available,
+)
+from transformers.utils.hub import cached_file
+
+from ..errors import ModelNotFoundError, UnsupportedModelError
+from ..runtime.json import read_json
+
+
+def find_file(name_or_path: str, file_name: str, place: dict[str, Any]) -> str | None:
+    """Return the path of a file of a model, downloaded if the model is on the Hub, or `None` if there is no such file.
+    `place` holds the arguments of `from_pretrained` that say where files come from.
+    """
+    return cached_file(
+        name_or_path,
+        file_name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **{name: value for name, value in place.items() if name != "trust_remote_code"},
+    )
+
+
+def check_weight_files(
+    name_or_path: str, place: dict[str, Any], variant: str | None = None, named: Any = None
+) -> None:
+    """Refuse weights that are not complete safetensors files in the checkpoint's own folder.
+    Pickles are refused because they can run code when they are loaded. `named` is the config's `transformers_weights`,
+    unchecked; `None` if the config has no such entry.
+    """
+    if named is not None:
+        _check_named(name_or_path, place, named)
+        return
+    single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), place)
+    index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), place)
+    if index is not None:
+        _check_shards(Path(index), local=Path(name_or_path).is_dir())
+    elif single is not None:
+        _check_header(single)
+    for pickle in () if single or index else (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
+        if find_file(name_or_path, _of_variant(pickle, variant), place):
+            raise UnsupportedModelError(
+                f"{name_or_path!r} has its weights only as pickles ({_of_variant(pickle, variant)}), which can run "
+                "code when they are loaded; if you trust where they come from, convert them once: "
+                f"AutoModelForCausalLM.from_pretrained({name_or_path!r}, use_safetensors=False)"
+                ".save_pretrained('converted')."
+            )
+
+
+def check_no_adapter(name_or_path: str, place: dict[str, Any]) -> None:
+    """Refuse a checkpoint with a PEFT adapter, which transformers would load with the model.
+    It may read the adapter from a pickle, and the model from wherever the adapter's config says, unchecked.
+    """
+    # Without PEFT installed, transformers ignores adapters.
+    if is_peft_available() and find_file(name_or_path, ADAPTER_CONFIG_NAME, place) is not None:
+        raise UnsupportedModelError(
+            f"{name_or_path!r} holds a PEFT adapter ({ADAPTER_CONFIG_NAME}), bound to block numbers; merge it "
+            "into its model (merge_and_unload), save that, and use the result."
+        )
+
+
+def _check_named(name_or_path: str, place: dict[str, Any], named: Any) -> None:
+    # transformers itself would accept one pickle here, adapter_model.bin.
+    endings = (".safetensors", ".safetensors.index.json")
+    if not isinstance(named, str) or not named.endswith(endings) or not _is_plain(named):
+        raise UnsupportedModelError(
+            f"The config of {name_or_path!r} names the weights {named!r} (transformers_weights), which is no plain "
+            f"name of a safetensors file (*{endings[0]} or *{endings[1]}); do not use this model, or delete the entry "
+            "if its weights lie under their usual name."
+        )
+    file = find_file(name_or_path, named, place)
+    if file is None:
+        raise ModelNotFoundError(
+            f"The config of {name_or_path!r} names the weights {named!r} (transformers_weights), which cannot be "
+            "found; get the file again."
+        )
+    if named.endswith(endings[1]):
+        _check_shards(Path(file), local=Path(name_or_path).is_dir())
+    else:
+        _check_header(file)
+
+
+def _is_plain(name: str) -> bool:
+    return PurePosixPath(name).name == PureWindowsPath(name).name == name
+
+
+def _check_shards(index: Path, local: bool) -> None:
+    try:
+        weight_map = read_json(index)["weight_map"]
+        shards = sorted(set(weight_map.values()))
+        foreign = [shard for shard in shards if _leaves_the_folder(shard)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelNotFoundError(f"{index} is no index of weights ({error}); get the file again.") from error
+    if foreign:
+        raise UnsupportedModelError(
+            f"{index} names the file {foreign[0]!r}, which lies outside of the model's folder; do not use this model."
+        )
+    # A checkpoint on the Hub is downloaded later, shard by shard.
+    for shard in shards if local else ():
+        if not (index.parent / shard).is_file():
+            raise ModelNotFoundError(f"{index} names the file {shard!r}, which is missing; get it again.")
+        _check_header(str(index.parent / shard))
+
+
+def _leaves_the_folder(shard: str) -> bool:
+    # Checked by the rules of POSIX and of Windows: a path that is safe on one may leave the folder on the other.
+    paths = PurePosixPath(shard), PureWindowsPath(shard)
+    return any(path.anchor or ".." in path.parts for path in paths)
+
+
+def _check_header(file: str) -> None:
+    try:
+        with safe_open(file, framework="pt"):
+            pass  # opening reads the header and checks that the file has the length that it says
+    except (SafetensorError, OSError) as error:
+        raise ModelNotFoundError(
+            f"The weights in {file} are damaged or incomplete ({error}); get the file again."
+        ) from error
+
+
+def _of_variant(file_name: str, variant: str | None) -> str:
+    stem, _, ending = file_name.rpartition(".")
+    return file_name if variant is None else f"{stem}.{variant}.{ending}"

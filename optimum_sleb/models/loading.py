@@ -1,0 +1,229 @@
+"""Loading of a model to prune, and of the tokenizer, processor and report beside it."""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.utils import IMAGE_PROCESSOR_NAME
+
+from ..blocks.shortening import num_blocks_of
+from ..config import MAX_BLOCKS
+from ..errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
+from ..report.report import REPORT_FILE_NAME, PruningReport
+from ..runtime.memory import ran_out_of_memory
+from .auto import auto_class_for
+from .checkpoint import check_no_adapter, check_weight_files, find_file
+
+# Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
+_PLACE_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+)
+
+_OTHER_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
+    """Load a causal language model, with its vision tower if it has one; refuse a checkpoint that lacks weights.
+    Code of the repository runs only with `trust_remote_code=True`; pickles are read only with `use_safetensors=False`.
+    A GGUF file is dequantised unless `quantization_config` is passed, because packed blocks cannot be saved.
+    """
+    kwargs = {"trust_remote_code": False} | kwargs
+    place = _place_in(kwargs)
+    auto_class: Any = AutoModelForCausalLM
+    if "gguf_file" not in kwargs:
+        config = _load_config(name_or_path, place)
+        with _clear_errors(name_or_path):
+            auto_class = _auto_class_for(name_or_path, config)
+            _check_num_blocks(name_or_path, config)
+        if kwargs.get("use_safetensors") is not False:
+            named = getattr(config, "transformers_weights", None)
+            check_weight_files(name_or_path, place, kwargs.get("variant"), named)
+            kwargs["use_safetensors"] = True
+    elif "quantization_config" not in kwargs and hasattr(transformers, "GgufConfig"):
+        # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
+        kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    with _clear_errors(name_or_path):
+        check_no_adapter(name_or_path, place)
+        model, loading = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise UnsupportedModelError(
+            f"The checkpoint {name_or_path!r} lacks {len(missing)} weights of {type(model).__name__} (the first is "
+            f"{missing[0]}), so it is not the checkpoint of a causal language model; choose one that is."
+        )
+    _warn_of_uncounted_blocks(name_or_path, model, loading["unexpected_keys"])
+    return model
+
+
+def empty_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
+    """Return the model of `load_model` on the meta device, without weights, to compute how much memory it takes."""
+    place = _place_in({"trust_remote_code": False} | kwargs)
+    config = _load_config(name_or_path, place)
+    wanted = kwargs.get("dtype", "auto")
+    dtype = config.dtype if wanted == "auto" else getattr(torch, str(wanted).removeprefix("torch."))
+    with _clear_errors(name_or_path), torch.device("meta"):
+        auto_class = _auto_class_for(name_or_path, config)
+        _check_num_blocks(name_or_path, config)
+        code = {"trust_remote_code": place["trust_remote_code"]}
+        return auto_class.from_config(config, dtype=dtype or torch.float32, **code)
+
+
+def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase | None:
+    """Load the tokenizer of a model. If there is none, warn and return `None`: token ids need no tokenizer.
+    Damaged files raise `ModelNotFoundError`.
+    """
+    place = _place_in(kwargs) | {name: value for name, value in kwargs.items() if name == "gguf_file"}
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, **place)
+    except Exception as error:
+        # For a damaged tokenizer.json, tokenizers raises a bare Exception.
+        if type(error) in (Exception, JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError):
+            raise ModelNotFoundError(
+                f"The tokenizer of {name_or_path!r} is damaged ({_first_line(error)}); get its files again, or pass "
+                "tokenizer=."
+            ) from error
+        warnings.warn(
+            f"No tokenizer could be loaded from {name_or_path!r} ({_first_line(error)}); calibrate on token ids, or "
+            "pass tokenizer=.",
+            stacklevel=3,
+        )
+        return None
+
+
+def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase | ProcessorMixin | None:
+    """Load the processor of a model that takes images, else its tokenizer.
+    If there is neither, warn and return `None`.
+    """
+    if "gguf_file" not in kwargs and find_file(name_or_path, IMAGE_PROCESSOR_NAME, _place_in(kwargs)) is not None:
+        try:
+            return AutoProcessor.from_pretrained(name_or_path, **_place_in(kwargs))
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            warnings.warn(
+                f"The processor of {name_or_path!r} cannot be loaded ({_first_line(error)}), so it will not be saved "
+                "with the pruned model; install what it needs, or copy its files.",
+                stacklevel=3,
+            )
+    return load_tokenizer(name_or_path, **kwargs)
+
+
+def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
+    """Load the report of an earlier run that lies beside a model; return `None` if there is none."""
+    path = find_file(name_or_path, REPORT_FILE_NAME, _place_in(kwargs))
+    return None if path is None else PruningReport.load(path)
+
+
+def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
+    folder = Path(name_or_path, place.get("subfolder", ""))
+    if Path(name_or_path).is_dir() and not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"The folder {str(folder)!r} holds no model: it has no config.json.")
+    with _clear_errors(name_or_path):
+        try:
+            return AutoConfig.from_pretrained(name_or_path, **place)
+        except ValueError as error:
+            raise UnsupportedModelError(
+                f"transformers {transformers.__version__} does not know the model at {name_or_path!r} "
+                f"({_first_line(error)}); if it brings its own code, pass trust_remote_code=True."
+            ) from error
+
+
+def _warn_of_uncounted_blocks(name_or_path: str, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
+    """Warn of blocks beyond the number in the config: the model runs without them, but it is a different model."""
+    known = set(model.state_dict())
+    uncounted = [name for name in sorted(unexpected) if re.sub(r"\.\d+\.", ".0.", name, count=1) in known]
+    if uncounted:
+        warnings.warn(
+            f"The checkpoint {name_or_path!r} holds blocks that its config does not count, and which are left out "
+            f"(the first of their {len(uncounted)} weights is {uncounted[0]}); if that is not meant, mend the number "
+            "of blocks in config.json.",
+            stacklevel=3,
+        )
+
+
+def _check_num_blocks(name_or_path: str, config: PreTrainedConfig) -> None:
+    count = num_blocks_of(config)
+    if type(count) is not int or not 1 <= count <= MAX_BLOCKS:
+        raise UnsupportedModelError(
+            f"The config of {name_or_path!r} says that the model has {count} blocks, where 1 to {MAX_BLOCKS} are "
+            "expected; get its config.json again."
+        )
+
+
+@contextmanager
+def _clear_errors(name_or_path: str) -> Iterator[None]:
+    """Turn any error of transformers about unusable files into a `ModelNotFoundError` of one sentence."""
+    try:
+        yield
+    except (SLEBError, ImportError):
+        raise  # their messages already say what to do
+    except OSError as error:
+        raise ModelNotFoundError(_not_found(name_or_path, error)) from error
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        raise ModelNotFoundError(
+            f"No model can be made of what is at {name_or_path!r} ({type(error).__name__}: {_first_line(error)}); if "
+            "its files are damaged (config.json, say), get them again, otherwise check the loading arguments."
+        ) from error
+
+
+def _place_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    token = arguments.get("token")
+    if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
+        # Such a token would fail later, in an error whose message and log show the token.
+        raise ConfigError("The token holds a character that cannot be sent (a line break, say); pass it without.")
+    return {name: value for name, value in arguments.items() if name in _PLACE_ARGUMENTS}
+
+
+def _auto_class_for(name_or_path: str, config: PreTrainedConfig) -> Any:
+    other_task = [name for name in config.architectures or () if name.endswith(_OTHER_TASKS)]
+    if other_task:
+        raise UnsupportedModelError(
+            f"{name_or_path!r} is the checkpoint of a {other_task[0]}, which does not predict tokens; prune the "
+            "causal language model, then train the head."
+        )
+    auto_class = None if config.is_encoder_decoder else auto_class_for(config)
+    if auto_class is None:
+        raise UnsupportedModelError(
+            f"{name_or_path!r} is a {config.model_type} model, which transformers does not offer as a decoder-only "
+            "language model; only models of AutoModelForCausalLM and AutoModelForImageTextToText can be pruned."
+        )
+    return auto_class
+
+
+def _not_found(name_or_path: str, error: OSError) -> str:
+    if Path(name_or_path).is_dir():
+        return f"The folder {name_or_path!r} holds no model that can be loaded ({_first_line(error)})."
+    return (
+        f"There is no model at {name_or_path!r}: it is not a local folder, and the Hub does not give it "
+        f"({_first_line(error)}); check the name, or download the model and pass its folder."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    # A line that ends in a colon is explained on the next line.
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]).rstrip(".")

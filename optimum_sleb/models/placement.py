@@ -1,0 +1,140 @@
+"""Choice of the device of a search: the whole model is on it, or its blocks are brought there one at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from transformers import PreTrainedModel
+
+from ..blocks.offload import offloaded
+from ..blocks.packed import packed_modules
+from ..blocks.precision import computes_in_float32
+from ..blocks.stack import DecoderStack
+from ..config import SLEBConfig
+from ..errors import ConfigError, UnsupportedModelError
+from ..runtime.memory import ran_out_of_memory, too_large, weight_bytes
+from ..runtime.ranks import Ranks
+from .loading import empty_model
+
+Offload = Literal["auto", "cpu", "no"]
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The device of a search."""
+
+    compute_on: torch.device | None = None  # blocks are brought here; None: the model computes on its own device
+    reason: str | None = None  # why blocks are brought, for the report
+
+
+def place(
+    model: PreTrainedModel, config: SLEBConfig, device: str | torch.device | None, offload: Offload, ranks: Ranks
+) -> Placement:
+    """Choose the device of a search, and move the model there if it fits.
+    `device=None` is the model's own device, or the GPU with `offload="cpu"`. If the model is too large for the device
+    of one process, all processes bring the blocks to their devices one at a time.
+    """
+    if offload not in get_args(Offload):
+        raise ConfigError(f"offload must be one of {', '.join(get_args(Offload))}; got {offload!r}.")
+    here, there = model.device, _device(device, model.device, offload)
+    lies_there = here == there and here != _CPU and offload != "cpu"
+    if here != _CPU and not lies_there:
+        raise ConfigError(
+            f"The model lies on {here}, and its blocks can be brought to {there} only from the memory of the host; "
+            "load it there (no device_map, or device_map='cpu')."
+        )
+    reason = "asked for (offload='cpu')" if offload == "cpu" else None
+    if offload == "auto" and not lies_there:
+        reason = too_large(weight_bytes(model, search_dtype(there, config)), there)
+    if ranks.largest(int(reason is not None)) and reason is None:
+        reason = "the model does not fit the device of another process"
+    if reason is None:
+        _move(model, there)
+        return Placement()
+    if lies_there:
+        raise ConfigError(f"The model lies on {here}, but {reason}; load it in host memory in all (no device_map).")
+    if config.search == "reference":
+        raise ConfigError(
+            f"search='reference' runs the whole model for every candidate, for which {there} would have to hold it, "
+            f"but {reason}; use search='exact', which measures the same losses."
+        )
+    if packed_modules(model):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is quantised, and packed weights cannot be brought to {there} one block at a "
+            "time; load it on the device (device_map='cuda'), or without quantization_config."
+        )
+    return Placement(there, reason)
+
+
+@contextmanager
+def placed(model: PreTrainedModel, stack: DecoderStack, placement: Placement) -> Iterator[DecoderStack]:
+    """Yield the stack; with `compute_on`, it is one that brings its blocks to that device."""
+    if placement.compute_on is None:
+        yield stack
+        return
+    with offloaded(model, stack, placement.compute_on) as there:
+        yield there
+
+
+def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwargs: Any) -> str:
+    """Return the device on which to load a model so that `place` can then search on `kwargs["device_map"]`.
+    It is that device if the model fits, else `"cpu"`; `"auto"` stays. `kwargs` are those of `loading.load_model`.
+    """
+    wanted = str(kwargs["device_map"])
+    if wanted == "auto":
+        return wanted
+    device = _device(wanted, _CPU, offload)
+    if offload == "cpu":
+        return "cpu"
+    if offload == "no" or device == _CPU or "gguf_file" in kwargs:  # the size of a dequantised GGUF file is not known
+        return wanted
+    size = weight_bytes(empty_model(name_or_path, **kwargs), search_dtype(device, config))
+    return wanted if too_large(size, device) is None else "cpu"
+
+
+def search_dtype(device: torch.device, config: SLEBConfig) -> torch.dtype | None:
+    """Return float32 if the search computes in it, or `None` for the model's own precision.
+
+    >>> search_dtype(torch.device("cpu"), SLEBConfig(sparsity=0.1))
+    torch.float32
+    """
+    return torch.float32 if computes_in_float32(device, config.search_dtype) else None
+
+
+def _device(device: str | torch.device | None, here: torch.device, offload: Offload) -> torch.device:
+    """Return the device that is asked for, a GPU with its number."""
+    if device is None:
+        if offload != "cpu":
+            return here
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "offload='cpu' lets a GPU compute with a model in host memory, but there is none here; leave it out."
+            )
+        device = "cuda"
+    try:
+        there = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"There is no device {device!r}; name one such as 'cuda', 'cuda:1' or 'cpu'.") from error
+    if there.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={device!r} was asked for, but PyTorch finds no GPU here; leave it out.")
+    if str(there) == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return there
+
+
+def _move(model: PreTrainedModel, device: torch.device) -> None:
+    if model.device == device:
+        return
+    try:
+        model.to(device)
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        model.to(_CPU)  # a part of it was moved already
+        raise ConfigError(
+            f"The model does not fit {device} ({error}); leave its blocks in host memory (offload='cpu')."
+        ) from error

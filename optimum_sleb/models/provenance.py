@@ -1,0 +1,152 @@
+"""Origin of a pruned model: facts stored in its config, so that they remain where the report gets lost."""
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..config import MAX_BLOCKS
+from ..errors import ReportError
+from ..report.report import PruningReport
+from ..runtime.json import read_json
+from ..runtime.plain import parse_dataclass
+from ..version import __version__
+from .weights import differing_weight
+
+TAGS = ["sleb", "pruned", "depth-pruning"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of a pruned model, stored in its config under the key `sleb`."""
+
+    original_num_blocks: int  # of the dense model
+    removed_blocks: tuple[int, ...] = ()  # numbers in the dense model, in order of removal
+    base_model: str | None = None  # name on the Hub; None for a local folder or an unknown model
+    version: str = __version__  # of optimum_sleb at the removal
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Return the remaining blocks, by their number in the dense model, ascending."""
+        gone = set(self.removed_blocks)
+        return tuple(block for block in range(self.original_num_blocks) if block not in gone)
+
+
+def provenance_of(model: PreTrainedModel, num_blocks: int) -> Provenance:
+    """Return the origin from a model's config; that of a dense model where the config has no entry.
+
+    Raise ReportError if the entry does not leave `num_blocks` blocks.
+    """
+    entry = getattr(model.config, "sleb", None)
+    if entry is None:
+        name = model.name_or_path
+        return Provenance(num_blocks, base_model=name if name and not Path(name).exists() else None)
+    provenance = _parse(entry)
+    if len(provenance.blocks) != num_blocks:
+        raise ReportError(
+            f"The entry 'sleb' of config.json leaves {len(provenance.blocks)} blocks, but the model has {num_blocks}; "
+            "delete the entry to treat the model as a dense one."
+        )
+    return provenance
+
+
+def provenance_in(file: Path) -> Provenance | None:
+    """Return the origin stored in a `config.json`; `None` where it has no entry."""
+    try:
+        entry = read_json(file, finite=False).get("sleb")
+    except (ValueError, AttributeError) as error:
+        raise ReportError(f"{file} is not a JSON object ({error}); save the model again.") from error
+    return None if entry is None else _parse(entry)
+
+
+def _parse(entry: Any) -> Provenance:
+    try:
+        provenance = parse_dataclass(Provenance, entry, "the entry 'sleb' of config.json")
+        _check_blocks(provenance)
+        return provenance
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{error} Mend it, or delete it to treat the model as a dense one.") from error
+
+
+def _check_blocks(provenance: Provenance) -> None:
+    count, removed = provenance.original_num_blocks, provenance.removed_blocks
+    if not 1 <= count <= MAX_BLOCKS:
+        raise ValueError(f"original_num_blocks must lie between 1 and {MAX_BLOCKS}; got {count}.")
+    odd = [block for number, block in enumerate(removed) if not 0 <= block < count or block in removed[:number]]
+    if odd:
+        raise ValueError(f"removed_blocks names block {odd[0]}, which is not one of {count}, or is named twice.")
+
+
+def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:
+    """Raise ReportError unless the run of a report began with this model, checked on a sample of its weights.
+
+    The losses of a report hold for one model only, and not for a fine-tuned one of the same shape.
+    """
+    architecture, parameters = type(model).__name__, model.num_parameters()
+    if (architecture, parameters, blocks) != (report.architecture, report.parameters_before, report.blocks_before):
+        raise ReportError(
+            f"The report is of a {report.architecture} with {len(report.blocks_before)} blocks and "
+            f"{report.parameters_before:,} parameters, but this is a {architecture} with {len(blocks)} blocks and "
+            f"{parameters:,} parameters; load the model that the report began with."
+        )
+    differing = None if report.weights_before is None else differing_weight(model, report.weights_before)
+    if differing is not None:
+        raise ReportError(
+            f"The report is of another {architecture}, which differs in {differing}; load the model that the report "
+            "began with, or remove the same blocks without its losses (remove(report.removed_blocks), --blocks)."
+        )
+
+
+def check_report(report: PruningReport, provenance: Provenance, name: str) -> None:
+    """Raise ReportError if the report beside a model lists other removals than its config."""
+    if report.removed_blocks != provenance.removed_blocks:
+        raise ReportError(
+            f"The report beside {name!r} says {list(report.removed_blocks)} were removed, the config says "
+            f"{list(provenance.removed_blocks)}; delete the report if it is not this model's."
+        )
+
+
+def mark_as_pruned(model: PreTrainedModel, provenance: Provenance) -> None:
+    """Write the origin into the model's config, add tags for its cards and clear its name, in place.
+
+    With the dense model's name, adapters trained on it would record the dense model as base and load onto it.
+    """
+    entry = asdict(provenance)
+    model.config.sleb = {**entry, "removed_blocks": list(provenance.removed_blocks)}
+    model.add_model_tags(TAGS)
+    rename(model, "")
+
+
+def rename(model: PreTrainedModel, name: str) -> None:
+    """Set the name that a model can be loaded from; empty where it has not been saved."""
+    model.name_or_path = name
+    model.config._name_or_path = name
+
+
+def model_name(model: PreTrainedModel) -> str | None:
+    """Return the model's name on the Hub, or the absolute path of its folder; `None` for a model without a name."""
+    name = model.name_or_path
+    return str(Path(name).absolute()) if name and Path(name).exists() else name or None
+
+
+def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
+    """Return the arguments of `from_pretrained` that decide which weights are loaded, as text.
+
+    >>> loading_of({"dtype": "bfloat16", "device_map": "cuda"})
+    {'dtype': 'bfloat16'}
+    """
+    wanted = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
+    # torch writes its types as `torch.bfloat16`; "auto" is the default and is left out.
+    told = {name: str(value).removeprefix("torch.") for name, value in wanted.items() if value}
+    if (quantization := arguments.get("quantization_config")) is not None:
+        told["quantization_config"] = type(quantization).__name__
+    return {name: value for name, value in told.items() if value != "auto"}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, this package and the libraries that can change a result."""
+    libraries = {name: version(name) for name in ("torch", "transformers")}
+    return {"optimum-sleb": __version__, "python": platform.python_version(), **libraries}

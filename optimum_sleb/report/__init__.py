@@ -1,0 +1,1 @@
+"""What happened to a model: the report, its records, and how it is built."""

@@ -1,0 +1,221 @@
+"""The parts of a report: calibration text, search, steps, and measurements of the finished model."""
+
+import math
+from dataclasses import dataclass, field
+
+from ..errors import ReportError
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """The calibration text of a search."""
+
+    source: str  # data set, file or kind of object
+    num_windows: int
+    num_tokens: int  # in all windows
+    window_length: int | None  # in tokens, BOS included; None where windows differ in length
+    bos_per_window: bool  # a BOS token was put in front of every window
+    fingerprint: str  # SHA-256 of the token ids, and of the labels if the loss was measured on labels
+    num_labels: int | None = None  # tokens with a label; None where the loss was measured on all tokens
+
+    @property
+    def num_counted(self) -> int:
+        """Return the number of tokens that turns a loss, summed over windows, into the logarithm of a perplexity."""
+        return self.num_tokens if self.num_labels is None else self.num_labels + self.num_windows
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """The method, precision, device and cost of a search."""
+
+    method: str  # "exact", "racing" or "reference"
+    reason: str  # why this method
+    dtype: str  # of the forward passes; the losses are always float32
+    device: str
+    block_passes: int  # decoder blocks run in the whole search, counted once per window
+    loss_before: float  # calibration loss before the first removal, in nats, summed over windows
+    exact_block_passes: int | None = None  # after a race: what the exact search would have run for the same removals
+    batch_size: int | None = None  # windows in one forward pass, at the end of the search
+    compilation: str | None = None  # what was compiled, or why nothing was
+    compile_seconds: float | None = None  # time for compiling and comparing; None where not tried
+    # Why blocks were brought to the device one at a time; None where it held the whole model
+    offload: str | None = None
+    processes: int = 1  # number of processes that searched together
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One removal. Blocks are named by their number in the dense model; losses are in nats, summed over windows."""
+
+    block: int  # the removed block
+    # Loss without each candidate, of those measured on all windows; empty without a search
+    candidate_losses: dict[int, float] = field(default_factory=dict)
+    seconds: float | None = None  # None without a search
+    # Candidates with a lower loss that cannot go together with the removed blocks, and why
+    barred_blocks: dict[int, str] = field(default_factory=dict)
+    # Candidates that a race gave up, and after how many windows
+    dropped_blocks: dict[int, int] = field(default_factory=dict)
+    # Candidates with a NaN or infinite loss, and the first such window
+    non_finite_blocks: dict[int, int] = field(default_factory=dict)
+    compensated_loss: float | None = None  # after compensating all cuts; None where not compensated
+
+    @property
+    def loss(self) -> float | None:
+        """Return the calibration loss after this removal, before compensation; `None` without a search."""
+        return self.candidate_losses.get(self.block)
+
+    @property
+    def final_loss(self) -> float | None:
+        """Return the calibration loss after this removal and any compensation; `None` without a search."""
+        return self.loss if self.compensated_loss is None else self.compensated_loss
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """A sample of a model's weights that tells it from other models of the same shape; see `weights_record`."""
+
+    epsilon: float  # machine epsilon of the model's precision
+    values: dict[str, float]  # one weight of each sampled parameter, by name
+
+
+@dataclass(frozen=True)
+class CutRecord:
+    """Compensation of one gap. Blocks are named by their number in the dense model."""
+
+    block: int | None  # the block before the gap; None where the gap starts at the first block
+    gap: tuple[int, ...]  # the removed blocks
+    loss_before: float  # on the held-back windows, in nats, summed, before this cut was compensated
+    loss_after: float  # never higher: a map that does not lower the loss is not kept
+    kept: str | None = None  # the map that was kept; None where none was
+    # Loss after each map that was tried; non-finite ones are left out
+    tried: dict[str, float] = field(default_factory=dict)
+    module: str | None = None  # module of the block that the map was folded into
+    reason: str | None = None  # why no map could be tried
+
+
+@dataclass(frozen=True)
+class CompensationRecord:
+    """Compensation of all cuts of a model."""
+
+    num_fit_windows: int  # calibration windows for fitting the maps
+    num_held_back_windows: int  # calibration windows for verifying them
+    held_back_tokens: int  # turns the losses of the held-back windows into perplexities
+    cuts: tuple[CutRecord, ...]  # from the bottom of the stack up
+    seconds: float  # for fitting and verifying
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """A quality measurement of the finished model, and of the dense model where it was measured too.
+
+    Attributes:
+        metric: The metric, such as `"perplexity"`.
+        dataset: Data set, file or task.
+        protocol: How it was measured, in words for a reader.
+        after: The number of the pruned model; of the healed model where it was fine-tuned.
+        before: The number of the dense model, by the same protocol; `None` where it was not measured.
+        after_stderr: Standard error of `after`, over the examples.
+        before_stderr: Standard error of `before`.
+        difference_stderr: Standard error of the difference, computed from pairs of examples where these are known.
+        num_examples: Number of examples; of windows for a perplexity.
+        pruned: The number of the pruned model before it was healed, by the same protocol; `None` where it was not
+            measured or the model was not healed.
+
+    Raises:
+        ReportError: If a number is NaN or infinite.
+
+    Example:
+        >>> EvaluationRecord("perplexity", "wikitext2", "windows of 2048 tokens", after=33.7, before=21.8).after
+        33.7
+    """
+
+    metric: str
+    dataset: str
+    protocol: str
+    after: float
+    before: float | None = None
+    after_stderr: float | None = None
+    before_stderr: float | None = None
+    difference_stderr: float | None = None
+    num_examples: int | None = None
+    pruned: float | None = None
+
+    def __post_init__(self) -> None:
+        errors = (self.after_stderr, self.before_stderr, self.difference_stderr)
+        for value in (self.after, self.before, self.pruned, *errors):
+            if value is not None and not math.isfinite(value):
+                raise ReportError(
+                    f"The {self.metric} on {self.dataset} is {value}, which is no result; record finite numbers only."
+                )
+
+
+@dataclass(frozen=True)
+class HealingRecord:
+    """Fine-tuning of a pruned model to recover quality.
+
+    Attributes:
+        method: What was trained, such as `"full fine-tuning"` or `"LoRA of rank 16, merged"`.
+        dataset: Data set, file or kind of object that it was trained on.
+        steps: Steps of the optimizer.
+        seconds: Duration of the training.
+        tokens: Tokens that it was trained on, over all epochs; `None` where they were not counted.
+
+    Example:
+        >>> HealingRecord("full fine-tuning", "text.jsonl", steps=300, seconds=25.0, tokens=2_457_600).steps
+        300
+    """
+
+    method: str
+    dataset: str
+    steps: int
+    seconds: float
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class SpeedRecord:
+    """Speed of the finished model, and of the dense model timed alternately with it on the same device.
+
+    Attributes:
+        scenario: `"prompt"` or `"generation"`.
+        protocol: What was run, in which precision and on which device, in words for a reader.
+        unit: `"ms"` for a prompt (less is better), `"tokens/s"` for generation (more is better).
+        after: Median of the pruned model, in this unit.
+        before: Median of the dense model; `None` where it was not measured.
+        after_spread: Quartiles of the pruned model, the lower number first.
+        before_spread: Quartiles of the dense model.
+        after_peak_bytes: Peak memory of the pruned model, weights included; `None` on a CPU.
+        before_peak_bytes: Peak memory of the dense model.
+
+    Raises:
+        ReportError: If a number is not positive and finite.
+
+    Example:
+        >>> SpeedRecord("prompt", "1 x 2,048 tokens, no cache", "ms", after=80.0, before=100.0).speedup
+        1.25
+    """
+
+    scenario: str
+    protocol: str
+    unit: str
+    after: float
+    before: float | None = None
+    after_spread: tuple[float, ...] = ()
+    before_spread: tuple[float, ...] = ()
+    after_peak_bytes: int | None = None
+    before_peak_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.after, self.before, *self.after_spread, *self.before_spread):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ReportError(
+                    f"The speed of {self.scenario} is {value} {self.unit}, which is no result; record positive "
+                    "numbers only."
+                )
+
+    @property
+    def speedup(self) -> float | None:
+        """Return how many times as fast as the dense model the pruned one is; `None` where that was not measured."""
+        if self.before is None:
+            return None
+        return self.before / self.after if self.unit == "ms" else self.after / self.before

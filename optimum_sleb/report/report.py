@@ -1,0 +1,313 @@
+"""The report of a run: every step, the loss of every candidate, and how they were measured."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from ..config import SLEBConfig
+from ..errors import ConfigError, ReportError
+from ..runtime.json import read_json
+from ..runtime.plain import parse_dataclass
+from .records import (
+    CalibrationRecord,
+    CompensationRecord,
+    EvaluationRecord,
+    HealingRecord,
+    SearchRecord,
+    SpeedRecord,
+    StepRecord,
+    WeightsRecord,
+)
+from .units import perplexity_of
+
+REPORT_FILE_NAME = "sleb_report.json"
+# Progress of an unfinished search, in the folder that its model will be saved to.
+JOURNAL_FILE_NAME = "sleb_journal.jsonl"
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """Report of a run. Blocks are named by their number in the dense model, also over several runs.
+
+    Attributes:
+        base_model: Name or path of the dense model; `None` for a model from memory without a name.
+        architecture: Class of the model.
+        original_num_blocks: Number of blocks of the dense model.
+        blocks_before: Blocks of the model when this run began.
+        parameters_before: Number of parameters when this run began.
+        parameters_after: Number of parameters when it ended.
+        steps: The removals of this run, in order.
+        seconds: Duration of the run.
+        created: When the run ended, UTC, ISO 8601.
+        versions: Versions of Python, this package and the libraries that can change the result.
+        recipe: The recipe; `None` where known blocks were removed without a search.
+        calibration: The calibration text of the search; `None` without a search.
+        search: How the search measured; `None` without a search.
+        barred_blocks: Blocks between the barriers that cannot be removed from this architecture, and why.
+        previous: Report of the run before; `None` where this run began with the dense model.
+        loading: Arguments of `from_pretrained` that say which weights were pruned: revision, precision, GGUF file.
+        weight_bytes_before: Bytes of all weights when this run began, summed over the tensors.
+        weight_bytes_after: Bytes of all weights when it ended.
+        size_on_disk: Bytes of the weight files in the saved folder; `None` before the model is saved.
+        weights_sha256: SHA-256 of these files, to detect that they were changed.
+        evaluations: Quality measurements of the finished model.
+        compensation: How the cuts of this run's model were compensated; `None` where they were not.
+        speeds: Speed measurements of the finished model.
+        healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
+        weights_before: Sample of the weights when this run began; `None` in reports of earlier versions.
+
+    Example:
+        ```python
+        report = pruner.report
+        print(report.removed_blocks)  # (5, 4, 26, 3, 25, 6)
+        print(report.summary())
+        ```
+    """
+
+    base_model: str | None
+    architecture: str
+    original_num_blocks: int
+    blocks_before: tuple[int, ...]
+    parameters_before: int
+    parameters_after: int
+    steps: tuple[StepRecord, ...]
+    seconds: float
+    created: str
+    versions: dict[str, str]
+    recipe: SLEBConfig | None = None
+    calibration: CalibrationRecord | None = None
+    search: SearchRecord | None = None
+    barred_blocks: dict[int, str] = field(default_factory=dict)
+    previous: "PruningReport | None" = None
+    loading: dict[str, str] = field(default_factory=dict)
+    weight_bytes_before: int | None = None
+    weight_bytes_after: int | None = None
+    size_on_disk: int | None = None
+    weights_sha256: str | None = None
+    evaluations: tuple[EvaluationRecord, ...] = ()
+    compensation: CompensationRecord | None = None
+    speeds: tuple[SpeedRecord, ...] = ()
+    healing: tuple[HealingRecord, ...] = ()
+    weights_before: WeightsRecord | None = None
+
+    @property
+    def removed_blocks(self) -> tuple[int, ...]:
+        """All blocks removed so far, over all runs, in order of removal."""
+        return tuple(step.block for run in self.runs for step in run.steps)
+
+    @property
+    def runs(self) -> "tuple[PruningReport, ...]":
+        """The reports of all runs, from the one that began with the dense model to this one."""
+        return (self,) if self.previous is None else (*self.previous.runs, self)
+
+    @property
+    def first_run(self) -> "PruningReport":
+        """The report of the run that began with the dense model."""
+        return self.runs[0]
+
+    @property
+    def healed_between_runs(self) -> bool:
+        """Return whether the model was fine-tuned between two runs, so that pruning alone cannot make it again."""
+        return any(run.healing for run in self.runs[:-1])
+
+    @property
+    def blocks_after(self) -> tuple[int, ...]:
+        """The blocks that remain when the run ends."""
+        gone = {step.block for step in self.steps}
+        return tuple(block for block in self.blocks_before if block not in gone)
+
+    @property
+    def perplexity_before(self) -> float | None:
+        """Perplexity on the calibration text when the run began; `None` without a search."""
+        return None if self.search is None else self._perplexity(self.search.loss_before)
+
+    @property
+    def perplexity_after(self) -> float | None:
+        """Perplexity on the calibration text when the run ended; `None` without a search."""
+        if not self.steps:
+            return self.perplexity_before
+        return None if self.steps[-1].final_loss is None else self._perplexity(self.steps[-1].final_loss)
+
+    @property
+    def closest_decision(self) -> tuple[int, float] | None:
+        """The decision of this run that was nearest to a tie, which rounding would change first.
+
+        Another device, precision, batch size or library version rounds differently. With all of them equal, the same
+        run gives the same result.
+
+        Returns:
+            The removed block, and by which share the loss of the next best candidate was higher (0.01 is 1 %);
+            `None` without a search.
+        """
+        gaps = []
+        for step in self.steps:
+            settled = {step.block, *step.barred_blocks}
+            others = [loss for block, loss in step.candidate_losses.items() if block not in settled]
+            if step.loss and others:
+                gaps.append((min(others) / step.loss - 1, step.block))
+        if not gaps:
+            return None
+        gap, block = min(gaps)
+        return block, gap
+
+    def _perplexity(self, loss: float) -> float | None:
+        return None if self.calibration is None else perplexity_of(loss, self.calibration.num_counted)
+
+    def cut(self, num_removed: int) -> "PruningReport":
+        """Return the report of a shallower cut of the same search: its first removals.
+
+        Each depth of a search contains the removals of all smaller depths, so one search serves them all.
+
+        Args:
+            num_removed: Number of blocks that the shallower cut removes, counted from the dense model.
+
+        Returns:
+            The report up to that removal. Its numbers of parameters and bytes are still those of the whole run;
+            measurements of the finished model are left out.
+
+        Raises:
+            ReportError: If the search made fewer removals.
+
+        Example:
+            ```python
+            report.cut(4).removed_blocks  # (5, 4, 26, 3)
+            ```
+        """
+        if not 1 <= num_removed <= len(self.removed_blocks):
+            raise ReportError(
+                f"The report tells of {len(self.removed_blocks)} removals, so a cut must remove between 1 and "
+                f"{len(self.removed_blocks)} blocks; got {num_removed}."
+            )
+        earlier = len(self.removed_blocks) - len(self.steps)
+        if self.previous is not None and num_removed <= earlier:
+            return self.previous.cut(num_removed)
+        steps = self.steps[: num_removed - earlier]
+        shallower = replace(self, steps=steps, compensation=None, healing=())
+        return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
+
+    def summary(self) -> str:
+        """Return a short table of the removals and their cost on the calibration text.
+
+        Returns:
+            Lines of text, without a final line break.
+
+        Example:
+            ```python
+            print(pruner.report.summary())
+            ```
+        """
+        rows = [
+            ("", "before", "after"),
+            ("blocks", str(len(self.blocks_before)), str(len(self.blocks_after))),
+            ("parameters", f"{self.parameters_before / 1e6:,.1f} M", f"{self.parameters_after / 1e6:,.1f} M"),
+        ]
+        if self.perplexity_before is not None and self.perplexity_after is not None:
+            perplexities = (f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}")
+            rows.append(("calibration perplexity", *perplexities))
+        lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
+        lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
+        lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
+        if self.closest_decision is not None:
+            block, gap = self.closest_decision
+            lines.append(f"closest decision: block {block}, the next best had a loss {gap:.2%} higher")
+        odd = {block: step.block for step in self.steps for block in step.non_finite_blocks}
+        if odd:
+            lines.append(f"the loss was NaN or infinite without block {', '.join(map(str, odd))}, which thus stayed")
+        if self.search is not None and self.search.offload is not None:
+            lines.append(f"blocks came to {self.search.device} one at a time: {self.search.offload}")
+        if self.search is not None and self.barred_blocks:
+            possible = len(self.steps[0].candidate_losses) if self.steps else 0
+            block, reason = next(iter(self.barred_blocks.items()))
+            lines.append(
+                f"{possible} of {len(self.blocks_before)} blocks could be removed; "
+                f"not, for example, block {block}: {reason}"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values.
+
+        Returns:
+            A dictionary that `from_dict` accepts and JSON can hold.
+
+        Example:
+            ```python
+            json.dumps(pruner.report.to_dict())
+            ```
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Build a report from plain values, and check every one of them.
+
+        Args:
+            values: The result of `to_dict`, also after it was written to JSON and read again.
+
+        Returns:
+            The report.
+
+        Raises:
+            ReportError: If a key is unknown or missing, or a value has the wrong type.
+
+        Example:
+            ```python
+            report = PruningReport.from_dict(json.loads(text))
+            ```
+        """
+        try:
+            return parse_dataclass(cls, values, "the report")
+        except (ConfigError, ValueError, RecursionError) as error:
+            raise ReportError(f"This is not a report of optimum_sleb: {error}") from error
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the report into a folder, as `sleb_report.json`.
+
+        Args:
+            directory: The folder; it must exist.
+
+        Returns:
+            The path of the file.
+
+        Example:
+            ```python
+            pruner.report.save("smollm2-sleb-20")
+            ```
+        """
+        path = Path(directory) / REPORT_FILE_NAME
+        # Written to a temporary file and renamed, so that a reader sees the old or the new report, never a part.
+        fresh = path.with_name(f".{REPORT_FILE_NAME}.new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return fresh.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a report from a file or a folder.
+
+        Args:
+            path: The file, or the folder that holds it.
+
+        Returns:
+            The report.
+
+        Raises:
+            ReportError: If there is none, or it is malformed.
+
+        Example:
+            ```python
+            report = PruningReport.load("smollm2-sleb-20")
+            ```
+        """
+        file = Path(path) / REPORT_FILE_NAME if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
+        try:
+            values = read_json(file)
+        except ValueError as error:
+            raise ReportError(f"{file} is not valid JSON ({error}); take it from the run's folder again.") from error
+        return cls.from_dict(values)

@@ -1,0 +1,1 @@
+"""What the whole package stands on: JSON files, memory, and the processes of a run."""

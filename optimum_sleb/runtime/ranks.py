@@ -1,0 +1,162 @@
+"""Processes that search together: each measures a share of the windows, and all get all losses."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple, Self, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor
+
+from ..errors import RankError, SLEBError
+from .memory import ran_out_of_memory
+
+T = TypeVar("T")
+
+# Long, because the others wait while one process saves a large model. The launcher notices a process that ended.
+_PATIENCE = timedelta(days=2)
+
+
+class _Failure(NamedTuple):
+    """An error as it is sent to the other processes."""
+
+    is_memory: bool  # memory ran out
+    message: str
+
+
+class Ranks:
+    """The processes of `torch.distributed`, or this one alone (`together=False`).
+    With `together`, all of them must make the same calls. Each exchange carries a value or an error, and an error of
+    one process is raised in all, so that none waits for ever.
+    """
+
+    def __init__(self, together: bool) -> None:
+        if together and not (dist.is_available() and dist.is_initialized()):
+            raise RankError(
+                "torch.distributed has not been initialised, so there are no processes to search together with; start "
+                "with torchrun or accelerate launch, and make an accelerate.PartialState() first."
+            )
+        self.size = dist.get_world_size() if together else 1
+        self.number = dist.get_rank() if together else 0
+
+    @classmethod
+    def of_launcher(cls, cpu: bool = False) -> Self:
+        """Return the processes that `torchrun` or `accelerate launch` started, or this one alone if there are none.
+        In each process, the GPU with its number on its machine becomes the current one.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return cls(together=False)
+        if not dist.is_initialized():
+            PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_PATIENCE)
+        return cls(together=True)
+
+    def leave(self) -> None:
+        """End the process group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    def own_device(self, device: str) -> str:
+        """Return this process's device: its own GPU for `"cuda"`, else `device`."""
+        if self.size > 1 and (device.startswith("cuda:") or device == "auto"):
+            raise RankError(
+                f"{self.size} processes cannot share device {device!r}; use 'cuda', of which each takes its own."
+            )
+        own = device == "cuda" and torch.cuda.is_available()
+        return f"cuda:{torch.cuda.current_device()}" if own else device
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this process writes and prints."""
+        return self.number == 0
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Call `make` in the first process only, and return its result in all.
+        If it fails, the first process raises that error; the others raise `RankError`, or `OutOfMemoryError` as well.
+        """
+        made: list[Any] = [None]
+        with self.all_or_none():
+            if self.is_first:
+                made[0] = make()
+        if self.size > 1:
+            with _noticing_who_is_gone():
+                dist.broadcast_object_list(made, src=0)
+        return made[0]
+
+    def smallest(self, value: int) -> int:
+        """Return the smallest of the values of all processes."""
+        return min(self._all(value))
+
+    def largest(self, value: int) -> int:
+        """Return the largest of the values of all processes."""
+        return max(self._all(value))
+
+    def sum(self, share: Tensor) -> Tensor:
+        """Sum tensors of one shape over all processes, in place."""
+        if self.size > 1:
+            with _noticing_who_is_gone():
+                dist.all_reduce(share)
+        return share
+
+    def all_or_none(self) -> "_AllOrNone":
+        """Return a context that fails in all processes if it fails in one."""
+        return _AllOrNone(self)
+
+    def _all(self, value: T, failure: _Failure | None = None) -> list[T]:
+        """Return the values of all processes; raise an error if others failed in a way in which this one did not."""
+        if self.size == 1:
+            return [value]
+        told: list[Any] = [None] * self.size
+        with _noticing_who_is_gone():
+            dist.all_gather_object(told, (value, failure))
+        failures = {number: their for number, (_, their) in enumerate(told) if their is not None}
+        worse = {number: their for number, their in failures.items() if not their.is_memory}
+        if worse and (failure is None or failure.is_memory):
+            number, their = next(iter(worse.items()))
+            raise _known_to_all(RankError(f"Process {number} of {self.size} failed: {their.message}"))
+        if failures and failure is None:
+            raise _known_to_all(torch.OutOfMemoryError("memory ran out in another process"))
+        return [value for value, _ in told]
+
+
+class _AllOrNone:
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self._ranks._all(None)
+        elif isinstance(error, Exception) and not getattr(error, _KNOWN, False):
+            # A KeyboardInterrupt is not passed on, because every process receives its own.
+            message = str(error) if isinstance(error, SLEBError) else f"{type(error).__name__}: {error}"
+            self._ranks._all(None, _Failure(ran_out_of_memory(error), message))
+            _known_to_all(error)
+
+
+_KNOWN = "_sleb_known_to_all_processes"
+
+E = TypeVar("E", bound=Exception)
+
+
+def _known_to_all(error: E) -> E:
+    """Mark an error as known to the other processes, so that it is not sent to them again."""
+    setattr(error, _KNOWN, True)
+    return error
+
+
+@contextmanager
+def _noticing_who_is_gone() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        line = str(error).strip().partition("\n")[0]
+        raise _known_to_all(
+            RankError(f"Another process is gone, and this one cannot go on without it ({line}).")
+        ) from error

@@ -1,0 +1,98 @@
+"""The progress of a search on disk: the journal, and a report of the steps so far."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from transformers import PreTrainedModel
+
+from ..calibration.windows import TokenWindows
+from ..config import SLEBConfig
+from ..errors import ConfigError, JournalError
+from ..models.config_values import config_values
+from ..models.provenance import versions
+from ..report.report import PruningReport
+from .journal import Journal
+
+# Elements of each tensor that go into a model's fingerprint: few are fast to read and still tell models apart.
+_SAMPLES = 1024
+
+
+class Progress:
+    """The journal and the report of the steps so far, in a folder; `folder=None` keeps nothing.
+    `blocks` are the numbers of the model's blocks in the dense model. `JournalError` is raised if there is a journal
+    without `resume`, none with it, or one of another run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        model: PreTrainedModel,
+        blocks: Sequence[int],
+        windows: TokenWindows,
+        config: SLEBConfig,
+        *,
+        resume: bool,
+        device: torch.device | None = None,
+    ) -> None:
+        if folder is None and resume:
+            raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
+        self._folder = folder
+        self.journal: Journal | None = None
+        if folder is not None:
+            self.journal = Journal(
+                folder, _header(model, blocks, windows, config, device or model.device), resume=resume
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.journal is not None:
+            self.journal.close()
+
+    def save(self, report: PruningReport) -> None:
+        """Write the report of the steps so far, so that it is there if the run is stopped.
+        If the folder already holds a model, its report is not overwritten.
+        """
+        if self._folder is None or any(Path(self._folder).glob("*.safetensors")):
+            return
+        try:
+            report.save(self._folder)
+        except OSError as error:
+            raise JournalError(
+                f"The report of the steps so far cannot be written to {self._folder} ({error}); make room and go on "
+                "with resume=True (--resume)."
+            ) from error
+
+
+def model_fingerprint(model: PreTrainedModel) -> str:
+    """Return SHA-256 over the names, the shapes and evenly spaced elements of all tensors of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        step = max(1, tensor.numel() // _SAMPLES)
+        sample = tensor.detach().reshape(-1)[::step]
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(sample.to("cpu", torch.float64).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _header(
+    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig, device: torch.device
+) -> dict[str, Any]:
+    """Return all that can change a measured loss, to the last bit; it must be equal when a run is resumed."""
+    return {
+        "model": {
+            "architecture": type(model).__name__,
+            "blocks": list(blocks),
+            "weights": model_fingerprint(model),
+            "config": config_values(model.config),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": device.type,
+        },
+        "data": windows.fingerprint,
+        "recipe": config.to_dict(),
+        "versions": versions(),
+    }

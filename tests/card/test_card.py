@@ -1,0 +1,318 @@
+"""The card says what the report says, whatever the names and numbers are."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+
+from optimum_sleb.card.base_card import Inherited
+from optimum_sleb.card.card import address_card, render_card
+from optimum_sleb.card.format import number
+from optimum_sleb.report.records import EvaluationRecord, StepRecord
+from optimum_sleb.report.report import PruningReport
+
+from ..report.test_report import make_report
+
+FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", flags=re.DOTALL)
+
+
+def front_matter_of(content: str) -> dict:
+    return yaml.safe_load(FRONT_MATTER.match(content)[1])
+
+
+def table_of(card: ModelCard) -> dict[str, list[str]]:
+    rows = [line for line in card.text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    assert all(len(row) == 4 for row in cells), cells
+    return {row[0]: row[1:] for row in cells[1:]}
+
+
+def test_card_says_what_the_report_says() -> None:
+    report = replace(
+        make_report(),
+        weight_bytes_before=2_000_000,
+        weight_bytes_after=1_400_000,
+        size_on_disk=1_400_500,
+        evaluations=(EvaluationRecord("perplexity", "wikitext2", "8 windows of 20 tokens", 1234.5, 21.25),),
+    )
+    card = render_card(report, "me/small", Inherited(license="apache-2.0", language=["en", "de"]))
+    calibration = "calibration text, on which the blocks were chosen: 2 windows of 20 tokens, in float32"
+    assert front_matter_of(card.content) == {
+        "base_model": "me/dense",
+        "base_model_relation": "finetune",
+        "datasets": ["Salesforce/wikitext"],
+        "language": ["en", "de"],
+        "library_name": "transformers",
+        "license": "apache-2.0",
+        "pipeline_tag": "text-generation",
+        "tags": ["sleb", "pruned", "depth-pruning"],
+        "model-index": [
+            {
+                "name": "small",
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {
+                            "name": "wikitext2",
+                            "type": "Salesforce/wikitext",
+                            "config": "wikitext-2-raw-v1",
+                            "split": split,
+                        },
+                        "metrics": [{"type": "perplexity", "value": value, "args": {"protocol": protocol}}],
+                    }
+                    for split, value, protocol in [
+                        ("test", 1234.5, "8 windows of 20 tokens"),
+                        ("train", report.perplexity_after, calibration),
+                    ]
+                ],
+            }
+        ],
+    }
+    assert table_of(card) == {
+        "decoder blocks": ["8", "5", ""],
+        "parameters": ["1,000", "700", ""],
+        "size of the weights": ["2.0 MB", "1.4 MB", "sum over all tensors"],
+        "size on disk": ["", "1.4 MB", "files of weights in this repository"],
+        "perplexity, wikitext2": ["7.39", "9.49", calibration],
+    } | {"perplexity, wikitext2": table_of(card)["perplexity, wikitext2"]}
+    assert "| perplexity, wikitext2 | 21.25 | 1,234.50 | 8 windows of 20 tokens |" in card.text
+    assert f"| perplexity, wikitext2 | 7.39 | 9.49 | {calibration} |" in card.text
+    assert "[me/dense](https://huggingface.co/me/dense) with 3 of its 8 decoder blocks removed" in card.text
+    assert "by their numbers in the dense model: 2, 4, 1." in card.text
+    assert "0   ■  3  1  ■  2  ■  ■  ■\n" in card.text
+    assert "](sleb_loss.png)" in card.text
+    assert "The licence is that of the dense model: apache-2.0." in card.text
+
+
+def test_a_local_path_never_leaves_this_machine(tmp_path: Path) -> None:
+    report = make_report()
+    report = replace(
+        report,
+        base_model=str(tmp_path / "gone since"),
+        calibration=replace(report.calibration, source=str(tmp_path / "text.txt")),
+        recipe=replace(report.recipe, dataset=str(tmp_path / "text.txt")),
+    )
+    card = render_card(report, "small")
+    assert str(tmp_path) not in card.content
+    assert "base_model" not in card.content
+    assert "datasets" not in front_matter_of(card.content)
+    assert "This is a LlamaForCausalLM with 3 of its 8" in card.text
+    assert "--model 'gone since' --num-blocks 3 --dataset text.txt" in card.text
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    by_order = replace(make_report(), steps=(StepRecord(2),), search=None, calibration=None, recipe=None)
+    card = render_card(by_order, "small")
+    assert set(table_of(card)) == {"decoder blocks", "parameters"}
+    assert "model-index" not in card.content
+    assert "sleb_loss.png" not in card.content
+    assert "removed as listed, without a search" in card.text
+    assert "optimum-cli sleb remove --model me/dense --blocks 2 --output small" in card.text
+    assert "No quality was measured on this model." in card.text
+    for nothing in ("None", "N/A", "nan", "undefined"):
+        assert nothing not in card.content
+
+
+def test_over_two_runs_the_dense_model_stays_the_measure() -> None:
+    first = make_report((2, 4))
+    card = render_card(make_report((5, 3), previous=first), "small")
+    assert table_of(card)["decoder blocks"][:2] == ["8", "4"]
+    assert table_of(card)["perplexity, wikitext2"][0] == number(first.perplexity_before)
+    # On other tokens, the dense model was not measured.
+    other = replace(first, calibration=replace(first.calibration, fingerprint="cd" * 32))
+    card = render_card(make_report((5, 3), previous=other), "small")
+    assert table_of(card)["perplexity, wikitext2"][0] == ""
+    # The report of the first run was lost.
+    lost = replace(make_report((5, 3)), original_num_blocks=10)
+    assert table_of(render_card(lost, "small"))["parameters"][0] == ""
+
+
+def test_remote_code_is_not_hidden() -> None:
+    card = render_card(replace(make_report(), loading={"trust_remote_code": "True"}), "small")
+    address_card(card, "me/small")
+    assert card.text.count('"me/small", trust_remote_code=True)') == 3
+    assert "no remote code" not in card.text
+
+
+def test_a_missing_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "model_card_template.md").write_text("---\n{{ card_data }}\n---\n{{ no_such_thing }}\n")
+    monkeypatch.setattr("optimum_sleb.card.card._template_folder", lambda: tmp_path)
+    with pytest.raises(UndefinedError, match="'no_such_thing' is undefined"):
+        render_card(make_report(), "small")
+
+
+def test_a_perplexity_too_large_for_a_float_is_left_out() -> None:
+    report = make_report()
+    steps = tuple(replace(step, candidate_losses={step.block: 1e9}) for step in report.steps)
+    card = render_card(replace(report, steps=steps), "small")
+    assert "inf" not in card.content
+    assert "model-index" not in card.content
+
+
+ODD_NAMES = st.text(min_size=1, max_size=30) | st.sampled_from(
+    [
+        "{{ card_data }}",
+        "{% raw %}",
+        "a|b",
+        'say "hi"',
+        "it's",
+        "line\nbreak\n---\nlicense: mit",
+        "```",
+        "---",
+        "<script>alert(1)</script>",
+        "[x](javascript:y)",
+        "日本語/モデル",
+        "\\",
+        "# title",
+        "- item: &anchor *alias !!python/object",
+        "\u2028\x85\r",
+        "$x$",
+        "null",
+        "2.0",
+    ]
+)
+PERPLEXITIES = st.floats(min_value=1, max_value=1e12)
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> PruningReport:
+    original = draw(st.integers(3, 40))
+    removed = draw(st.lists(st.integers(1, original - 2), unique=True, max_size=original - 2, min_size=1))
+    num_tokens = draw(st.integers(1, 10**7))
+    losses = st.floats(min_value=0, max_value=1e6) | st.sampled_from([float("inf"), float("nan")])
+    steps = tuple(StepRecord(block, {block: draw(losses), original - 1: draw(losses)}, 1.0) for block in removed)
+    template = make_report((1,))
+    source = draw(st.sampled_from(["wikitext2", "c4"]) | ODD_NAMES)
+    return replace(
+        template,
+        base_model=draw(st.none() | st.sampled_from(["me/dense", "gpt2"]) | ODD_NAMES),
+        architecture=draw(ODD_NAMES),
+        original_num_blocks=original,
+        blocks_before=tuple(range(original)),
+        parameters_before=draw(st.integers(1, 10**12)),
+        parameters_after=draw(st.integers(1, 10**12)),
+        steps=steps,
+        versions=draw(st.dictionaries(ODD_NAMES, ODD_NAMES, max_size=2)),
+        recipe=replace(template.recipe, num_blocks_to_remove=len(removed), dataset=source),
+        calibration=replace(template.calibration, source=source, num_tokens=num_tokens),
+        search=replace(template.search, loss_before=draw(losses)),
+        weight_bytes_before=draw(st.none() | st.integers(1, 10**13)),
+        weight_bytes_after=draw(st.none() | st.integers(1, 10**13)),
+        size_on_disk=draw(st.none() | st.integers(1, 10**13)),
+        evaluations=tuple(
+            draw(
+                st.lists(
+                    st.builds(
+                        EvaluationRecord,
+                        metric=ODD_NAMES,
+                        dataset=st.sampled_from(["wikitext2", "c4"]) | ODD_NAMES,
+                        protocol=ODD_NAMES,
+                        after=PERPLEXITIES,
+                        before=st.none() | PERPLEXITIES,
+                    ),
+                    max_size=3,
+                )
+            )
+        ),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(report=reports(), load_from=ODD_NAMES)
+def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> None:
+    content = render_card(report, load_from).content
+    # The front matter parses, by itself and by huggingface_hub's own rules, and comes back as it was.
+    data = front_matter_of(content)
+    card = ModelCard(content)
+    assert isinstance(card.data, ModelCardData)
+    assert card.data.to_dict() == data
+    assert not re.search(r"\.nan|\.inf", FRONT_MATTER.match(content)[1].lower().replace("name", ""))
+    # Its measurements are the report's, to the last digit.
+    values = [result.metric_value for result in card.data.eval_results or []]
+    assert sorted(values) == sorted(
+        [one.after for one in report.evaluations]
+        + [value for value in [report.perplexity_after] if value is not None and value < float("inf")]
+    )
+    # So are those of the table, to the digits that it shows: every row has four cells, whatever the names are.
+    rows = [line for line in card.text.splitlines() if line.startswith("| ")][1:]
+    shown = [[cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", row)[1:-1]] for row in rows]
+    assert all(len(row) == 4 for row in shown)
+    assert shown[0][1:3] == [str(report.original_num_blocks), str(len(report.blocks_after))]
+    assert shown[1][1:3] == [f"{report.parameters_before:,}", f"{report.parameters_after:,}"]
+    shown_evaluations = shown[-len(values) :] if values else []
+    for row, evaluation in zip(shown_evaluations, report.evaluations, strict=False):
+        assert float(row[2].replace(",", "")) == pytest.approx(evaluation.after, abs=0.0051)
+        assert row[1:3] == [number(evaluation.before), number(evaluation.after)]
+    # The strip tells when each block went.
+    strip = re.search(r"```text\n(.*?)\n```", card.text, flags=re.DOTALL)[1]
+    cells = [cell for line in strip.splitlines() for cell in line.split()[1:]]
+    order = {int(cell): block for block, cell in enumerate(cells) if cell != "■"}
+    assert tuple(order[step] for step in sorted(order)) == report.removed_blocks
+    # Names stay names: nothing is rendered twice, and no line of a name begins a block of Markdown.
+    prose = re.sub(r"^```.*?^```$", "", card.text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.search(r"(?<!\\)(\\\\)*<", prose), "HTML"
+    found = re.search(r"AutoModelForCausalLM\.from_pretrained\((.*)\)", card.text)
+    assert json.loads(found[1]).split() == "".join(c for c in " ".join(load_from.split()) if c.isprintable()).split()
+    fences = [line for line in card.text.splitlines() if line.startswith("```")]
+    assert len(fences) % 2 == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(report=reports(), load_from=ODD_NAMES)
+def test_a_card_is_addressed_anew(report: PruningReport, load_from: str) -> None:
+    card = render_card(report, load_from)
+    address_card(card, "me/small")
+    assert 'AutoModelForCausalLM.from_pretrained("me/small")' in card.text
+    assert 'LLM("me/small")' in card.text
+    again = ModelCard(card.content)
+    assert isinstance(again.data, ModelCardData)
+    assert again.data.model_name in ("small", None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_cannot_be_recorded(value: float) -> None:
+    with pytest.raises(ValueError, match="which is no result; record finite numbers only"):
+        EvaluationRecord("perplexity", "wikitext2", "8 windows", after=value)
+
+
+def test_card_of_a_model_that_takes_images() -> None:
+    report = replace(make_report(), architecture="LlavaForConditionalGeneration")
+    card = render_card(report, "me/small")
+    assert front_matter_of(card.content)["pipeline_tag"] == "image-text-to-text"
+    assert 'model = AutoModelForImageTextToText.from_pretrained("me/small")' in card.text
+    assert 'processor = AutoProcessor.from_pretrained("me/small")' in card.text
+    assert "Only the text stack was made shallower" in card.text
+    assert "AutoModelForCausalLM" not in card.text
+
+
+@pytest.mark.parametrize("code", ["{{ 1234567 * 7 }}", "{% if true %}8641969{% endif %}", "{{ card_data }}"])
+def test_a_report_is_data_and_no_template(code: str, tmp_path: Path) -> None:
+    """Every text that a stranger's report can hold, as code of the template's language."""
+    report = make_report()
+    report = replace(
+        report,
+        base_model=code,
+        architecture=code,
+        created=code,
+        versions={code: code},
+        recipe=replace(report.recipe, dataset=code, text_column=code),
+        calibration=replace(report.calibration, source=code, fingerprint=code),
+        search=replace(report.search, method=code, reason=code, dtype=code, device=code),
+        barred_blocks={3: code},
+        loading={"revision": code, "dtype": code, "gguf_file": code},
+        weights_sha256=code,
+        evaluations=(EvaluationRecord(code, code, code, 2.0),),
+    )
+    report.save(tmp_path)
+    card = render_card(PruningReport.load(tmp_path), code)
+    address_card(card, f"me/{code}")
+    assert "8641969" not in card.content.replace(code, "")
+    assert card.content.count("library_name: transformers") == 1, "the front matter stands once"
+    assert front_matter_of(card.content)["library_name"] == "transformers"

@@ -1,0 +1,63 @@
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from optimum_sleb import ReportError
+from optimum_sleb.card.plot import draw_losses
+from optimum_sleb.report.records import StepRecord
+
+from ..conftest import ROOT
+from ..report.test_report import make_report
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    header = png.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    return struct.unpack(">II", header[16:24])
+
+
+def test_draws_a_picture_on_a_white_ground(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    draw_losses(make_report(), tmp_path / "loss.png")
+    assert size_of(tmp_path / "loss.png") == (1200, 800)  # sharp where it is shown 600 pixels wide
+    pixels = imread(tmp_path / "loss.png")
+    assert pixels[0, 0].tolist()[:3] == [1, 1, 1]
+    assert pixels.shape[2] == 3 or (pixels[..., 3] == 1).all(), "a page in dark mode would shine through"
+
+
+def test_the_same_report_gives_the_same_picture(tmp_path: Path) -> None:
+    draw_losses(make_report(), tmp_path / "a.png")
+    draw_losses(make_report(), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_hopeless_candidates_and_later_runs(tmp_path: Path) -> None:
+    report = make_report((5, 3), previous=make_report((2, 4)))
+    steps = tuple(
+        replace(step, candidate_losses=step.candidate_losses | {6: 1e9, 7: float("inf")}) for step in report.steps
+    )
+    draw_losses(replace(report, steps=steps), tmp_path / "loss.png")
+    assert size_of(tmp_path / "loss.png") == (1200, 800)
+
+
+def test_without_a_search_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    by_order = replace(make_report(), steps=(StepRecord(2),), search=None, calibration=None, recipe=None)
+    with pytest.raises(ReportError, match="without a search, so there is no curve to draw"):
+        draw_losses(by_order, tmp_path / "loss.png")
+
+
+def test_needs_no_display_and_leaves_pyplot_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.test_report import make_report\n"
+        "from optimum_sleb.card.plot import draw_losses\n"
+        f"draw_losses(make_report(), Path({str(tmp_path / 'a.png')!r}))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = {"MPLBACKEND": "TkAgg", "PATH": "", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
