@@ -29,7 +29,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..configuration_homemade import HomemadeConfig
+from .configuration_homemade import HomemadeConfig
 
 class HomemadeBlock(nn.Module):
     def __init__(self, width):

@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.calibration.windows import WindowBatch
 from optimum_sleb.compensation.compensator import Compensator
