@@ -118,7 +118,7 @@ def offload(arguments: argparse.Namespace, log: Log) -> None:
         measure.windows_at_a_time = min(resident.batch_size, measure.windows_at_a_time)
         log.note(offloaded_batch_size=measure.batch_size, windows_at_a_time=measure.windows_at_a_time)
         few = LayerwiseLosses(model, there, windows.select([0]))
-        log.timed("walk_of_one_window", lambda: few.losses_with(alive), device)
+        log.timed("walk_of_one_window", lambda: few.losses_of(alive), device)
         moved = sum(parameter.nbytes for parameter in stack.blocks.parameters())
         log.note(gb_per_walk=moved / 1e9, gb_per_second=moved / 1e9 / log.values["walk_of_one_window_seconds"])
         there.loader.loads = 0
@@ -137,7 +137,7 @@ def to_host(model: PreTrainedModel, stack: DecoderStack) -> None:
 
 def ranks(arguments: argparse.Namespace, log: Log) -> None:
     """A whole job, from the checks to the shorter model, on as many GPUs as processes were started."""
-    together = Ranks.of_launcher(cpu=arguments.device == "cpu")
+    together = Ranks.from_launcher(cpu=arguments.device == "cpu")
     log.quiet = not together.is_first
     device = torch.device(together.own_device(arguments.device))
     model, _, windows = _prepare(arguments, device, log)
@@ -155,7 +155,7 @@ def ranks(arguments: argparse.Namespace, log: Log) -> None:
     log.note(processes=together.size, batch_size=report.search.batch_size, removed=report.removed_blocks)
     log.note(step_seconds=[step.seconds for step in report.steps], loss_before=report.search.loss_before)
     log.values["losses"] = [step.candidate_losses for step in report.steps]
-    together.leave()
+    together.close()
 
 
 def resident70b(arguments: argparse.Namespace, log: Log) -> None:

@@ -34,7 +34,7 @@ from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
 from optimum_sleb.calibration.sources import load_calibration
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.models.loading import load_model, load_tokenizer
-from optimum_sleb.search.candidate_losses import Measurement
+from optimum_sleb.search.candidate_losses import CandidateLosses
 from optimum_sleb.search.method import choose_method
 from optimum_sleb.search.run import run_search
 
@@ -109,7 +109,7 @@ def matrix_rates(device: str, dtype: torch.dtype) -> dict[str, float]:
     return {"alone": 2 * size**3 / alone, "in a row": 2 * size**3 * products / row}
 
 
-def operations(model: PreTrainedModel, stack: DecoderStack, measure: Measurement, length: int) -> float:
+def operations(model: PreTrainedModel, stack: DecoderStack, measure: CandidateLosses, length: int) -> float:
     """Arithmetic operations of the passes that were counted."""
     weights = sum(parameter.numel() for parameter in stack.blocks[0].parameters() if parameter.dim() > 1)
     width = model.config.get_text_config().hidden_size

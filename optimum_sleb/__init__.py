@@ -74,10 +74,10 @@ if TYPE_CHECKING:
     from .evaluation.perplexity import perplexity
     from .evaluation.scenarios import Scenario
     from .evaluation.scores import Score
-    from .hub.healing import healing_record, save_healed
+    from .hub.healed import healing_record, save_healed
     from .pruner import SLEBPruner
-    from .records import EvaluationRecord, HealingRecord, SpeedRecord
-    from .report import PruningReport
+    from .report.records import EvaluationRecord, HealingRecord, SpeedRecord
+    from .report.report import PruningReport
 
 
 def __getattr__(name: str) -> Any:

@@ -13,24 +13,24 @@ from .blocks.forward import vocab_size_of
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.removability import Removability
 from .blocks.stack import find_decoder_stack
-from .blocks.verify import removable_blocks, take_out
+from .blocks.verify import check_removal, removable_blocks, take_out
 from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .hub.saving import Saving
 from .models.checks import check_model
 from .models.loading import load_model, load_processing_class, load_report
-from .models.placement import Offload, place, placed
+from .models.placement import Offload, Placement, choose_placement, stack_on_device
 from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
 from .models.weights import weights_record
-from .removal import check_removal, compensation_of, report_of_cut, report_of_steps, with_sizes_of
+from .report.build import report_before_removal, report_of_later_removal, with_model_sizes
 from .report.records import StepRecord
 from .report.report import PruningReport
 from .runtime.ranks import Ranks
-from .search.compensating import compensated_for_a_cut
+from .search.compensating import repeat_compensation, weights_during_removal
 from .search.progress import Progress
 from .search.result import SearchResult
-from .search.run import run_search
+from .search.run import open_search
 from .trainer import calibration_of, model_of, origin_of, switch_cache_on
 from .version import __version__
 
@@ -213,46 +213,34 @@ class SLEBPruner(Saving):
             ```
         """
         started = time.perf_counter()
-        ranks = ranks or Ranks(together=False)
-        with ranks.all_or_none():
-            config.num_blocks_to_remove_of(len(self._stack))  # raises ConfigError before any data are loaded
+        ranks = ranks or Ranks.alone()
+        with ranks.fail_together():
+            config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
             calibration = self._calibration if calibration is None else calibration
             loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
             loaded.windows.check_vocabulary(vocab_size_of(self.model))
-            config = replace(config, dataset=loaded.source)  # so that the saved recipe names the data that were used
-            placement = place(self.model, config, device, offload, ranks)
-            wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
-            with placed(self.model, self._stack, placement) as stack:
-                candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, stack, wanted))
-            details = {
+            config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
+            placement = choose_placement(self.model, config, device, offload, ranks)
+            details: dict[str, Any] = {
                 "recipe": config,
                 "calibration": loaded.record(),
-                "barred_blocks": {self.blocks[block]: reason for block, reason in barred.items()},
                 "weights_before": weights_record(self.model),
             }
-
-            def report_of(result: SearchResult) -> PruningReport:
-                compensation = result.compensation_record(self.blocks)
-                steps = result.step_records(self.blocks)
-                record = replace(result.record, offload=placement.reason)
-                return self._report_of(steps, started, search=record, compensation=compensation, **details)
-
-            folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
-            with Progress(
-                folder, self.model, self.blocks, loaded.windows, config, resume=resume, device=placement.compute_on
-            ) as progress:
-                result = run_search(
-                    self.model,
-                    self._stack,
-                    loaded.windows,
-                    candidates,
-                    config,
-                    journal=progress.journal,
-                    on_step=lambda result: progress.save(report_of(result)),
-                    ranks=ranks,
-                    compute_on=placement.compute_on,
-                )
-            self._report = self._take_out(report_of(result), result.weights)
+            with stack_on_device(self.model, self._stack, placement) as stack:
+                unprotected = range(config.early_barrier, len(stack) - config.latter_barrier)
+                candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, stack, unprotected))
+                details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
+                folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+                with (
+                    Progress(folder, self.model, self.blocks, loaded.windows, config, resume=resume) as progress,
+                    open_search(
+                        self.model, stack, loaded.windows, candidates, config, ranks=ranks, journal=progress.journal
+                    ) as search,
+                ):
+                    for result in search.removals():
+                        progress.save(self._report_of_search(result, placement, started, details))
+            report = self._report_of_search(search.result, placement, started, details)
+            self._report = self._take_out(report, search.result.weights)
             self._recipe = config
         return self.model
 
@@ -318,15 +306,15 @@ class SLEBPruner(Saving):
         check_same_model(self.model, self.blocks, report.first_run)
         check_removal(self.model, self._stack, self.blocks, cut.removed_blocks)
         calibration = self._calibration if calibration is None else calibration
-        weights, cut = compensation_of(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
+        weights, cut = repeat_compensation(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started), weights)
-        self._recipe, self._report = cut.recipe, report_of_cut(cut, taken)
+        self._recipe, self._report = cut.recipe, report_of_later_removal(cut, taken)
         return self.model
 
     def _take_out(self, report: PruningReport, weights: dict[str, torch.Tensor] | None = None) -> PruningReport:
         """Remove the blocks of a report's steps; `weights` are the folded weights of a compensated model."""
         removed = tuple(step.block for step in report.steps)
-        with compensated_for_a_cut(self.model, self._stack, weights or {}):
+        with weights_during_removal(self.model, self._stack, weights or {}):
             take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
@@ -334,11 +322,23 @@ class SLEBPruner(Saving):
         )
         mark_as_pruned(self.model, self._provenance)
         self._folder = None
-        return with_sizes_of(report, self.model)
+        return with_model_sizes(report, self.model)
+
+    def _report_of_search(
+        self, result: SearchResult, placement: Placement, started: float, details: dict[str, Any]
+    ) -> PruningReport:
+        """The report of what a search has found so far."""
+        return self._report_of(
+            result.step_records(self.blocks),
+            started,
+            search=replace(result.record, offload=placement.reason),
+            compensation=result.compensation_record(self.blocks),
+            **details,
+        )
 
     def _report_of(self, steps: tuple[StepRecord, ...], started: float, **details: Any) -> PruningReport:
         """Return the report of steps that are decided but whose blocks are still in the model."""
-        return report_of_steps(
+        return report_before_removal(
             self.model,
             self._stack,
             self.blocks,

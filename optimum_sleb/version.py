@@ -1,3 +1,12 @@
-"""The version of this package, where the build and every report take it from."""
+"""Version of this package, and those of what decides its results."""
 
-__version__ = "0.1.0.dev0"
+import platform
+from importlib.metadata import version
+
+__version__ = "0.1.0"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, this package and the libraries that can change a result."""
+    libraries = {name: version(name) for name in ("torch", "transformers")}
+    return {"optimum-sleb": __version__, "python": platform.python_version(), **libraries}

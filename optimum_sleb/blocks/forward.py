@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..errors import OutOfMemoryError
 from ..runtime.memory import ran_out_of_memory
-from .losses import nll_sums, positions_at_a_time, window_losses
+from .losses import nll_sums, position_slices, window_losses
 
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -25,8 +26,9 @@ def losses_of(model: PreTrainedModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each token window in nats, (batch,), by one forward; both inputs are (batch, length)."""
     logits = logits_of(model, ids)
     targets = targets.to(logits.device)
-    positions = positions_at_a_time(targets, vocab_size_of(model))
-    return window_losses(lambda part: nll_sums(logits[:, part], targets[:, part]), targets, positions)
+    parts = position_slices(targets, vocab_size_of(model))
+    sums = (nll_sums(logits[:, part], targets[:, part]) for part in parts)
+    return window_losses(reduce(torch.add, sums), targets)
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:

@@ -1,7 +1,8 @@
 """Loading of decoder blocks from host memory to the device, one at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -19,7 +20,8 @@ class BlockLoader:
 
     def __init__(self, blocks: list[nn.Module], device: torch.device) -> None:
         self._tensors = [list(chain(block.parameters(), block.buffers())) for block in blocks]
-        self._host = [[tensor.data for tensor in tensors] for tensors in self._tensors]
+        self._host: list[list[Tensor]] = []
+        self._read_host()
         self._places = {
             id(tensor): (index, slot) for index, row in enumerate(self._tensors) for slot, tensor in enumerate(row)
         }
@@ -80,6 +82,18 @@ class BlockLoader:
         host = self._host[index][slot]
         if tensor.data_ptr() != host.data_ptr():
             host.copy_(tensor.data)
+
+    @contextmanager
+    def changing_weights(self) -> Iterator[None]:
+        """Let a context point parameters and buffers to other data in host memory, which is loaded from then on."""
+        self.rest()
+        try:
+            yield
+        finally:
+            self._read_host()
+
+    def _read_host(self) -> None:
+        self._host = [[tensor.data for tensor in tensors] for tensors in self._tensors]
 
     def close(self) -> None:
         """Free all blocks on the device and end the thread."""

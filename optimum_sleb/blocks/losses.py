@@ -1,6 +1,6 @@
 """The calibration loss of a token window, in float32 and in parts, so that the full logits never exist at once."""
 
-from collections.abc import Callable
+import math
 
 import torch
 import torch.nn.functional as F
@@ -38,34 +38,42 @@ def nll_sums(logits: Tensor, targets: Tensor) -> Tensor:
     return nll.view(len(targets), -1).sum(dim=1)
 
 
-def window_losses(nll_between: Callable[[slice], Tensor], targets: Tensor, positions: int) -> Tensor:
-    """Return the loss of each token window in nats, float32, of shape (batch,), from sums over slices of positions.
+def window_losses(nll: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each token window in nats, (batch,), from its negative log-likelihood summed in float32.
 
     A window of T tokens has T - 1 predictions; its loss is their mean cross-entropy times T, so that the sum over
     windows divided by the number of tokens is the logarithm of the perplexity (official code of arXiv 2402.09025).
     """
-    batch, length = targets.shape
-    # Rounding to half precision would change the order of candidates with nearly the same loss.
-    total = torch.zeros(batch, dtype=torch.float32, device=targets.device)
-    for start in range(0, length, positions):
-        total += nll_between(slice(start, min(start + positions, length))).to(total.device)
     predictions = (targets != IGNORED).sum(dim=1)
-    return total / predictions * (predictions + 1)
+    return nll.to(targets.device) / predictions * (predictions + 1)
 
 
-def positions_at_a_time(targets: Tensor, vocab_size: int, max_logits: int = 0) -> int:
-    """Return how many positions of a batch can have their logits in memory at once; a divisor of T if one is close.
+def position_slices(targets: Tensor, vocab_size: int, max_logits: int = 0) -> list[slice]:
+    """Return slices of the positions of a batch whose logits fit the memory; of equal length T, where possible.
 
-    >>> positions_at_a_time(torch.zeros(8, 2048), vocab_size=49152)
-    128
+    >>> position_slices(torch.zeros(8, 2048), vocab_size=49152)[:2]
+    [slice(0, 128, None), slice(128, 256, None)]
     """
     batch, length = targets.shape
     most = min(length, max(1, (max_logits or MAX_LOGITS) // (batch * vocab_size)))
-    # Parts of equal size need only one compiled graph.
-    return next((size for size in range(most, most // 2, -1) if length % size == 0), most)
+    # Slices of equal length need only one compiled graph.
+    size = next((size for size in range(most, most // 2, -1) if length % size == 0), most)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def same_losses(losses: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Tell whether losses agree up to the rounding of a precision: 1e-4 (relative), 1e-2 for half precision."""
     tolerance = 1e-4 if dtype in (torch.float32, torch.float64) else 1e-2
     return torch.allclose(losses, expected, rtol=tolerance, atol=0, equal_nan=True)
+
+
+def perplexity_of(loss_sum: float, num_tokens: int) -> float:
+    """Return exp(loss sum in nats / tokens), as the code of arXiv 2402.09025 does; infinity on overflow.
+
+    >>> round(perplexity_of(2.0794 * 100, 100), 2)
+    8.0
+    """
+    try:
+        return math.exp(loss_sum / num_tokens)
+    except OverflowError:
+        return math.inf

@@ -1,29 +1,43 @@
 """Computing in a wider precision than that of a model's weights."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Literal
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
+
+from .loader import BlockLoader
 
 
 @contextmanager
-def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
-    """Let a half-precision model compute in float32 for a while; its weights are restored bit for bit."""
-    kept = {
-        tensor: tensor.data
-        for tensor in chain(model.parameters(), model.buffers())
-        if tensor.dtype in (torch.bfloat16, torch.float16)
-    }
+def computing_in_float32(model: PreTrainedModel, loader: BlockLoader | None = None) -> Iterator[None]:
+    """Let a half-precision model compute in float32 for a while; its weights are restored bit for bit.
+    `loader` is what brings its blocks to the device, if they are in host memory."""
+    tensors = chain(model.parameters(), model.buffers())
+    halves = [tensor for tensor in tensors if tensor.dtype in (torch.bfloat16, torch.float16)]
+    with other_data(halves, lambda tensor: tensor.data.float(), loader):
+        yield
+
+
+@contextmanager
+def other_data(
+    tensors: Iterable[Tensor], new_data: Callable[[Tensor], Tensor], loader: BlockLoader | None = None
+) -> Iterator[None]:
+    """Let parameters and buffers have other data in a context; their own are kept and restored as they are."""
+    with nullcontext() if loader is None else loader.changing_weights():
+        originals = {tensor: tensor.data for tensor in tensors}
     try:
-        for tensor, original in kept.items():
-            tensor.data = original.float()
+        with nullcontext() if loader is None else loader.changing_weights():
+            for tensor in originals:
+                tensor.data = new_data(tensor)
         yield
     finally:
-        for tensor, original in kept.items():
-            tensor.data = original
+        with nullcontext() if loader is None else loader.changing_weights():
+            for tensor, original in originals.items():
+                tensor.data = original
 
 
 def computes_in_float32(device: torch.device, wanted: Literal["auto", "float32", "model"]) -> bool:

@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .forward import logits_of, measuring, vocab_size_of
 from .kernels import PLAIN, Kernels
-from .losses import positions_at_a_time, window_losses
+from .losses import position_slices, window_losses
 from .stack import DecoderStack
 from .standins import Place, StandIn, hidden_state_of
 
@@ -127,13 +128,10 @@ class BlockRunner:
 
     def losses(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the losses (batch,) of a final hidden state (batch, length, width), in parts that fit the memory."""
-
-        def nll_between(part: slice) -> Tensor:
-            # The hidden state may have another dimension before the batch (Gemma 3n keeps four predictions).
-            return self._kernels.nll(self, hidden[..., part, :], ids[:, part], targets[:, part])
-
-        positions = positions_at_a_time(targets, vocab_size_of(self._model), self._kernels.max_logits)
-        return window_losses(nll_between, targets, positions)
+        parts = position_slices(targets, vocab_size_of(self._model), self._kernels.max_logits)
+        # The hidden state may have another dimension before the batch (Gemma 3n keeps four predictions).
+        sums = (self._kernels.nll(self, hidden[..., part, :], ids[:, part], targets[:, part]) for part in parts)
+        return window_losses(reduce(torch.add, sums), targets)
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the model's logits for a final hidden state, or for a slice of its positions with their token ids."""

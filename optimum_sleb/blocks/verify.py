@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import UnsupportedModelError, VerificationError
+from ..errors import ConfigError, UnsupportedModelError, VerificationError
 from .devices import rename_devices, spread_alike
 from .folding import fold_of
 from .forward import logits_of, measuring, reason_of
@@ -84,6 +84,22 @@ def removable_blocks(
         first = min(barred)
         raise UnsupportedModelError(f"Blocks of {name} cannot be removed: without block {first}, {barred[first]}.")
     return [block for block in candidates if block not in barred], barred
+
+
+def check_removal(
+    model: PreTrainedModel, stack: DecoderStack, dense_numbers: Sequence[int], blocks: Sequence[int]
+) -> None:
+    """Raise ConfigError or UnsupportedModelError if the given blocks of the dense model cannot all be removed."""
+    for position, block in enumerate(blocks):
+        if block not in dense_numbers or block in blocks[:position]:
+            raise ConfigError(
+                f"Block {block} cannot be removed (again); the model has the blocks {list(dense_numbers)}."
+            )
+    if not 0 < len(blocks) < len(dense_numbers):
+        raise ConfigError(f"Between 1 and {len(dense_numbers) - 1} blocks can be removed; got {len(blocks)}.")
+    reason = refusal(model, stack, {dense_numbers.index(block) for block in blocks})
+    if reason is not None:
+        raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
 
 
 def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:

@@ -1,7 +1,7 @@
 """Running over token windows in batches that fit the memory."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from .windows import TokenWindows, WindowBatch
 
 
 def run_in_batches(
-    batches: Iterable[WindowBatch], run: Callable[[WindowBatch], None], *, block_by_block: bool = False
+    batches: Iterable[WindowBatch], run: Callable[[WindowBatch], None], block_by_block: bool = False
 ) -> int | None:
     """Run a function on every batch, or on halves where memory runs out; return the reduced batch size, else None.
 
@@ -22,7 +22,7 @@ def run_in_batches(
     window does not fit.
 
     >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
-    >>> run_in_batches(windows.batches(2), lambda batch: print(batch.place, tuple(batch.ids.shape)))
+    >>> run_in_batches(windows.batches(2), lambda batch: print(batch.span, tuple(batch.ids.shape)))
     slice(0, 2, None) (2, 4)
     slice(2, 3, None) (1, 4)
     """
@@ -30,31 +30,41 @@ def run_in_batches(
     size: int | None = None
     while pending:
         batch = pending.pop()
-        trouble = f"Memory ran out on a single window of {batch.ids.shape[1]} tokens; {_remedy(block_by_block)}."
-        if fits(partial(run, batch), len(batch), trouble):
-            continue
-        size = len(batch) // 2
-        pending = [part for whole in [*pending, batch] for part in whole.split(size)[::-1]]
+        message = f"Memory ran out on a single window of {batch.ids.shape[1]} tokens; {_remedy(block_by_block)}."
+        with MemoryAttempt(len(batch), message) as attempt:
+            run(batch)
+        if attempt.failed:
+            free_cached_memory()
+            size = len(batch) // 2
+            pending = [part for whole in [*pending, batch] for part in whole.split(size)[::-1]]
     return size
 
 
-def fits(run: Callable[[], object], num_windows: int, trouble: str) -> bool:
-    """Run a function and tell whether its memory fitted; raise OutOfMemoryError with `trouble` for a single window.
+class MemoryAttempt:
+    """A context that notes when memory runs out in it, so that the caller tries again with fewer windows.
+    With a single window there are no fewer: then it raises OutOfMemoryError with `message`."""
 
-    It may be run again with fewer windows, so it must overwrite what it wrote before.
-    """
-    try:
-        run()
+    def __init__(self, num_windows: int, message: str) -> None:
+        self._num_windows = num_windows
+        self._message = message
+        self.failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, Exception) or not ran_out_of_memory(error):
+            return False
+        if self._num_windows == 1:
+            raise OutOfMemoryError(self._message) from error
+        self.failed = True
         return True
-    except Exception as error:
-        if not ran_out_of_memory(error):
-            raise
-        if num_windows == 1:
-            raise OutOfMemoryError(trouble) from error
-    # Outside of the handler, whose traceback still refers to the tensors of the failed attempt.
+
+
+def free_cached_memory() -> None:
+    """Return what a failed attempt took to the device; call it outside the attempt, whose error holds its tensors."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return False
 
 
 def model_losses(
@@ -67,7 +77,7 @@ def model_losses(
     losses = torch.empty(len(windows))
 
     def measure(batch: WindowBatch) -> None:
-        losses[batch.place] = losses_of(model, batch.ids, batch.targets).cpu()
+        losses[batch.span] = losses_of(model, batch.ids, batch.targets).cpu()
         on_progress(len(batch))
 
     with measuring(model):

@@ -17,7 +17,7 @@ from ..errors import CalibrationError
 class WindowBatch:
     """Token windows of one length, which the model computes in one forward pass."""
 
-    place: slice  # positions of these windows among all windows
+    span: slice  # positions of these windows among all windows
     ids: Tensor  # (batch, length)
     targets: Tensor  # (batch, length): the token that each position predicts, or `losses.IGNORED`
 
@@ -26,7 +26,7 @@ class WindowBatch:
 
     def to(self, device: torch.device) -> "WindowBatch":
         """Return the batch on a device."""
-        return WindowBatch(self.place, self.ids.to(device), self.targets.to(device))
+        return WindowBatch(self.span, self.ids.to(device), self.targets.to(device))
 
     def share(self, number: int, of: int) -> "WindowBatch":
         """Return every `of`-th window from window `number` on: the share of one of `of` processes, possibly empty."""
@@ -38,24 +38,24 @@ class WindowBatch:
         parts = zip(self.ids.split(size), self.targets.split(size), strict=True)
         return [
             WindowBatch(slice(start, start + len(ids)), ids, targets)
-            for start, (ids, targets) in zip(range(self.place.start, self.place.stop, size), parts, strict=True)
+            for start, (ids, targets) in zip(range(self.span.start, self.span.stop, size), parts, strict=True)
         ]
 
     def without(self, known: Container[int]) -> "list[WindowBatch]":
         """Return the batches that are left, in order, without the windows at the places `known`.
 
         >>> batch, = TokenWindows.from_stream(torch.arange(20), length=4).batches(5)
-        >>> [(part.place.start, part.place.stop) for part in batch.without({1, 2})]
+        >>> [(part.span.start, part.span.stop) for part in batch.without({1, 2})]
         [(0, 1), (3, 5)]
         """
-        first = self.place.start
+        first = self.span.start
         parts = []
-        for is_known, group in groupby(range(first, self.place.stop), key=known.__contains__):
+        for is_known, group in groupby(range(first, self.span.stop), key=known.__contains__):
             numbers = list(group)
             here = slice(numbers[0] - first, numbers[-1] + 1 - first)
             if not is_known:
-                place = slice(numbers[0], numbers[-1] + 1)
-                parts.append(WindowBatch(place, self.ids[here], self.targets[here]))
+                span = slice(numbers[0], numbers[-1] + 1)
+                parts.append(WindowBatch(span, self.ids[here], self.targets[here]))
         return parts
 
 
@@ -122,7 +122,7 @@ class TokenWindows:
     @property
     def num_counted(self) -> int:
         """Return the number by which the sum of the losses is divided to get the logarithm of the perplexity.
-        A window of n predictions counts n + 1; see `losses.window_losses`.
+        A window of n predictions counts n + 1; see `blocks.losses.window_losses`.
         """
         labels = self.num_labels
         return self.num_tokens if labels is None else labels + len(self)
@@ -147,16 +147,16 @@ class TokenWindows:
         """Yield batches of at most `batch_size` windows, in order. Lengths are never mixed, so no padding is needed.
 
         >>> windows = TokenWindows.from_stream(torch.arange(12), length=4)
-        >>> [(batch.place.start, batch.place.stop, tuple(batch.ids.shape)) for batch in windows.batches(2)]
+        >>> [(batch.span.start, batch.span.stop, tuple(batch.ids.shape)) for batch in windows.batches(2)]
         [(0, 2, (2, 4)), (2, 3, (1, 4))]
         """
         start = 0
         for _, group in groupby(self.windows, key=len):
             ids = torch.stack(list(group))
-            place = slice(start, start + len(ids))
-            targets = next_tokens(ids) if self.targets is None else torch.stack(self.targets[place])
-            yield from WindowBatch(place, ids, targets).split(batch_size)
-            start = place.stop
+            span = slice(start, start + len(ids))
+            targets = next_tokens(ids) if self.targets is None else torch.stack(self.targets[span])
+            yield from WindowBatch(span, ids, targets).split(batch_size)
+            start = span.stop
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise `CalibrationError` if a token id lies outside the model's vocabulary."""

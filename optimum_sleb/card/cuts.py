@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..blocks.losses import perplexity_of
 from ..report.records import CompensationRecord, CutRecord
-from ..report.units import perplexity_of
 from .format import number
 
 

@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ..blocks.losses import perplexity_of
 from ..errors import ReportError
 from ..report.report import PruningReport
-from ..report.units import perplexity_of
 from .card import has_plot
 from .format import is_finite
 

@@ -89,14 +89,14 @@ class PruneCommand(BaseOptimumCLICommand):
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..runtime.ranks import Ranks
 
-            ranks = Ranks.of_launcher(cpu=(args.device or "").startswith("cpu"))
-            with stopping_clearly("prune", args.output, quiet=not ranks.is_first), ranks.all_or_none():
+            ranks = Ranks.from_launcher(cpu=(args.device or "").startswith("cpu"))
+            with stopping_clearly("prune", args.output, quiet=not ranks.is_first), ranks.fail_together():
                 self._prune(config, ranks)
-            ranks.leave()
+            ranks.close()
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
         from ..hub.folder import check_output_folder
-        from ..models.placement import where_to_load
+        from ..models.placement import device_to_load_on
         from ..pruner import SLEBPruner
 
         args = self.args
@@ -104,7 +104,7 @@ class PruneCommand(BaseOptimumCLICommand):
         ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
-        where = where_to_load(args.model, config, args.offload, **arguments)
+        where = device_to_load_on(args.model, config, args.offload, **arguments)
         arguments["device_map"] = "cpu" if ranks.largest(int(where == "cpu")) else where
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(

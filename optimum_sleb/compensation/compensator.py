@@ -14,7 +14,7 @@ from ..blocks.kernels import PLAIN, Kernels, call_block
 from ..blocks.runner import BlockRunner, Stream
 from ..blocks.stack import DecoderStack, probe_ids
 from ..blocks.standins import hidden_state_of
-from ..calibration.batching import fits
+from ..calibration.batching import MemoryAttempt, free_cached_memory
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
 from ..report.records import CompensationRecord, CutRecord
@@ -52,9 +52,9 @@ class Compensator:
         stack: DecoderStack,
         windows: TokenWindows,
         precision: torch.dtype,
+        ranks: Ranks,
         batch_size: int = 1,
         kernels: Kernels = PLAIN,
-        ranks: Ranks | None = None,
     ) -> None:
         if len(windows) < _HELD_BACK:
             raise CalibrationError(
@@ -63,7 +63,7 @@ class Compensator:
             )
         self._model, self._stack, self._kernels = model, stack, kernels
         self._precision = precision  # of the kept weights; matrices are rounded to it before they are verified
-        self._ranks = ranks or Ranks(together=False)
+        self._ranks = ranks
         numbers = range(len(windows))
         self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
         self._verifying = windows.select([number for number in numbers if (number + 1) % _HELD_BACK == 0])
@@ -102,15 +102,14 @@ class Compensator:
 
     def _fit(self, removed: set[int]) -> CompensationRecord:
         started = time.perf_counter()
-        cuts: tuple[CutRecord, ...] = ()
-
-        def attempt() -> None:
-            nonlocal cuts
-            self.restore()  # undo an attempt that ran out of memory
-            with BlockRunner(self._model, self._stack, self._kernels) as runner:
-                cuts = tuple(self._cuts(runner, removed))
-
-        while not fits(attempt, self.batch_size, self._trouble()):
+        while True:
+            with MemoryAttempt(self.batch_size, self._out_of_memory_message()) as attempt:
+                self.restore()  # undo an attempt that ran out of memory
+                with BlockRunner(self._model, self._stack, self._kernels) as runner:
+                    cuts = tuple(self._cuts(runner, removed))
+            if not attempt.failed:
+                break
+            free_cached_memory()
             self.batch_size //= 2
         return CompensationRecord(
             num_fit_windows=len(self._fitting),
@@ -120,7 +119,7 @@ class Compensator:
             seconds=time.perf_counter() - started,
         )
 
-    def _trouble(self) -> str:
+    def _out_of_memory_message(self) -> str:
         """Return the error message for one window at a time: all states are held at once."""
         host = "" if self._stack.loader else "leave the model's blocks in host memory (offload='cpu'), "
         return (

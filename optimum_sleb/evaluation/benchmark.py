@@ -14,9 +14,9 @@ from ..blocks.forward import measuring
 from ..blocks.shortening import num_blocks_of
 from ..errors import ConfigError, OutOfMemoryError
 from ..models.config_values import config_values
-from ..models.provenance import versions
 from ..runtime.memory import ran_out_of_memory
 from ..search.progress import model_fingerprint
+from ..version import versions
 from .finished import Finished
 from .profile import Parts, parts_of
 from .scenarios import Scenario, paper_scenarios, runner

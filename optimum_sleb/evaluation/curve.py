@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.forward import logits_of, measuring, vocab_size_of
 from ..blocks.stack import DecoderStack, find_decoder_stack
+from ..blocks.verify import check_removal
 from ..errors import ReportError
 from ..models.provenance import check_same_model, provenance_of
-from ..removal import check_removal, compensation_of
 from ..report.report import PruningReport
-from ..search.compensating import put_weights
+from ..search.compensating import put_weights, repeat_compensation
 from .evaluate import conditions_of, data_of
 from .finished import Finished
 from .perplexity import perplexity
@@ -107,7 +107,7 @@ def _compensated(
     """Give the model the weights that compensate a cut report, and restore its own on exit."""
     weights: dict[str, Tensor] = {}
     if cut is not None:
-        weights, _ = compensation_of(model, stack, numbers, cut, calibration, tokenizer)
+        weights, _ = repeat_compensation(model, stack, numbers, cut, calibration, tokenizer)
     originals = {name: model.get_parameter(name).detach().clone() for name in weights}
     try:
         put_weights(model, weights)

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
 from ..errors import CalibrationError, ConfigError
 from ..models.config_values import config_values
-from ..models.provenance import versions
 from ..search.progress import model_fingerprint
+from ..version import versions
 from .finished import Finished, contents_of
 from .local_tasks import local_files
 from .perplexity import perplexity

@@ -8,11 +8,11 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.forward import vocab_size_of
+from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.batching import model_losses
 from ..calibration.sources import load_evaluation
 from ..errors import NonFiniteLossError
-from ..report.units import perplexity_of
 from .scores import Score, standard_error
 
 

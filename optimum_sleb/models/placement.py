@@ -31,7 +31,7 @@ class Placement:
     reason: str | None = None  # why blocks are brought, for the report
 
 
-def place(
+def choose_placement(
     model: PreTrainedModel, config: SLEBConfig, device: str | torch.device | None, offload: Offload, ranks: Ranks
 ) -> Placement:
     """Choose the device of a search, and move the model there if it fits.
@@ -71,7 +71,7 @@ def place(
 
 
 @contextmanager
-def placed(model: PreTrainedModel, stack: DecoderStack, placement: Placement) -> Iterator[DecoderStack]:
+def stack_on_device(model: PreTrainedModel, stack: DecoderStack, placement: Placement) -> Iterator[DecoderStack]:
     """Yield the stack; with `compute_on`, it is one that brings its blocks to that device."""
     if placement.compute_on is None:
         yield stack
@@ -80,7 +80,7 @@ def placed(model: PreTrainedModel, stack: DecoderStack, placement: Placement) ->
         yield there
 
 
-def where_to_load(name_or_path: str, config: SLEBConfig, offload: Offload, **kwargs: Any) -> str:
+def device_to_load_on(name_or_path: str, config: SLEBConfig, offload: Offload, **kwargs: Any) -> str:
     """Return the device on which to load a model so that `place` can then search on `kwargs["device_map"]`.
     It is that device if the model fits, else `"cpu"`; `"auto"` stays. `kwargs` are those of `loading.load_model`.
     """

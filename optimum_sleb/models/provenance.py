@@ -1,8 +1,6 @@
 """Origin of a pruned model: facts stored in its config, so that they remain where the report gets lost."""
 
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +142,3 @@ def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
     if (quantization := arguments.get("quantization_config")) is not None:
         told["quantization_config"] = type(quantization).__name__
     return {name: value for name, value in told.items() if value != "auto"}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, this package and the libraries that can change a result."""
-    libraries = {name: version(name) for name in ("torch", "transformers")}
-    return {"optimum-sleb": __version__, "python": platform.python_version(), **libraries}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from ..blocks.losses import perplexity_of
 from ..config import SLEBConfig
 from ..errors import ConfigError, ReportError
 from ..runtime.json import read_json
@@ -20,7 +21,6 @@ from .records import (
     StepRecord,
     WeightsRecord,
 )
-from .units import perplexity_of
 
 REPORT_FILE_NAME = "sleb_report.json"
 # Progress of an unfinished search, in the folder that its model will be saved to.

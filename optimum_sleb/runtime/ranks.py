@@ -17,7 +17,7 @@ from .memory import ran_out_of_memory
 T = TypeVar("T")
 
 # Long, because the others wait while one process saves a large model. The launcher notices a process that ended.
-_PATIENCE = timedelta(days=2)
+_TIMEOUT = timedelta(days=2)
 
 
 class _Failure(NamedTuple):
@@ -40,20 +40,25 @@ class Ranks:
                 "with torchrun or accelerate launch, and make an accelerate.PartialState() first."
             )
         self.size = dist.get_world_size() if together else 1
-        self.number = dist.get_rank() if together else 0
+        self.rank = dist.get_rank() if together else 0
 
     @classmethod
-    def of_launcher(cls, cpu: bool = False) -> Self:
+    def alone(cls) -> Self:
+        """Return this process alone."""
+        return cls(together=False)
+
+    @classmethod
+    def from_launcher(cls, cpu: bool = False) -> Self:
         """Return the processes that `torchrun` or `accelerate launch` started, or this one alone if there are none.
         In each process, the GPU with its number on its machine becomes the current one.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-            return cls(together=False)
+            return cls.alone()
         if not dist.is_initialized():
-            PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_PATIENCE)
+            PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_TIMEOUT)
         return cls(together=True)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """End the process group."""
         if self.size > 1:
             dist.destroy_process_group()
@@ -70,58 +75,58 @@ class Ranks:
     @property
     def is_first(self) -> bool:
         """Return whether this process writes and prints."""
-        return self.number == 0
+        return self.rank == 0
 
     def from_first(self, make: Callable[[], T]) -> T:
         """Call `make` in the first process only, and return its result in all.
         If it fails, the first process raises that error; the others raise `RankError`, or `OutOfMemoryError` as well.
         """
         made: list[Any] = [None]
-        with self.all_or_none():
+        with self.fail_together():
             if self.is_first:
                 made[0] = make()
         if self.size > 1:
-            with _noticing_who_is_gone():
+            with _raising_rank_errors():
                 dist.broadcast_object_list(made, src=0)
         return made[0]
 
     def smallest(self, value: int) -> int:
         """Return the smallest of the values of all processes."""
-        return min(self._all(value))
+        return min(self._gather(value))
 
     def largest(self, value: int) -> int:
         """Return the largest of the values of all processes."""
-        return max(self._all(value))
+        return max(self._gather(value))
 
     def sum(self, share: Tensor) -> Tensor:
         """Sum tensors of one shape over all processes, in place."""
         if self.size > 1:
-            with _noticing_who_is_gone():
+            with _raising_rank_errors():
                 dist.all_reduce(share)
         return share
 
-    def all_or_none(self) -> "_AllOrNone":
+    def fail_together(self) -> "_FailTogether":
         """Return a context that fails in all processes if it fails in one."""
-        return _AllOrNone(self)
+        return _FailTogether(self)
 
-    def _all(self, value: T, failure: _Failure | None = None) -> list[T]:
+    def _gather(self, value: T, failure: _Failure | None = None) -> list[T]:
         """Return the values of all processes; raise an error if others failed in a way in which this one did not."""
         if self.size == 1:
             return [value]
         told: list[Any] = [None] * self.size
-        with _noticing_who_is_gone():
+        with _raising_rank_errors():
             dist.all_gather_object(told, (value, failure))
         failures = {number: their for number, (_, their) in enumerate(told) if their is not None}
         worse = {number: their for number, their in failures.items() if not their.is_memory}
         if worse and (failure is None or failure.is_memory):
             number, their = next(iter(worse.items()))
-            raise _known_to_all(RankError(f"Process {number} of {self.size} failed: {their.message}"))
+            raise _mark_as_shared(RankError(f"Process {number} of {self.size} failed: {their.message}"))
         if failures and failure is None:
-            raise _known_to_all(torch.OutOfMemoryError("memory ran out in another process"))
+            raise _mark_as_shared(torch.OutOfMemoryError("memory ran out in another process"))
         return [value for value, _ in told]
 
 
-class _AllOrNone:
+class _FailTogether:
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
 
@@ -130,33 +135,33 @@ class _AllOrNone:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
         if error is None:
-            self._ranks._all(None)
-        elif isinstance(error, Exception) and not getattr(error, _KNOWN, False):
+            self._ranks._gather(None)
+        elif isinstance(error, Exception) and not getattr(error, _SHARED, False):
             # A KeyboardInterrupt is not passed on, because every process receives its own.
             message = str(error) if isinstance(error, SLEBError) else f"{type(error).__name__}: {error}"
-            self._ranks._all(None, _Failure(ran_out_of_memory(error), message))
-            _known_to_all(error)
+            self._ranks._gather(None, _Failure(ran_out_of_memory(error), message))
+            _mark_as_shared(error)
 
 
-_KNOWN = "_sleb_known_to_all_processes"
+_SHARED = "_sleb_shared_with_all_processes"
 
 E = TypeVar("E", bound=Exception)
 
 
-def _known_to_all(error: E) -> E:
+def _mark_as_shared(error: E) -> E:
     """Mark an error as known to the other processes, so that it is not sent to them again."""
-    setattr(error, _KNOWN, True)
+    setattr(error, _SHARED, True)
     return error
 
 
 @contextmanager
-def _noticing_who_is_gone() -> Iterator[None]:
+def _raising_rank_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         line = str(error).strip().partition("\n")[0]
-        raise _known_to_all(
+        raise _mark_as_shared(
             RankError(f"Another process is gone, and this one cannot go on without it ({line}).")
         ) from error

@@ -18,45 +18,45 @@ _CUDA_ELEMENTS = 2**25
 _CPU_ELEMENTS = 2**20
 
 
-def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
-    """Return the number of windows per forward pass, at most `limit`. `measure` itself runs nothing.
+def choose_batch_size(losses: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
+    """Return the number of windows per forward pass, at most `limit`. `losses` itself runs nothing.
     Raise OutOfMemoryError if not even one window fits."""
-    longest = max(measure.windows.windows, key=len)
-    num_windows = -(-len(measure.windows) // measure.ranks.size)  # of the process with most windows
-    most = min(_busy(measure, longest), num_windows, limit or num_windows)
-    if measure.model.device.type == "cuda" and most > 1:
-        needed = _memory_of(measure, last_candidate, longest)
+    longest = max(losses.windows.windows, key=len)
+    num_windows = -(-len(losses.windows) // losses.ranks.size)  # of the process with most windows
+    most = min(_busy(losses, longest), num_windows, limit or num_windows)
+    if losses.model.device.type == "cuda" and most > 1:
+        needed = _memory_of(losses, last_candidate, longest)
         most = max(1, min(most, *(usable_memory(device) // window for device, window in needed.items())))
-    return measure.ranks.smallest(_even(num_windows, most))
+    return losses.ranks.smallest(_even(num_windows, most))
 
 
-def fit_layerwise(measure: LayerwiseLosses, candidates: Sequence[int], limit: int | None = None) -> None:
-    """Set `measure.batch_size` (windows carried up the stack together, at most `limit`) and
-    `measure.windows_at_a_time` (windows per forward pass). `candidates` ascend.
+def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int | None = None) -> None:
+    """Set `losses.batch_size` (windows carried up the stack together, at most `limit`) and
+    `losses.windows_at_a_time` (windows per forward pass). `candidates` ascend.
     Raise OutOfMemoryError if not even one window fits."""
-    longest = max(measure.windows.windows, key=len)
-    num_windows = -(-len(measure.windows) // measure.ranks.size)
-    batch_size, at_a_time = min(num_windows, limit or num_windows), _busy(measure, longest)
-    device = measure.model.device
+    longest = max(losses.windows.windows, key=len)
+    num_windows = -(-len(losses.windows) // losses.ranks.size)
+    batch_size, at_a_time = min(num_windows, limit or num_windows), _busy(losses, longest)
+    device = losses.model.device
     if device.type == "cuda":
-        with BlockRunner(measure.model, measure.stack) as runner:
+        with BlockRunner(losses.model, losses.stack) as runner:
             state = runner.enter(longest[None]).hidden.nbytes
-        if measure.stack.loader is not None:
-            measure.stack.loader.rest()  # so that the next line does not count blocks on the device twice
-        free = usable_memory(device) - (measure.stack.loader.most_bytes if measure.stack.loader else 0)
-        window = _memory_of(measure, candidates[-1], longest)[device]
+        if losses.stack.loader is not None:
+            losses.stack.loader.rest()  # so that the next line does not count blocks on the device twice
+        free = usable_memory(device) - (losses.stack.loader.most_bytes if losses.stack.loader else 0)
+        window = _memory_of(losses, candidates[-1], longest)[device]
         at_a_time = max(1, min(at_a_time, free // (2 * window)))
         # One hidden state per candidate and one for the walk, beside the memory of one forward pass.
         batch_size = max(1, min(batch_size, (free - at_a_time * window) // ((len(candidates) + 1) * state)))
-    measure.batch_size = measure.ranks.smallest(_even(num_windows, batch_size))
-    measure.windows_at_a_time = min(at_a_time, measure.batch_size)
+    losses.batch_size = losses.ranks.smallest(_even(num_windows, batch_size))
+    losses.windows_at_a_time = min(at_a_time, losses.batch_size)
 
 
-def _busy(measure: ExactLosses, window: torch.Tensor) -> int:
+def _busy(losses: ExactLosses, window: torch.Tensor) -> int:
     """Return the number of windows that keep the device busy."""
-    with BlockRunner(measure.model, measure.stack) as runner:
-        width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
-    elements = _CUDA_ELEMENTS if measure.model.device.type == "cuda" else _CPU_ELEMENTS
+    with BlockRunner(losses.model, losses.stack) as runner:
+        width = runner.enter(probe_ids(losses.model)).hidden.shape[-1]
+    elements = _CUDA_ELEMENTS if losses.model.device.type == "cuda" else _CPU_ELEMENTS
     return max(1, elements // (len(window) * width))
 
 
@@ -65,15 +65,15 @@ def _even(num_windows: int, most: int) -> int:
     return next((size for size in range(most, most // 2, -1) if num_windows % size == 0), most)
 
 
-def _memory_of(measure: ExactLosses, last_candidate: int, window: torch.Tensor) -> dict[torch.device, int]:
+def _memory_of(losses: ExactLosses, last_candidate: int, window: torch.Tensor) -> dict[torch.device, int]:
     """Return the peak memory of one window in bytes, without the weights, for each of the model's devices."""
-    loader = measure.stack.loader
-    devices = devices_of(measure.model) if loader is None else [measure.model.device]
-    trial = type(measure)(measure.model, measure.stack, TokenWindows((window,)))
+    loader = losses.stack.loader
+    devices = devices_of(losses.model) if loader is None else [losses.model.device]
+    trial = type(losses)(losses.model, losses.stack, TokenWindows((window,)))
     before = {}
     for device in devices:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before[device] = torch.cuda.memory_allocated(device) + (loader.most_bytes if loader else 0)
-    trial(range(len(measure.stack)), [last_candidate])  # the last one: the walk then passes all blocks
+    trial.measure(range(len(losses.stack)), [last_candidate])  # the last one: the walk then passes all blocks
     return {device: max(1, torch.cuda.max_memory_allocated(device) - before[device]) for device in devices}

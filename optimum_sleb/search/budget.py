@@ -1,38 +1,25 @@
 """Perplexity budget of a search: blocks are removed as long as the calibration perplexity stays within it."""
 
-from collections.abc import Callable
-
-from ..calibration.windows import TokenWindows
+from ..blocks.losses import perplexity_of
 from ..config import SLEBConfig
 from ..errors import ConfigError
-from ..report.units import perplexity_of
 
 
-def budget_of(config: SLEBConfig, windows: TokenWindows, loss_before: float) -> Callable[[float], bool]:
-    """Return a function that tells whether a loss after a removal is within the recipe's perplexity budget.
-    Losses are sums over `windows`, in nats. The function raises ConfigError if the first removal exceeds the budget.
+def is_within_budget(config: SLEBConfig, loss: float, loss_before: float, num_tokens: int, *, is_first: bool) -> bool:
+    """Return whether the loss after a removal is within the recipe's perplexity budget, if it has one.
+    Both losses are sums over `num_tokens` tokens, in nats. Raise ConfigError if the first removal exceeds the budget.
 
-    >>> import torch
-    >>> windows = TokenWindows((torch.tensor([1, 2]),))
-    >>> accept = budget_of(SLEBConfig(max_perplexity_increase=0.1), windows, loss_before=2.0)
-    >>> accept(2.1), accept(2.4)
+    >>> config = SLEBConfig(max_perplexity_increase=0.1)
+    >>> is_within_budget(config, 2.1, 2.0, 2, is_first=True), is_within_budget(config, 2.4, 2.0, 2, is_first=False)
     (True, False)
     """
     budget = config.max_perplexity_increase
     if budget is None:
-        return lambda loss: True
-    before = perplexity_of(loss_before, windows.num_counted)
-    accepted = 0
-
-    def accept(loss: float) -> bool:
-        nonlocal accepted
-        increase = perplexity_of(loss, windows.num_counted) / before - 1
-        if increase > budget and not accepted:
-            raise ConfigError(
-                f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
-                f"perplexity by {increase:.3g} of its value; allow more."
-            )
-        accepted += 1
-        return increase <= budget
-
-    return accept
+        return True
+    increase = perplexity_of(loss, num_tokens) / perplexity_of(loss_before, num_tokens) - 1
+    if increase > budget and is_first:
+        raise ConfigError(
+            f"No block can be removed within max_perplexity_increase={budget}: even the best removal raises the "
+            f"perplexity by {increase:.3g} of its value; allow more."
+        )
+    return increase <= budget

@@ -3,23 +3,27 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.kernels import PLAIN
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
+from ..calibration.sources import load_calibration
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
 from ..config import SLEBConfig
-from ..errors import UnsupportedModelError
+from ..errors import CalibrationError, ReportError, UnsupportedModelError
 from ..report.records import CompensationRecord
-from .candidate_losses import Measurement
+from ..report.report import PruningReport
+from ..runtime.ranks import Ranks
+from .candidate_losses import CandidateLosses
 from .exact import ExactLosses
 from .float16 import check_float16
-from .method import choose_method, difference_of_exact
+from .method import choose_method, why_not_exact
 
 
 @dataclass(frozen=True)
@@ -31,37 +35,37 @@ class Compensated:
     weights: dict[str, Tensor]  # those that differ from the dense model's, by name
 
 
-def open_compensator(measure: Measurement, candidates: Sequence[int], precision: torch.dtype) -> Compensator:
-    """Return the compensator of a search; the caller must close it. `precision` is that of the stored weights.
+def open_compensator(losses: CandidateLosses, candidates: Sequence[int], stored_dtype: torch.dtype) -> Compensator:
+    """Return the compensator of a search; the caller must close it. `stored_dtype` is that of the stored weights.
     Raise UnsupportedModelError if the blocks do not run one by one, CalibrationError if there are too few windows."""
-    exact = isinstance(measure, ExactLosses)
-    difference = None if exact else difference_of_exact(measure.model, measure.stack, candidates)
+    exact = isinstance(losses, ExactLosses)
+    difference = None if exact else why_not_exact(losses.model, losses.stack, candidates)
     if difference is not None:
         raise UnsupportedModelError(
-            f"The cuts of {type(measure.model).__name__} cannot be compensated: {difference}; use compensate='no'."
+            f"The cuts of {type(losses.model).__name__} cannot be compensated: {difference}; use compensate='no'."
         )
-    kernels = measure.kernels if isinstance(measure, ExactLosses) else PLAIN
-    size = _windows_at_a_time(measure)
-    return Compensator(measure.model, measure.stack, measure.windows, precision, size, kernels, measure.ranks)
+    kernels = losses.kernels if isinstance(losses, ExactLosses) else PLAIN
+    size = _windows_per_forward(losses)
+    return Compensator(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels)
 
 
-def compensate(compensator: Compensator, measure: Measurement, removed: Collection[int]) -> Compensated:
+def compensate(compensator: Compensator, losses: CandidateLosses, removed: Collection[int]) -> Compensated:
     """Compensate the removals (block indices) and leave the model with the new weights.
     Raise OutOfMemoryError if not even one window fits."""
     # The search may have run out of memory since the compensator was opened, and use smaller batches now.
-    compensator.batch_size = min(compensator.batch_size, _windows_at_a_time(measure))
+    compensator.batch_size = min(compensator.batch_size, _windows_per_forward(losses))
     record = compensator.fit(removed)
-    alive = [block for block in range(len(measure.stack)) if block not in removed]
-    loss = measure.losses_with(alive).double().sum().item()
+    alive = [block for block in range(len(losses.stack)) if block not in removed]
+    loss = losses.losses_of(alive).double().sum().item()
     return Compensated(record, loss, compensator.folded())
 
 
-def _windows_at_a_time(measure: Measurement) -> int:
+def _windows_per_forward(losses: CandidateLosses) -> int:
     """Return the windows per forward pass of one block: 1 for the reference, which runs only whole models."""
-    return measure.forward_size if isinstance(measure, ExactLosses) else 1
+    return losses.forward_size if isinstance(losses, ExactLosses) else 1
 
 
-def compensate_known(
+def compensate_earlier_removals(
     model: PreTrainedModel,
     stack: DecoderStack,
     windows: TokenWindows,
@@ -72,20 +76,56 @@ def compensate_known(
     """Compensate the removals of an earlier search as that search would have. The model is left unchanged.
     `removed` and `barred` (blocks between the barriers that the search had to leave out) are indices.
     The caller puts the weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
-    precision = model.dtype
+    stored_dtype, ranks = model.dtype, Ranks.alone()
     # The candidates of the search: a model may fail to run without a barred block, and the last candidate decides the
     # batch size.
     between = range(config.early_barrier, len(stack) - config.latter_barrier)
     candidates = [block for block in between if block not in barred]
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     with computing_in_float32(model) if in_float32 else nullcontext():
-        measure = choose_method(model, stack, windows, candidates, config, lambda pairs: None).measure
-        with open_compensator(measure, candidates, precision) as compensator:
-            compensated = compensate(compensator, measure, removed)
+        losses = choose_method(model, stack, windows, candidates, config, ranks).losses
+        with open_compensator(losses, candidates, stored_dtype) as compensator:
+            compensated = compensate(compensator, losses, removed)
     if in_float32:
         size = config.batch_size or 1
-        check_float16(model, stack, windows, removed=removed, weights=compensated.weights, batch_size=size)
+        check_float16(
+            model, stack, windows, removed=removed, weights=compensated.weights, batch_size=size, ranks=ranks
+        )
     return compensated
+
+
+def repeat_compensation(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    dense_numbers: Sequence[int],  # of the model's blocks
+    report: PruningReport,
+    calibration: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> tuple[dict[str, Tensor], PruningReport]:
+    """Return the compensated weights by name, and the report with this compensation, computed as in its search.
+
+    The model still has all blocks and is not changed. If the search did not compensate: no weights, the same report.
+    Raise CalibrationError unless the calibration text is that of the search, ReportError if several runs compensated.
+    """
+    if report.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in report.runs):
+        raise ReportError(
+            "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
+            "run; repeat its runs one after the other."
+        )
+    if report.recipe is None or report.calibration is None or report.recipe.compensate == "no":
+        return {}, report
+    loaded = load_calibration(calibration, tokenizer, report.recipe)
+    if loaded.windows.fingerprint != report.calibration.fingerprint:
+        raise CalibrationError(
+            f"The calibration data ({loaded.source}) are not those of the search, which had "
+            f"{report.calibration.source}; its compensation needs the same windows (calibration=)."
+        )
+    removed = {dense_numbers.index(block) for block in report.removed_blocks}
+    barred = [index for index, number in enumerate(dense_numbers) if number in report.barred_blocks]
+    compensated = compensate_earlier_removals(model, stack, loaded.windows, report.recipe, removed, barred)
+    last = replace(report.steps[-1], compensated_loss=compensated.loss)
+    record = with_dense_numbers(compensated.record, dense_numbers)
+    return compensated.weights, replace(report, steps=(*report.steps[:-1], last), compensation=record)
 
 
 @torch.no_grad()
@@ -96,7 +136,7 @@ def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
 
 
 @contextmanager
-def compensated_for_a_cut(model: PreTrainedModel, stack: DecoderStack, weights: dict[str, Tensor]) -> Iterator[None]:
+def weights_during_removal(model: PreTrainedModel, stack: DecoderStack, weights: dict[str, Tensor]) -> Iterator[None]:
     """Put weights into a model for a context that removes its blocks, and keep them.
     Restore the old weights if the context fails before the blocks are removed."""
     num_blocks = len(stack)
@@ -110,19 +150,19 @@ def compensated_for_a_cut(model: PreTrainedModel, stack: DecoderStack, weights: 
         raise
 
 
-def name_blocks(record: CompensationRecord, names: Sequence[int]) -> CompensationRecord:
-    """Replace block indices of the current model by block numbers of the dense model (`names`, by index).
+def with_dense_numbers(record: CompensationRecord, dense_numbers: Sequence[int]) -> CompensationRecord:
+    """Replace block indices of the current model by block numbers of the dense model (`dense_numbers`, by index).
 
     >>> from optimum_sleb.report.records import CutRecord
     >>> cut = CutRecord(block=1, gap=(2,), loss_before=3.0, loss_after=2.5)
-    >>> name_blocks(CompensationRecord(2, 1, 12, (cut,), 0.1), names=[0, 4, 7]).cuts[0].gap
+    >>> with_dense_numbers(CompensationRecord(2, 1, 12, (cut,), 0.1), dense_numbers=[0, 4, 7]).cuts[0].gap
     (7,)
     """
     cuts = tuple(
         replace(
             cut,
-            block=None if cut.block is None else names[cut.block],
-            gap=tuple(names[index] for index in cut.gap),
+            block=None if cut.block is None else dense_numbers[cut.block],
+            gap=tuple(dense_numbers[index] for index in cut.gap),
         )
         for cut in record.cuts
     )

@@ -33,24 +33,24 @@ class Compilation:
     seconds: float | None = None  # `None`: nothing was tried
 
 
-def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
-    """Compile what saves time, and use it only if it gives the same losses. `measure` must have its batch size."""
+def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
+    """Compile what saves time, and use it only if it gives the same losses. `losses` must have its batch size."""
     if config.compile == "never":
         return Compilation(PLAIN, "not compiled, as the recipe says")
-    if packed_modules(measure.model):
+    if packed_modules(losses.model):
         return Compilation(PLAIN, "not compiled: packed weights have kernels of their own")
-    if hooks_of(measure.model):
+    if hooks_of(losses.model):
         return Compilation(PLAIN, "not compiled: hooks move hidden states from device to device")
     always = config.compile == "always"
-    if not always and measure.model.device.type != "cuda":
-        return Compilation(PLAIN, f"not compiled: it does not pay on {measure.model.device.type}")
-    blocks, loss = _pays(measure, config)
+    if not always and losses.model.device.type != "cuda":
+        return Compilation(PLAIN, f"not compiled: it does not pay on {losses.model.device.type}")
+    blocks, loss = _pays(losses, config)
     if not (always or blocks or loss):
         return Compilation(PLAIN, "not compiled: the search is too short for it to pay")
     blocks, loss = blocks or always, loss or always
     started = time.perf_counter()
-    kernels = compiled_kernels(measure.forward_size, len(measure.windows.windows[0]), blocks=blocks, loss=loss)
-    trouble = _trouble(measure, kernels)
+    kernels = compiled_kernels(losses.forward_size, len(losses.windows.windows[0]), blocks=blocks, loss=loss)
+    trouble = _trouble(losses, kernels)
     seconds = time.perf_counter() - started
     if trouble is not None:
         return Compilation(PLAIN, f"not compiled: {trouble}", seconds)
@@ -58,34 +58,34 @@ def compile_for_search(measure: ExactLosses, config: SLEBConfig) -> Compilation:
     return Compilation(kernels, f"compiled {parts}", seconds)
 
 
-def _pays(measure: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
+def _pays(losses: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
     """Tell whether compiling saves more time than it takes: for the blocks, and for the loss."""
-    with BlockRunner(measure.model, measure.stack) as runner:
-        width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
-    num_blocks = len(measure.stack)
+    with BlockRunner(losses.model, losses.stack) as runner:
+        width = runner.enter(probe_ids(losses.model)).hidden.shape[-1]
+    num_blocks = len(losses.stack)
     # A quality budget allows an unknown number of steps, but one at least.
     num_removals = config.num_blocks_to_remove_of(num_blocks) or 1
     passes = exact_search_passes(num_blocks, num_removals, config.early_barrier, config.latter_barrier)
-    tokens = measure.windows.num_tokens * (_SHARE_OF_A_RACE if config.search == "racing" else 1)
-    hidden, logits = passes[0] * tokens * width, passes[1] * tokens * vocab_size_of(measure.model)
+    tokens = losses.windows.num_tokens * (_SHARE_OF_A_RACE if config.search == "racing" else 1)
+    hidden, logits = passes[0] * tokens * width, passes[1] * tokens * vocab_size_of(losses.model)
     return (
         hidden * _SECONDS_SAVED_PER_HIDDEN_ELEMENT > _SECONDS_TO_COMPILE_BLOCKS,
         logits * _SECONDS_SAVED_PER_LOGIT > _SECONDS_TO_COMPILE_LOSS,
     )
 
 
-def _trouble(measure: ExactLosses, kernels: Kernels) -> str | None:
+def _trouble(losses: ExactLosses, kernels: Kernels) -> str | None:
     """Describe why compiled kernels cannot be used: they fail, or give other losses; `None` if they can."""
-    size = measure.forward_size
-    windows = measure.windows.select(range(size))
-    alive = range(len(measure.stack))
-    plain = ExactLosses(measure.model, measure.stack, windows, size)
-    fused = ExactLosses(measure.model, measure.stack, windows, size, kernels=kernels)
+    size = losses.forward_size
+    windows = losses.windows.select(range(size))
+    alive = range(len(losses.stack))
+    plain = ExactLosses(losses.model, losses.stack, windows, size)
+    fused = ExactLosses(losses.model, losses.stack, windows, size, kernels=kernels)
     try:
-        losses = fused.losses_with(alive)
+        of_compiled = fused.losses_of(alive)
     except Exception as error:
         # Compilers raise errors of many classes, for example without a C compiler. OutOfMemoryError is caught too: the
         # search goes on without compiled code, and in smaller batches if needed.
         return f"the compiler fails ({' '.join(str(error).split())[:200]})"
-    same = same_losses(losses, plain.losses_with(alive), measure.model.dtype)
+    same = same_losses(of_compiled, plain.losses_of(alive), losses.model.dtype)
     return None if same else "it would compute other losses"

@@ -8,13 +8,13 @@ from torch import Tensor
 from ..blocks.kernels import PLAIN, Kernels
 from ..blocks.runner import BlockRunner
 from ..calibration.windows import WindowBatch
-from .candidate_losses import Measurement
+from .candidate_losses import CandidateLosses
 
 
 # All candidates share the blocks below them. One walk up the stack holds the hidden state before each block;
 # from there the blocks above, without that block, give the candidate's loss. `search/cost.py` counts the passes.
 @dataclass
-class ExactLosses(Measurement):
+class ExactLosses(CandidateLosses):
     """Losses of the candidates, computed with one shared walk up the stack."""
 
     kernels: Kernels = PLAIN
@@ -24,7 +24,7 @@ class ExactLosses(Measurement):
         """Return the number of windows per forward pass of a block."""
         return self.batch_size
 
-    def _measure_batch(
+    def _measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         row_of = {block: row for row, block in enumerate(candidates)}
@@ -39,7 +39,7 @@ class ExactLosses(Measurement):
                 stream = runner.run(stream, [block])
             return runner.block_passes
 
-    def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
+    def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             stream = runner.run(runner.enter(batch.ids), alive)
             return runner.losses(stream.hidden, batch.ids, batch.targets)

@@ -1,12 +1,11 @@
-"""Greedy loop of SLEB: Algorithm 1 of arXiv 2402.09025."""
+"""The greedy loop of SLEB: Algorithm 1 of arXiv 2402.09025."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-from .candidate_losses import StepLosses
+from .candidate_losses import StepLosses, check_some_finite
 
-# Measures candidates, given the remaining blocks and the candidates among them.
+# Measures the losses without each candidate, given the blocks that are left and the candidates among them.
 MeasureCandidates = Callable[[Sequence[int], Sequence[int]], StepLosses]
 
 
@@ -29,36 +28,43 @@ class Step:
         return self.losses[self.block]
 
 
-def greedy_search(
+@dataclass
+class Refusals:
+    """Blocks that cannot be removed with those that are gone: asked one at a time, remembered for the whole search."""
+
+    find_reason: Callable[[set[int]], str | None]  # why a set of blocks cannot be removed together, or `None`
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def refuse(self, removed: set[int], block: int) -> bool:
+        """Return whether a block cannot be removed after others, and note the reason."""
+        reason = self.find_reason({*removed, block})
+        if reason is not None:
+            self.reasons[block] = reason
+        return reason is not None
+
+
+def greedy_removals(
     measure: MeasureCandidates,
     num_blocks: int,
     *,
     early_barrier: int,  # blocks at the start of the remaining stack that are never candidates
     latter_barrier: int,  # the same at its end
     removable: Collection[int],
-    # Says why a block cannot be removed together with a set of earlier removals, or `None`. It is asked about the best
-    # candidate of a step; a refused block is barred for the rest of the search, and the next best is asked about.
-    refusal: Callable[[set[int], int], str | None],
-    # Tells whether the best candidate is removed; the search ends if not. It may change the weights of the remaining
-    # blocks; the next step is measured with them.
-    accept: Callable[[Step], bool],
+    refusals: Refusals,
 ) -> Iterator[Step]:
     """Yield removals in order: at each step the candidate without which the calibration loss is lowest.
     The caller stops iterating when enough blocks are removed.
     Raise NonFiniteLossError if a step has no candidate with a finite loss and none was refused before."""
     alive = list(range(num_blocks))
-    barred: dict[int, str] = {}
     while candidates := [
         block
         for block in alive[early_barrier : len(alive) - latter_barrier]
-        if block in removable and block not in barred
+        if block in removable and block not in refusals.reasons
     ]:
-        refusal_now = partial(refusal, set(range(num_blocks)) - set(alive))
-        step = _best_removal(measure, alive, candidates, refusal_now, some_refused=bool(barred))
-        if step is None or not accept(step):
+        step = _best_removal(measure, alive, candidates, set(range(num_blocks)) - set(alive), refusals)
+        if step is None:
             return
         alive.remove(step.block)
-        barred |= step.barred
         yield step
 
 
@@ -66,25 +72,35 @@ def _best_removal(
     measure: MeasureCandidates,
     alive: Sequence[int],
     candidates: Sequence[int],
-    refusal: Callable[[int], str | None],
-    *,
-    some_refused: bool,
+    removed: set[int],
+    refusals: Refusals,
 ) -> Step | None:
     """Return the best candidate that is not refused; `None` if all with a finite loss are refused."""
-    barred: dict[int, str] = {}
+    refused_before = set(refusals.reasons)
     non_finite: dict[int, int] = {}
-    while remaining := [block for block in candidates if block not in barred and block not in non_finite]:
+    while remaining := [block for block in candidates if block not in refusals.reasons and block not in non_finite]:
         measured = measure(alive, remaining)
         non_finite |= measured.non_finite
-        if not measured.losses and (barred or some_refused or measured.dropped):
-            continue  # candidates with a finite loss exist: refused, or dropped behind one that became non-finite
+        # Other candidates may have a finite loss: refused, or dropped by a race behind one that became non-finite.
+        if not (refusals.reasons or measured.dropped):
+            check_some_finite(measured)
         losses = measured.sums()
-        # The sort is stable: ties go to the lowest index, as published.
-        for block in sorted(losses, key=losses.__getitem__):
-            reason = refusal(block)
-            if reason is None:
-                return Step(block, losses, barred, measured.dropped, non_finite)
-            barred[block] = reason
-            if measured.dropped:
-                break  # the next best may have been dropped: race again without the refused block
+        block = _first_not_refused(losses, removed, refusals, only_the_best=bool(measured.dropped))
+        if block is not None:
+            barred = {one: reason for one, reason in refusals.reasons.items() if one not in refused_before}
+            return Step(block, losses, barred, measured.dropped, non_finite)
+    return None
+
+
+def _first_not_refused(
+    losses: dict[int, float], removed: set[int], refusals: Refusals, *, only_the_best: bool
+) -> int | None:
+    """Return the best candidate that may go. After a race only the best is asked about: the next best may have been
+    dropped, so the race is run again without a refused one."""
+    # The sort is stable: ties go to the lowest index, as published.
+    for block in sorted(losses, key=losses.__getitem__):
+        if not refusals.refuse(removed, block):
+            return block
+        if only_the_best:
+            return None
     return None

@@ -25,11 +25,11 @@ class LayerwiseLosses(ExactLosses):
         """Return the number of windows per forward pass of a block."""
         return min(self.windows_at_a_time, self.batch_size)
 
-    def _measure_batch(
+    def _measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         parts = batch.split(self.windows_at_a_time)
-        self._expect(alive)
+        self._announce(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             walk = [runner.enter(part.ids) for part in parts]
             without: dict[int, list[Stream]] = {}
@@ -43,18 +43,18 @@ class LayerwiseLosses(ExactLosses):
                     walk = [runner.run(stream, [block]) for stream in walk]
             for row, candidate in enumerate(candidates):
                 for part, stream in zip(parts, without.pop(candidate), strict=True):
-                    place = slice(part.place.start - batch.place.start, part.place.stop - batch.place.start)
-                    losses[row, place] = runner.losses(stream.hidden, part.ids, part.targets)
+                    columns = slice(part.span.start - batch.span.start, part.span.stop - batch.span.start)
+                    losses[row, columns] = runner.losses(stream.hidden, part.ids, part.targets)
             return runner.block_passes // len(parts)
 
-    def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
+    def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         parts = batch.split(self.windows_at_a_time)
-        self._expect(alive)
+        self._announce(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             walk = runner.run_all([runner.enter(part.ids) for part in parts], alive)
             ends = zip(parts, walk, strict=True)
             return torch.cat([runner.losses(stream.hidden, part.ids, part.targets) for part, stream in ends])
 
-    def _expect(self, alive: Sequence[int]) -> None:
+    def _announce(self, alive: Sequence[int]) -> None:
         if self.stack.loader is not None:
             self.stack.loader.expect([block for block in alive if block in self.stack.forms])

@@ -13,9 +13,10 @@ from ..blocks.offload import running_whole
 from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
+from ..errors import UnsupportedModelError
 from ..runtime.ranks import Ranks
 from .batch_size import choose_batch_size, fit_layerwise
-from .candidate_losses import Measurement
+from .candidate_losses import CandidateLosses
 from .compilation import Compilation, compile_for_search
 from .exact import ExactLosses
 from .greedy import MeasureCandidates
@@ -28,8 +29,8 @@ from .reference import ReferenceLosses
 class SearchMethod:
     """The chosen search method and the reason for it."""
 
-    step: MeasureCandidates
-    measure: Measurement  # also counts the passes
+    measure: MeasureCandidates
+    losses: CandidateLosses  # what `measure` uses; also counts the passes
     name: str  # "exact", "racing" or "reference"
     reason: str
     compilation: Compilation
@@ -41,53 +42,70 @@ def choose_method(
     windows: TokenWindows,
     candidates: Sequence[int],
     config: SLEBConfig,
-    on_progress: Callable[[int], object],  # gets the number of (candidate, window) pairs just measured
-    ranks: Ranks | None = None,  # `None`: this process alone
+    ranks: Ranks,
+    on_progress: Callable[[int], object] = lambda pairs: None,  # gets the (candidate, window) pairs just measured
 ) -> SearchMethod:
     """Choose the fast search if its losses agree with those of the reference on a short window; else the reference,
     with a warning if the recipe asked for the fast one. `candidates` are those of the first step, ascending.
-    Raise OutOfMemoryError if not even one window fits."""
-    ranks = ranks or Ranks(together=False)
+    Raise OutOfMemoryError if not even one window fits, UnsupportedModelError if blocks that are in host memory do not
+    run one by one."""
+    size = config.batch_size or 1
+    reason = _why_reference(model, stack, candidates, config, ranks)
+    if reason is not None:
+        # One window at a time is the published procedure.
+        reference = ReferenceLosses(model, stack, windows, size, on_progress, ranks=ranks)
+        compilation = Compilation(PLAIN, "not compiled: the reference runs the model as it is")
+        return _method(reference, config, reason, compilation)
+    chunk = CHUNK if config.search == "racing" else None
     if stack.loader is not None:
-        size = config.batch_size or 1
+        reason = "blocks are brought to the device one at a time"
         layerwise = LayerwiseLosses(model, stack, windows, size, on_progress, ranks=ranks, windows_at_a_time=size)
         if config.batch_size is None:
-            fit_layerwise(layerwise, candidates, CHUNK if config.search == "racing" else None)
-        compilation = compile_for_search(layerwise, config)
-        layerwise.kernels = compilation.kernels
-        return _method(layerwise, config, "blocks are brought to the device one at a time", compilation)
-    difference = "asked for by the recipe" if config.search == "reference" else None
-    if difference is None:
-        difference = ranks.from_first(lambda: difference_of_exact(model, stack, candidates))
-        if difference is not None and ranks.is_first:
-            warnings.warn(
-                f"The fast search (search={config.search!r}) cannot measure this {type(model).__name__}, so the whole "
-                f"model runs for every candidate, which takes longer: {difference}; to have it so without this "
-                "warning, use search='reference'.",
-                stacklevel=2,
-            )
-    if difference is not None:
-        # One window at a time is the published procedure.
-        reference = ReferenceLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
-        compilation = Compilation(PLAIN, "not compiled: the reference runs the model as it is")
-        return _method(reference, config, difference, compilation)
-    exact = ExactLosses(model, stack, windows, config.batch_size or 1, on_progress, ranks=ranks)
-    if config.batch_size is None:
-        exact.batch_size = choose_batch_size(exact, candidates[-1], CHUNK if config.search == "racing" else None)
+            fit_layerwise(layerwise, candidates, chunk)
+        exact: ExactLosses = layerwise
+    else:
+        reason = "the exact search agrees with plain skipping on a short window"
+        exact = ExactLosses(model, stack, windows, size, on_progress, ranks=ranks)
+        if config.batch_size is None:
+            exact.batch_size = choose_batch_size(exact, candidates[-1], chunk)
     compilation = compile_for_search(exact, config)
     exact.kernels = compilation.kernels
-    return _method(exact, config, "the exact search agrees with plain skipping on a short window", compilation)
+    return _method(exact, config, reason, compilation)
 
 
-def _method(measure: Measurement, config: SLEBConfig, reason: str, compilation: Compilation) -> SearchMethod:
+def _why_reference(
+    model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int], config: SLEBConfig, ranks: Ranks
+) -> str | None:
+    """Return why the whole model must run for every candidate, if so; warn where the recipe asks for the fast way."""
+    if config.search == "reference" and stack.loader is None:
+        return "asked for by the recipe"
+    difference = ranks.from_first(lambda: why_not_exact(model, stack, candidates))
+    if difference is None:
+        return None
+    if stack.loader is not None:
+        raise UnsupportedModelError(
+            f"The blocks of {type(model).__name__} cannot be brought to the device one at a time: {difference}; use a "
+            "device that holds the whole model."
+        )
+    if ranks.is_first:
+        warnings.warn(
+            f"The fast search (search={config.search!r}) cannot measure this {type(model).__name__}, so the whole "
+            f"model runs for every candidate, which takes longer: {difference}; to have it so without this "
+            "warning, use search='reference'.",
+            stacklevel=2,
+        )
+    return difference
+
+
+def _method(losses: CandidateLosses, config: SLEBConfig, reason: str, compilation: Compilation) -> SearchMethod:
     if config.search == "racing":
-        race = Race(measure, config.racing_confidence, config.seed)
-        return SearchMethod(race.step, measure, "racing", reason, compilation)
-    name = "exact" if isinstance(measure, ExactLosses) else "reference"
-    return SearchMethod(measure.step, measure, name, reason, compilation)
+        race = Race(losses, config.racing_confidence, config.seed)
+        return SearchMethod(race.measure, losses, "racing", reason, compilation)
+    name = "exact" if isinstance(losses, ExactLosses) else "reference"
+    return SearchMethod(losses.measure, losses, name, reason, compilation)
 
 
-def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
+def why_not_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:
     """Describe how running blocks one by one differs from skipping them in the whole model; `None` if it does not.
     A failure of the device says nothing about the model: it raises OutOfMemoryError or RuntimeError."""
     # The last candidate is measured after the others: its loss shows whether a block changed a hidden state in place
@@ -96,12 +114,12 @@ def difference_of_exact(model: PreTrainedModel, stack: DecoderStack, candidates:
     probe = TokenWindows.from_rows([probe_ids(model)[0].cpu()])
     alive = range(len(stack))
     with running_whole(stack):
-        plain = ReferenceLosses(model, stack, probe)(alive, tried)
+        expected = ReferenceLosses(model, stack, probe).measure(alive, tried).matrix
     try:
-        fast = ExactLosses(model, stack, probe)(alive, tried)
+        losses = ExactLosses(model, stack, probe).measure(alive, tried).matrix
     except Exception as error:  # a family's own code, run block by block
         return f"the blocks of this model do not run one by one ({reason_of(error)})"
-    if same_losses(fast, plain, model.dtype):
+    if same_losses(losses, expected, model.dtype):
         return None
-    worst = ((fast - plain).abs() / plain.abs()).max().item()
+    worst = ((losses - expected).abs() / expected.abs()).max().item()
     return f"the exact search differs from plain skipping by {worst:.2g} (relative) on a short window of this model"

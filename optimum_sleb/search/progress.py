@@ -12,8 +12,8 @@ from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import ConfigError, JournalError
 from ..models.config_values import config_values
-from ..models.provenance import versions
 from ..report.report import PruningReport
+from ..version import versions
 from .journal import Journal
 
 # Elements of each tensor that go into a model's fingerprint: few are fast to read and still tell models apart.
@@ -35,16 +35,13 @@ class Progress:
         config: SLEBConfig,
         *,
         resume: bool,
-        device: torch.device | None = None,
     ) -> None:
         if folder is None and resume:
             raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
         self._folder = folder
         self.journal: Journal | None = None
         if folder is not None:
-            self.journal = Journal(
-                folder, _header(model, blocks, windows, config, device or model.device), resume=resume
-            )
+            self.journal = Journal(folder, _header(model, blocks, windows, config), resume=resume)
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +77,7 @@ def model_fingerprint(model: PreTrainedModel) -> str:
 
 
 def _header(
-    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig, device: torch.device
+    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig
 ) -> dict[str, Any]:
     """Return all that can change a measured loss, to the last bit; it must be equal when a run is resumed."""
     return {
@@ -90,7 +87,7 @@ def _header(
             "weights": model_fingerprint(model),
             "config": config_values(model.config),
             "dtype": str(model.dtype).removeprefix("torch."),
-            "device": device.type,
+            "device": model.device.type,
         },
         "data": windows.fingerprint,
         "recipe": config.to_dict(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .candidate_losses import Measurement, StepLosses
+from .candidate_losses import CandidateLosses, StepLosses
 
 # Windows between two comparisons of the candidates.
 CHUNK = 4
@@ -23,15 +23,15 @@ _LEAST_FREEDOM = _FIRST_LOOK - 1
 class Race:
     """Measure the candidates of a step by racing them over the windows in a shuffled order (`seed`)."""
 
-    measure: Measurement
+    losses: CandidateLosses
     confidence: float  # in standard errors
     seed: int
     # Losses of earlier steps, (blocks, windows) each; NaN where nothing was measured.
     _history: list[Tensor] = field(default_factory=list, init=False)
 
-    def step(self, alive: Sequence[int], candidates: Sequence[int]) -> StepLosses:
+    def measure(self, alive: Sequence[int], candidates: Sequence[int]) -> StepLosses:
         """Return the losses of the candidates that were not dropped, and after how many windows the others were."""
-        windows = self.measure.windows
+        windows = self.losses.windows
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(self.seed))
         num_blocks = len(self._history[0]) if self._history else alive[-1] + 1
         losses = torch.full((num_blocks, len(windows)), torch.nan)
@@ -40,19 +40,20 @@ class Race:
         seen = 0
         while seen < len(windows):
             chunk = order[seen : self._next_look(seen, len(racing))].sort().values
-            losses[torch.tensor(racing)[:, None], chunk] = self.measure(alive, racing, windows.select(chunk.tolist()))
+            measured = self.losses.measure(alive, racing, windows.select(chunk.tolist()))
+            losses[torch.tensor(racing)[:, None], chunk] = measured.matrix
             seen += len(chunk)
             for block in self._behind(racing, losses[:, order[:seen]]) if seen < len(windows) else ():
                 dropped[block] = seen
                 racing.remove(block)
-                self.measure.on_progress(len(windows) - seen)  # skipped work counts as done
+                self.losses.on_progress(len(windows) - seen)  # skipped work counts as done
         self._history.append(losses)
-        return StepLosses.of({block: losses[block] for block in racing}, dropped)
+        return StepLosses({block: losses[block] for block in racing}, dropped)
 
     def _next_look(self, seen: int, racing: int) -> int:
         if racing == 1:  # no competitor is left; the remaining windows are measured for the loss curve
-            return len(self.measure.windows)
-        chunk = max(CHUNK, self.measure.batch_size * self.measure.ranks.size)
+            return len(self.losses.windows)
+        chunk = max(CHUNK, self.losses.batch_size * self.losses.ranks.size)
         return seen + chunk if seen or self._history else max(chunk, _FIRST_LOOK)
 
     def _behind(self, racing: list[int], seen: Tensor) -> list[int]:
@@ -68,7 +69,7 @@ class Race:
             before = _spread(earlier - earlier[:, leader, None])
             squares, freedom = squares + before[0], freedom + before[1]
         # Finite population correction: the sum over all windows decides, so the error is 0 once all are seen.
-        num_seen, num_windows = seen.shape[1], len(self.measure.windows)
+        num_seen, num_windows = seen.shape[1], len(self.losses.windows)
         error = (squares / freedom / num_seen * (1 - num_seen / num_windows)).sqrt()
         # A candidate with a NaN or infinite loss has no difference; it is kept, and reported as non-finite at the end.
         gone = (behind > self.confidence * error) & behind.isfinite() & (freedom >= _LEAST_FREEDOM)

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from ..blocks.forward import losses_of, measuring
 from ..calibration.windows import WindowBatch
-from .candidate_losses import Measurement
+from .candidate_losses import CandidateLosses
 from .cost import reference_block_passes
 
 
-class ReferenceLosses(Measurement):
+class ReferenceLosses(CandidateLosses):
     """Losses of the candidates, each from a forward pass of the whole model without it."""
 
-    def _measure_batch(
+    def _measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         gone = set(range(len(self.stack))) - set(alive)
@@ -22,6 +22,6 @@ class ReferenceLosses(Measurement):
                 losses[row] = losses_of(self.model, batch.ids, batch.targets)
         return reference_block_passes(alive, candidates)
 
-    def _losses_of(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
+    def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         with measuring(self.model), self.stack.without(set(range(len(self.stack))) - set(alive)):
             return losses_of(self.model, batch.ids, batch.targets)

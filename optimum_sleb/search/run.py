@@ -1,10 +1,10 @@
-"""A whole search: from a model and token windows to the removals in order."""
+"""A search from a model and token windows to the removals in order: Algorithm 1, with what a recipe adds to it."""
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -13,192 +13,197 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..blocks.devices import devices_of, hooks_of
-from ..blocks.offload import offloaded
+from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
 from ..blocks.stack import DecoderStack
 from ..blocks.verify import refusal
 from ..calibration.windows import TokenWindows
+from ..compensation.compensator import Compensator
 from ..config import SLEBConfig
 from ..errors import NonFiniteLossError, UnsupportedModelError
 from ..report.records import SearchRecord
-from ..report.units import perplexity_of
 from ..runtime.ranks import Ranks
-from .budget import budget_of
-from .candidate_losses import Measurement
+from .budget import is_within_budget
+from .candidate_losses import CandidateLosses
 from .compensating import Compensated, compensate, open_compensator
 from .cost import exact_block_passes
 from .float16 import check_float16
-from .greedy import Step, greedy_search
+from .greedy import Refusals, Step, greedy_removals
 from .journal import Journal
-from .method import SearchMethod, choose_method, difference_of_exact
+from .method import SearchMethod, choose_method
 from .result import SearchResult
 
 
-def run_search(
+@dataclass
+class Search:
+    """A search that is ready to run: how candidates are measured, which may go, and what follows a removal."""
+
+    method: SearchMethod
+    candidates: Sequence[int]  # of the first step, ascending
+    config: SLEBConfig
+    refusals: Refusals
+    compensator: Compensator | None
+    loss_before: float  # summed over windows, in nats
+    bar: tqdm
+    result: SearchResult
+    exact_passes: int = field(default=0, init=False)  # those of an exact search with the same removals
+
+    @property
+    def num_blocks(self) -> int:
+        """Return the number of blocks before the search."""
+        return len(self.method.losses.stack)
+
+    def removals(self) -> Iterator[SearchResult]:
+        """Yield the result so far after every removal, and once more if all removals are compensated at the end."""
+        started = time.perf_counter()
+        for step in islice(self._steps(), self.config.num_blocks_to_remove_of(self.num_blocks)):
+            compensated = self._compensate({*self.result.removed, step.block}, when="during")
+            if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
+                break
+            self._count_exact_passes(step)
+            self.result = self.result.after(step, time.perf_counter() - started, compensated, self._record())
+            started = time.perf_counter()
+            self._show(step)
+            yield self.result
+        if self.result.steps and (compensated := self._compensate(self.result.removed, when="after")):
+            self.result = self.result.compensated_at_last(compensated)
+            yield self.result
+
+    def _steps(self) -> Iterator[Step]:
+        return greedy_removals(
+            self.method.measure,
+            self.num_blocks,
+            early_barrier=self.config.early_barrier,
+            latter_barrier=self.config.latter_barrier,
+            removable=self.candidates,
+            refusals=self.refusals,
+        )
+
+    def _compensate(self, removed: Collection[int], when: str) -> Compensated | None:
+        if self.compensator is None or self.config.compensate != when:
+            return None
+        return compensate(self.compensator, self.method.losses, removed)
+
+    def _is_within_budget(self, loss: float) -> bool:
+        num_tokens, is_first = self.method.losses.windows.num_counted, not self.result.steps
+        return is_within_budget(self.config, loss, self.loss_before, num_tokens, is_first=is_first)
+
+    def _count_exact_passes(self, step: Step) -> None:
+        tried = sorted({*step.losses, *step.dropped, *step.non_finite})
+        self.exact_passes += exact_block_passes(self.remaining, tried) * len(self.method.losses.windows)
+
+    @property
+    def remaining(self) -> list[int]:
+        """Return the blocks that are left, ascending."""
+        return [block for block in range(self.num_blocks) if block not in self.result.removed]
+
+    def _record(self) -> SearchRecord:
+        return record_of(self.method, self.loss_before, self.exact_passes)
+
+    def _show(self, step: Step) -> None:
+        perplexity = perplexity_of(step.loss, self.method.losses.windows.num_counted)
+        self.bar.set_postfix(removed=step.block, perplexity=f"{perplexity:.2f}")
+
+    def check_enough_removed(self) -> None:
+        """Raise UnsupportedModelError if no block could be removed; warn if fewer were than the recipe asks for."""
+        limit, num_removed = self.config.num_blocks_to_remove_of(self.num_blocks), len(self.result.steps)
+        # A search ends before its limit with blocks that were not refused only if no loss without them is finite.
+        left = self.remaining[self.config.early_barrier : self.num_blocks - num_removed - self.config.latter_barrier]
+        odd = [block for block in left if block in self.candidates and block not in self.refusals.reasons]
+        stay = self.refusals.reasons | dict.fromkeys(odd, "without it the loss is NaN or infinite")
+        reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
+        if self.refusals.reasons and not num_removed:
+            name = type(self.method.losses.model).__name__
+            raise UnsupportedModelError(f"No block of this {name} can be removed ({reasons}).")
+        if limit is not None and num_removed < limit and self.method.losses.ranks.is_first:
+            warnings.warn(
+                f"{num_removed} of the {limit} blocks asked for were removed: no other can go with them ({reasons}).",
+                stacklevel=4,  # the caller of `SLEBPruner.prune`
+            )
+
+
+@contextmanager
+def open_search(
     model: PreTrainedModel,
     stack: DecoderStack,
     windows: TokenWindows,
     candidates: Sequence[int],  # ascending
     config: SLEBConfig,
     *,
+    ranks: Ranks,  # processes that share the windows
     journal: Journal | None = None,  # what it records is not measured again
-    on_step: Callable[[SearchResult], object] = lambda result: None,  # gets the result so far after every removal
-    ranks: Ranks | None = None,  # processes that share the windows; `None`: this one alone
-    # Device that computes if the model stays in host memory because it is too large: blocks are brought there one at a
-    # time. Not possible with search='reference' (see `placement.place`).
-    compute_on: torch.device | None = None,
-) -> SearchResult:
-    """Search for the blocks to remove, and leave the model unchanged. Raise UnsupportedModelError if no block can be
-    removed, NonFiniteLossError if a loss is NaN or infinite before any removal or without each of the candidates
-    (also if only in float16, for a model stored in float16)."""
-    ranks = ranks or Ranks(together=False)
-    limit = config.num_blocks_to_remove_of(len(stack))
-    total = None if limit is None else len(windows) * sum(len(candidates) - removed for removed in range(limit))
-    kept_in = model.dtype
-    in_float32 = computes_in_float32(compute_on or model.device, config.search_dtype)
-    precision = computing_in_float32(model) if in_float32 else nullcontext()
-    refused: dict[int, str] = {}
-    check_kept_precision = partial(
-        check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks, compute_on=compute_on
-    )
+) -> Iterator[Search]:
+    """Prepare a search of a model that lies where it computes, and check its result at the end; the model is left
+    unchanged. Raise NonFiniteLossError if a loss is NaN or infinite before any removal or without each of the
+    candidates (also if only in float16, for a model stored in float16)."""
+    stored_dtype = model.dtype
+    in_float32 = computes_in_float32(model.device, config.search_dtype)
+    check_stored_dtype = partial(check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks)
     if in_float32:
-        check_kept_precision()
+        check_stored_dtype()
     with ExitStack() as resources:
-        resources.enter_context(precision)
-        if compute_on is not None:
-            stack = resources.enter_context(offloaded(model, stack, compute_on))
-            ranks.from_first(lambda: _check_block_by_block(model, stack, candidates))
-        hidden = None if ranks.is_first else True
-        bar = resources.enter_context(tqdm(total=total, desc="SLEB", unit="candidate window", disable=hidden))
-        method = choose_method(model, stack, windows, candidates, config, bar.update, ranks)
-        loss_before = _finite_loss(method.measure)
+        if in_float32:
+            resources.enter_context(computing_in_float32(model, stack.loader))
+        bar = resources.enter_context(progress_bar(len(windows), len(stack), candidates, config, ranks))
+        method = choose_method(model, stack, windows, candidates, config, ranks, bar.update)
+        loss_before = _finite_loss(method.losses)
         compensator = None
         if config.compensate != "no":
-            compensator = resources.enter_context(open_compensator(method.measure, candidates, kept_in))
-        method.measure.journal = journal
-        result = SearchResult((), (), _record(model, method, loss_before))
-        within_budget = budget_of(config, windows, loss_before)
-        compensated: Compensated | None = None
-
-        def accept(step: Step) -> bool:
-            """Compensate the removals if that is done during the search, and check the budget."""
-            nonlocal compensated
-            if compensator is not None and config.compensate == "during":
-                removed = {*(earlier.block for earlier in result.steps), step.block}
-                compensated = compensate(compensator, method.measure, removed)
-            return within_budget(step.loss if compensated is None else compensated.loss)
-
-        search = greedy_search(
-            method.step,
-            len(stack),
-            early_barrier=config.early_barrier,
-            latter_barrier=config.latter_barrier,
-            removable=candidates,
-            refusal=_refusal_rule(model, stack, kept_in, refused, ranks),
-            accept=accept,
-        )
-        exact_passes = 0
-        alive = list(range(len(stack)))
-        started = time.perf_counter()
-        for step in islice(search, limit):
-            tried = sorted({*step.losses, *step.dropped, *step.non_finite})
-            exact_passes += exact_block_passes(alive, tried) * len(windows)
-            alive.remove(step.block)
-            result = SearchResult(
-                (*result.steps, step),
-                (*result.seconds, time.perf_counter() - started),
-                _record(model, method, loss_before, exact_passes if method.name == "racing" else None),
-                (*result.compensated, compensated),
-            )
-            started = time.perf_counter()
-            bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_counted):.2f}")
-            on_step(result)
-        if compensator is not None and result.steps and config.compensate == "after":
-            last = compensate(compensator, method.measure, {step.block for step in result.steps})
-            result = replace(result, compensated=(*result.compensated[:-1], last))
-            on_step(result)
-    if in_float32 and result.steps:
-        check_kept_precision(removed={step.block for step in result.steps}, weights=result.weights)
-    left = alive[config.early_barrier : len(alive) - config.latter_barrier]
-    odd = [block for block in left if block in candidates and block not in refused]
-    _check_removed(model, result, limit, refused, odd, ranks)
-    return result
+            compensator = resources.enter_context(open_compensator(method.losses, candidates, stored_dtype))
+        method.losses.journal = journal
+        refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
+        result = SearchResult((), (), record_of(method, loss_before))
+        search = Search(method, candidates, config, refusals, compensator, loss_before, bar, result)
+        yield search
+    if in_float32 and search.result.steps:
+        check_stored_dtype(removed=search.result.removed, weights=search.result.weights)
+    search.check_enough_removed()
 
 
-def _check_removed(
-    model: PreTrainedModel,
-    result: SearchResult,
-    limit: int | None,
-    refused: dict[int, str],
-    odd: Sequence[int],
-    ranks: Ranks,
-) -> None:
-    """Raise an error if no block could be removed; warn if fewer were than the recipe asks for."""
-    # `odd`: blocks left that were not refused. A search ends before its limit with such blocks only if the loss
-    # without each of them is not finite.
-    stay = refused | dict.fromkeys(odd, "without it the loss is NaN or infinite")
-    reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
-    if refused and not result.steps:
-        raise UnsupportedModelError(f"No block of this {type(model).__name__} can be removed ({reasons}).")
-    if limit is not None and len(result.steps) < limit and ranks.is_first:
-        warnings.warn(
-            f"{len(result.steps)} of the {limit} blocks asked for were removed: no other can go with them "
-            f"({reasons}).",
-            stacklevel=3,
-        )
+def progress_bar(
+    num_windows: int, num_blocks: int, candidates: Sequence[int], config: SLEBConfig, ranks: Ranks
+) -> tqdm:
+    """Return a bar over all pairs of a candidate and a window; hidden in all processes but the first."""
+    limit = config.num_blocks_to_remove_of(num_blocks)
+    total = None if limit is None else num_windows * sum(len(candidates) - removed for removed in range(limit))
+    return tqdm(total=total, desc="SLEB", unit="candidate window", disable=None if ranks.is_first else True)
 
 
-def _check_block_by_block(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> None:
-    difference = difference_of_exact(model, stack, candidates)
-    if difference is not None:
-        raise UnsupportedModelError(
-            f"The blocks of {type(model).__name__} cannot be brought to the device one at a time: {difference}; use a "
-            "device that holds the whole model."
-        )
+def _why_not_together(
+    model: PreTrainedModel, stack: DecoderStack, stored_dtype: torch.dtype, ranks: Ranks, removed: set[int]
+) -> str | None:
+    """Return why a set of blocks cannot be removed together, if so; the same in all processes."""
+    # If all removals are alike, those run before the search stand for this one; building the config is enough.
+    alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in removed])
+    return ranks.from_first(lambda: refusal(model, stack, removed, run=not alike, kept_in=stored_dtype))
 
 
-def _refusal_rule(
-    model: PreTrainedModel, stack: DecoderStack, kept_in: torch.dtype, refused: dict[int, str], ranks: Ranks
-) -> Callable[[set[int], int], str | None]:
-    """Return a function that says why a block cannot be removed with earlier ones, and adds it to `refused`."""
-
-    def refusal_of(removed: set[int], block: int) -> str | None:
-        gone = {*removed, block}
-        # If all removals are alike, those run before the search stand for this one; building the config is enough.
-        alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
-        reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike, kept_in=kept_in))
-        if reason is not None:
-            refused[block] = reason
-        return reason
-
-    return refusal_of
-
-
-def _finite_loss(measure: Measurement) -> float:
-    losses = measure.losses_with(range(len(measure.stack)))
-    if not losses.isfinite().all():
-        window = int((~losses.isfinite()).nonzero()[0])
+def _finite_loss(losses: CandidateLosses) -> float:
+    """Return the loss before any removal, summed over windows; raise NonFiniteLossError if it is not finite."""
+    of_windows = losses.losses_of(range(len(losses.stack)))
+    if not of_windows.isfinite().all():
+        window = int((~of_windows.isfinite()).nonzero()[0])
         raise NonFiniteLossError(
-            f"The loss of window {window} is {losses[window].item()} before any block is removed; if the model is in "
-            "float16, load it with dtype='bfloat16' or 'float32'."
+            f"The loss of window {window} is {of_windows[window].item()} before any block is removed; if the model is "
+            "in float16, load it with dtype='bfloat16' or 'float32'."
         )
-    return losses.double().sum().item()
+    return of_windows.double().sum().item()
 
 
-def _record(
-    model: PreTrainedModel, method: SearchMethod, loss_before: float, exact_passes: int | None = None
-) -> SearchRecord:
+def record_of(method: SearchMethod, loss_before: float, exact_passes: int = 0) -> SearchRecord:
+    """Return how a search measured, for the report; `exact_passes` count only for a race."""
+    losses, model = method.losses, method.losses.model
     return SearchRecord(
         method=method.name,
         reason=method.reason,
         dtype=str(model.dtype).removeprefix("torch."),
         device=", ".join(map(str, devices_of(model))) if hooks_of(model) else str(model.device),
-        block_passes=method.measure.block_passes,
+        block_passes=losses.block_passes,
         loss_before=loss_before,
-        exact_block_passes=exact_passes,
-        batch_size=method.measure.batch_size,
+        exact_block_passes=exact_passes if method.name == "racing" and exact_passes else None,
+        batch_size=losses.batch_size,
         compilation=method.compilation.summary,
         compile_seconds=method.compilation.seconds,
-        processes=method.measure.ranks.size,
+        processes=losses.ranks.size,
     )

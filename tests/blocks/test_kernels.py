@@ -20,7 +20,7 @@ def measure_with(kernels, family: str) -> torch.Tensor:
     windows = TokenWindows(tuple(random_ids(2 * BATCH + 1, LENGTH)))
     measure = ExactLosses(model, find_decoder_stack(model), windows, BATCH, kernels=kernels)
     steps = [measure(range(NUM_BLOCKS), [1, 3, 4]), measure([0, 1, 3, 5], [1, 3])]
-    return torch.cat([*steps, measure.losses_with(range(NUM_BLOCKS))[None]])
+    return torch.cat([*steps, measure.losses_of(range(NUM_BLOCKS))[None]])
 
 
 @pytest.mark.usefixtures("traced_only")

@@ -2,11 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from optimum_sleb.blocks.losses import IGNORED, next_tokens, nll_sums, positions_at_a_time, window_losses
+from optimum_sleb.blocks.losses import IGNORED, next_tokens, nll_sums, position_slices, window_losses
 
 
 def losses_in_parts(logits: torch.Tensor, targets: torch.Tensor, positions: int) -> torch.Tensor:
-    return window_losses(lambda part: nll_sums(logits[:, part], targets[:, part]), targets, positions)
+    parts = zip(logits.split(positions, dim=1), targets.split(positions, dim=1), strict=True)
+    return window_losses(sum(nll_sums(*part) for part in parts), targets)
 
 
 @pytest.mark.parametrize("positions", [1, 3, 7, 100])
@@ -40,7 +41,9 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     ids=["divides", "batch", "prime length", "no room", "short"],
 )
 def test_never_asks_for_more_logits_than_fit(batch: int, length: int, expected: int) -> None:
-    assert positions_at_a_time(torch.zeros(batch, length), vocab_size=10, max_logits=100) == expected
+    parts = position_slices(torch.zeros(batch, length), vocab_size=10, max_logits=100)
+    assert parts[0] == slice(0, expected)
+    assert [number for part in parts for number in range(length)[part]] == list(range(length))
 
 
 def test_next_tokens_do_not_change_the_ids() -> None:

@@ -31,12 +31,12 @@ def test_layer_by_layer_equals_exact(family: str, alive: list[int], windows_at_a
     windows = TokenWindows((*random_ids(4, 20), *random_ids(1, 11)))
     candidates = [block for block in alive if block > 0]
     exact = ExactLosses(model, stack, windows)
-    expected, dense = exact(alive, candidates), exact.losses_with(alive)
+    expected, dense = exact(alive, candidates), exact.losses_of(alive)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with offloaded(model, stack, torch.device(device)) as there:
         measure = LayerwiseLosses(model, there, windows, batch_size=3, windows_at_a_time=windows_at_a_time)
         torch.testing.assert_close(measure(alive, candidates), expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(measure.losses_with(alive), dense, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(measure.losses_of(alive), dense, rtol=1e-5, atol=1e-5)
     assert (measure.block_passes, measure.head_passes) == (exact.block_passes, exact.head_passes)
     after = model.state_dict()
     assert all(after[name].device.type == "cpu" and after[name].equal(before[name]) for name in before)

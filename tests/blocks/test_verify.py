@@ -13,7 +13,7 @@ from optimum_sleb.blocks import verify as gates
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.blocks.verify import refusal, take_out
 from optimum_sleb.errors import OutOfMemoryError
-from optimum_sleb.search.method import difference_of_exact
+from optimum_sleb.search.method import why_not_exact
 
 from ..families import NUM_BLOCKS, random_ids, randomise, tiny_model
 
@@ -237,6 +237,6 @@ def test_memory_that_runs_out_says_nothing_about_an_architecture(where: str, mon
         monkeypatch.setattr("optimum_sleb.blocks.runner.BlockRunner.run", full)
     with pytest.raises(OutOfMemoryError, match="offload='cpu'"):
         if where == "block by block":
-            difference_of_exact(model, stack, [1, 2, 3])
+            why_not_exact(model, stack, [1, 2, 3])
         else:
             refusal(model, stack, {2})

@@ -34,7 +34,7 @@ def test_every_window_once(batch_size: int, fits: int) -> None:
     def run(batch: WindowBatch) -> None:
         if len(batch) > fits:
             raise torch.OutOfMemoryError
-        assert batch.ids[:, 0].tolist() == list(range(13))[batch.place]
+        assert batch.ids[:, 0].tolist() == list(range(13))[batch.span]
         seen.extend(batch.ids[:, 0].tolist())
 
     final = run_in_batches(WINDOWS.batches(batch_size), run)

@@ -33,7 +33,7 @@ def test_rows_keep_their_length() -> None:
 
 def test_batches_hold_windows_of_one_length_and_cover_all() -> None:
     windows = TokenWindows(tuple(torch.arange(length) for length in (4, 4, 4, 6, 4)))
-    batches = [(batch.place, batch.ids.shape) for batch in windows.batches(2)]
+    batches = [(batch.span, batch.ids.shape) for batch in windows.batches(2)]
     assert batches == [(slice(0, 2), (2, 4)), (slice(2, 3), (1, 4)), (slice(3, 4), (1, 6)), (slice(4, 5), (1, 4))]
 
 

@@ -81,10 +81,10 @@ def test_the_loss_it_tells_is_that_of_the_model_on_the_held_back_windows(family:
     alive = [block for block in range(NUM_BLOCKS) if block not in removed]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     measure = ExactLosses(model, find_decoder_stack(model), windows.select([2, 5, 8, 11]))
-    plain = measure.losses_with(alive).sum().item()
+    plain = measure.losses_of(alive).sum().item()
     with open_compensator(model, windows) as compensator:
         record = compensator.fit(removed)
-        compensated = measure.losses_with(alive).sum().item()
+        compensated = measure.losses_of(alive).sum().item()
         folded = compensator.folded()
         changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert record.cuts[0].loss_before == pytest.approx(plain, rel=1e-5)
@@ -183,10 +183,10 @@ def test_never_worse_and_never_broken(
     alive = [block for block in range(NUM_BLOCKS) if block not in removed]
     held_back = windows.select(range(2, num_windows, 3))
     measure = ExactLosses(model, find_decoder_stack(model), held_back)
-    plain = measure.losses_with(alive).double().sum().item()
+    plain = measure.losses_of(alive).double().sum().item()
     with open_compensator(model, windows, batch_size=1) as compensator:
         compensator.fit(removed)
-        compensated = measure.losses_with(alive).double().sum().item()
+        compensated = measure.losses_of(alive).double().sum().item()
         finite_before = _all_finite(shapes, model)
         assert {name: value.shape for name, value in model.state_dict().items()} == shapes
     assert finite_before

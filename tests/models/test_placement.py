@@ -10,7 +10,7 @@ from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.errors import ConfigError, UnsupportedModelError
 from optimum_sleb.models import placement
 from optimum_sleb.models.loading import empty_model
-from optimum_sleb.models.placement import Offload, Placement, place, where_to_load
+from optimum_sleb.models.placement import Offload, Placement, choose_placement, device_to_load_on
 from optimum_sleb.runtime import memory
 from optimum_sleb.runtime.memory import WORKING_MEMORY, too_large, weight_bytes
 from optimum_sleb.runtime.ranks import Ranks
@@ -19,7 +19,7 @@ from ..families import random_ids, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = SLEBConfig(num_blocks_to_remove=2)
-ALONE = Ranks(together=False)
+ALONE = Ranks.alone()
 
 
 @pytest.mark.parametrize("compensate", ["no", "during"])
@@ -50,7 +50,7 @@ def test_a_model_that_does_not_fit_is_offloaded(llama: PreTrainedModel, monkeypa
     reason = too_large(weight_bytes(llama), torch.device("cuda", 0))
     assert reason == "the weights take 0.0 GB, and cuda:0 has 1.6 GB left"
     monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 0))
-    assert place(llama, CONFIG, "cuda", "auto", ALONE) == Placement(torch.device("cuda", 0), reason)
+    assert choose_placement(llama, CONFIG, "cuda", "auto", ALONE) == Placement(torch.device("cuda", 0), reason)
     assert llama.device.type == "cpu"
 
 
@@ -78,7 +78,7 @@ def test_where_it_is_loaded(
     size = weight_bytes(empty_model(str(model_folder)))
     monkeypatch.setattr(memory, "memory_left", lambda device: size + WORKING_MEMORY + room)
     monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 0))
-    assert where_to_load(str(model_folder), CONFIG, offload, device_map="cuda", dtype="auto") == expected
+    assert device_to_load_on(str(model_folder), CONFIG, offload, device_map="cuda", dtype="auto") == expected
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16", torch.float16])
@@ -110,15 +110,15 @@ class TestRefusals:
 def test_a_model_on_another_device(llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(llama), "device", torch.device("cuda", 1))
     with pytest.raises(ConfigError, match="lies on cuda:1, and its blocks .* load it there"):
-        place(llama, CONFIG, "cpu", "auto", ALONE)
+        choose_placement(llama, CONFIG, "cpu", "auto", ALONE)
     monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 1))
-    assert place(llama, CONFIG, None, "auto", ALONE) == Placement()
+    assert choose_placement(llama, CONFIG, None, "auto", ALONE) == Placement()
 
 
 def test_packed_weights(llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "packed_modules", lambda model: {"model.layers.0.mlp.up_proj": None})
     with pytest.raises(UnsupportedModelError, match="packed weights cannot be brought to cpu one block at a time"):
-        place(llama, CONFIG, "cpu", "cpu", ALONE)
+        choose_placement(llama, CONFIG, "cpu", "cpu", ALONE)
 
 
 @pytest.mark.cuda

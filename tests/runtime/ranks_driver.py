@@ -74,9 +74,9 @@ def failing(owner: type, name: str, error: Exception, times: int = 1) -> Callabl
 
 def failure_of(ranks: Ranks, number: int, owner: type, method: str, error: Exception, folder: Path) -> str:
     """What a process meets where one of them fails."""
-    restore = failing(owner, method, error) if ranks.number == number else lambda: None
+    restore = failing(owner, method, error) if ranks.rank == number else lambda: None
     try:
-        with ranks.all_or_none():
+        with ranks.fail_together():
             prune("batches", ranks, folder)
     except Exception as met:
         return f"{type(met).__name__}: {met}"
@@ -94,13 +94,13 @@ def main() -> None:
     """Run all scenarios; each process writes what it met."""
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    ranks = Ranks.of_launcher(cpu=True)
+    ranks = Ranks.from_launcher(cpu=True)
     if "die" in sys.argv:
-        if ranks.number == 1:
-            ExactLosses._measure_batch = die
+        if ranks.rank == 1:
+            ExactLosses._measure_without = die
         prune("uneven", ranks)
     met: dict[str, Any] = {name: what_counts(prune(name, ranks)) for name in SCENARIOS}
-    restore = failing(ExactLosses, "_measure_batch", torch.OutOfMemoryError("full")) if ranks.number else lambda: None
+    restore = failing(ExactLosses, "_measure_without", torch.OutOfMemoryError("full")) if ranks.rank else lambda: None
     met["memory runs out in one"] = what_counts(prune("uneven", ranks))
     restore()
     full = torch.OutOfMemoryError("full")  # at the second set of cuts
@@ -108,8 +108,8 @@ def main() -> None:
     met["memory runs out while the first compensates"] = what_counts(prune("compensated", ranks))
     restore()
     failures = {
-        "one cannot measure": (1, ExactLosses, "_measure_batch", ValueError("a broken block")),
-        "the first cannot measure": (0, ExactLosses, "_measure_batch", ValueError("a broken block")),
+        "one cannot measure": (1, ExactLosses, "_measure_without", ValueError("a broken block")),
+        "the first cannot measure": (0, ExactLosses, "_measure_without", ValueError("a broken block")),
         "the journal cannot be written": (0, Journal, "note", OSError("the disk is full")),
         "one cannot read its share": (1, WindowBatch, "share", RuntimeError("bad text")),
     }
@@ -117,8 +117,8 @@ def main() -> None:
         met[name] = failure_of(ranks, *failure, folder / str(number))
     met["resumed"] = what_counts(prune("batches", ranks, folder / "0", resume=True))
     met["together again"] = what_counts(prune("uneven", ranks))
-    (folder / f"{ranks.number}.json").write_text(json.dumps(met))
-    ranks.leave()
+    (folder / f"{ranks.rank}.json").write_text(json.dumps(met))
+    ranks.close()
 
 
 if __name__ == "__main__":

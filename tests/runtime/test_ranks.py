@@ -117,7 +117,7 @@ class TestRefusals:
         assert done.stderr.strip().endswith("only prune is shared by several processes; start one.")
 
     def test_one_gpu_for_all(self) -> None:
-        ranks = Ranks(together=False)
+        ranks = Ranks.alone()
         ranks.size = 2
         for device in ("cuda:0", "auto"):
             with pytest.raises(RankError, match=f"2 processes cannot share device '{device}'"):

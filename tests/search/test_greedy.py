@@ -65,7 +65,7 @@ def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
         losses = torch.ones(len(candidates), 4)
         if len(candidates) == 3:  # in the first step
             losses[0, 3] = float("nan")
-        return StepLosses.of(dict(zip(candidates, losses, strict=True)))
+        return StepLosses(dict(zip(candidates, losses, strict=True)))
 
     first, second, _ = run(measure)
     assert (first.block, first.non_finite) == (2, {1: 3})
@@ -76,7 +76,7 @@ def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
 def test_where_no_loss_is_finite_the_search_ends() -> None:
     def measure(alive, candidates):
         losses = torch.full((len(candidates), 4), float("inf"))
-        return StepLosses.of(dict(zip(candidates, losses, strict=True)))
+        return StepLosses(dict(zip(candidates, losses, strict=True)))
 
     with pytest.raises(NonFiniteLossError, match="whichever block is removed .without block 1 in window 0"):
         run(measure)
@@ -114,7 +114,7 @@ class Odd(Table):
         best = min((block for block in losses if block not in self.odd), key=lambda block: losses[block][0], default=0)
         dropped = {block: 4 for block in losses if self.racing and block not in self.odd | {best}}
         odd = {block: losses[block] * float("nan") for block in losses if block in self.odd}
-        return StepLosses.of({block: row for block, row in losses.items() if block not in dropped} | odd, dropped)
+        return StepLosses({block: row for block, row in losses.items() if block not in dropped} | odd, dropped)
 
 
 @pytest.mark.parametrize("racing", [False, True])
@@ -137,8 +137,8 @@ def test_where_no_loss_is_finite_and_none_was_refused_the_search_fails() -> None
 def test_candidates_given_up_for_one_whose_loss_is_not_finite_in_the_end_run_again() -> None:
     def measure(alive, candidates):
         if 1 in candidates:  # it led the race until the last window
-            return StepLosses.of({1: torch.tensor([0.5, float("nan")])}, {2: 4, 3: 4})
-        return StepLosses.of({block: torch.full((2,), float(block)) for block in candidates})
+            return StepLosses({1: torch.tensor([0.5, float("nan")])}, {2: 4, 3: 4})
+        return StepLosses({block: torch.full((2,), float(block)) for block in candidates})
 
     step = run(measure)[0]
     assert (step.block, step.loss, step.non_finite, step.dropped) == (2, 4.0, {1: 1}, {})

@@ -242,7 +242,7 @@ def test_memory_ran_out_before_the_run_died(
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(14, 12)))
     alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
-    measure_batch = kind._measure_batch
+    measure_batch = kind._measure_without
     batches: list[slice] = []
     dies_after = len(windows)
 
@@ -262,7 +262,7 @@ def test_memory_ran_out_before_the_run_died(
     def counted(measure, pairs):
         return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
 
-    monkeypatch.setattr(kind, "_measure_batch", fail)
+    monkeypatch.setattr(kind, "_measure_without", fail)
     plain, plain_pairs = measuring()
     expected = plain(alive, candidates)
     whole, batches, dies_after = len(batches), [], measured

@@ -27,7 +27,7 @@ class Recorded:
         # The first token of a window is its number.
         self.windows = TokenWindows(tuple(torch.tensor([number, 0]) for number in range(losses.shape[1])))
         self.batch_size = 1
-        self.ranks = Ranks(together=False)
+        self.ranks = Ranks.alone()
         self.looked_at = 0
         self.progress = 0
 

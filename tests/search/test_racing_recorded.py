@@ -26,7 +26,7 @@ class RecordedSearch:
     """Gives losses that were measured before, and counts the passes that measuring them would take."""
 
     batch_size = 4
-    ranks = Ranks(together=False)
+    ranks = Ranks.alone()
 
     def __init__(self) -> None:
         self.windows = TokenWindows(tuple(torch.tensor([number, 0]) for number in range(128)))
