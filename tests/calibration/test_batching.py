@@ -81,7 +81,7 @@ def test_the_remedy_follows_the_stack(offload: bool) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("optimum_sleb.blocks.runner.BlockRunner.run", full)
             with pytest.raises(OutOfMemoryError, match="early_barrier" if offload else "offload='cpu'"):
-                measure(range(NUM_BLOCKS), [2, 3])
+                measure.measure(range(NUM_BLOCKS), [2, 3])
 
 
 def test_what_a_failed_attempt_held_is_free_before_the_next() -> None:
@@ -121,7 +121,7 @@ def test_a_search_step_survives_failures_at_any_block(failures: list[int], kind:
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(8, 12)))
     alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
-    expected = kind(model, stack, windows)(alive, candidates)
+    expected = kind(model, stack, windows).measure(alive, candidates).matrix
     calls = 0
 
     def fail_sometimes(*_: object) -> None:
@@ -133,5 +133,5 @@ def test_a_search_step_survives_failures_at_any_block(failures: list[int], kind:
     for block in stack.blocks:
         block.register_forward_pre_hook(fail_sometimes)
     measure = kind(model, stack, windows, batch_size=8)
-    torch.testing.assert_close(measure(alive, candidates), expected)
+    torch.testing.assert_close(measure.measure(alive, candidates).matrix, expected)
     assert measure.batch_size == 8 // 2 ** min(len([f for f in failures if f < calls]), 3)

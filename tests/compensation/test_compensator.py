@@ -17,6 +17,7 @@ from optimum_sleb.compensation import compensator as module
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.maps import refitted
 from optimum_sleb.compensation.matrices import MatrixChoice
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 
 from ..architectures.tiny import tiny_model as tiny_of
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def open_compensator(model: PreTrainedModel, windows: TokenWindows, batch_size: int = 4) -> Compensator:
-    return Compensator(model, find_decoder_stack(model), windows, model.dtype, batch_size)
+    return Compensator(model, find_decoder_stack(model), windows, model.dtype, Ranks.alone(), batch_size)
 
 
 def record_calls(
@@ -149,7 +150,7 @@ def test_judges_what_rounding_leaves() -> None:
     model = tiny_model("llama", dtype=torch.bfloat16).float()
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(9, 24)))
-    with Compensator(model, stack, windows, torch.bfloat16) as compensator:
+    with Compensator(model, stack, windows, torch.bfloat16, Ranks.alone()) as compensator:
         compensator.fit({2, 3})
         for name, value in compensator.folded().items():
             assert value.dtype == torch.bfloat16

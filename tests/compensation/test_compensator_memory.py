@@ -20,6 +20,7 @@ from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.moments import Moments
 from optimum_sleb.errors import OutOfMemoryError
 from optimum_sleb.report.records import CompensationRecord
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.compensating import compensate
 from optimum_sleb.search.exact import ExactLosses
 
@@ -67,7 +68,10 @@ def fit(
     stack = find_decoder_stack(model)
     try:
         context = offloaded(model, stack, torch.device("cpu")) if offload else nullcontext(stack)
-        with context as there, Compensator(model, there, WINDOWS, torch.float32, batch_size) as compensator:
+        with (
+            context as there,
+            Compensator(model, there, WINDOWS, torch.float32, Ranks.alone(), batch_size) as compensator,
+        ):
             with trouble or nullcontext():
                 record = compensator.fit(REMOVED)
             return record, compensator.folded(), compensator.batch_size
@@ -169,7 +173,7 @@ def test_it_follows_a_search_that_went_on_in_smaller_batches() -> None:
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     measure = ExactLosses(model, stack, WINDOWS, batch_size=8)
-    with Compensator(model, stack, WINDOWS, torch.float32, measure.forward_size) as compensator:
+    with Compensator(model, stack, WINDOWS, torch.float32, Ranks.alone(), measure.forward_size) as compensator:
         measure.batch_size = 2
         compensate(compensator, measure, REMOVED)
         assert compensator.batch_size == 2

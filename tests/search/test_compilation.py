@@ -7,9 +7,9 @@ from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search import compilation
 from optimum_sleb.search.compilation import compile_for_search
 from optimum_sleb.search.exact import ExactLosses
-from optimum_sleb.search.run import run_search
 
 from ..families import random_ids, tiny_model
+from ..searching import run_search
 
 
 def measure_of(num_windows: int = 4) -> ExactLosses:

@@ -137,7 +137,7 @@ def test_a_line_that_cannot_be_of_the_measurement(tmp_path: Path, change: dict[s
         measure = ExactLosses(model, find_decoder_stack(model), windows, journal=journal)
         message = rf"is damaged in line {len(rows) + 1} \({reason}\); delete that line and all after it"
         with pytest.raises(JournalError, match=message):
-            measure(alive, candidates)
+            measure.measure(alive, candidates)
 
 
 def test_an_empty_journal(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     batches = 0
     with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
         calls = 40 - 4 * 2 - 2  # the last block runs once for each of the four candidates of a batch
-        ExactLosses(model, stack, windows, batch_size=2, journal=journal)(alive, candidates)
+        ExactLosses(model, stack, windows, batch_size=2, journal=journal).measure(alive, candidates)
     hook.remove()
 
     def count(*_: object) -> None:
@@ -288,7 +288,7 @@ def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> Non
     for size in (4, 6, 3, 14):
         folder = tmp_path / str(size)
         with Journal(folder, HEADER, resume=False) as journal:
-            ExactLosses(model, stack, windows, 4, journal=journal)(alive, candidates)
+            ExactLosses(model, stack, windows, 4, journal=journal).measure(alive, candidates)
         lines = (folder / JOURNAL_FILE_NAME).read_text().splitlines(keepends=True)
         (folder / JOURNAL_FILE_NAME).write_text("".join(lines[:3]))
         for _ in range(2):
