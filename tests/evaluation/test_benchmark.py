@@ -13,6 +13,7 @@ from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed, speed_table
 from optimum_sleb.evaluation.timing import Timing, time_in_turns
 
+from .. import mishaps
 from ..families import FAMILIES, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,6 +63,7 @@ def test_generation_gives_all_tokens_whatever_ends_a_text(llama: PreTrainedModel
     assert torch.equal(greedy, static)
 
 
+@mishaps.measuring_is_interrupted
 def test_dense_and_pruned(llama: PreTrainedModel, pruned: PreTrainedModel, tmp_path: Path, monkeypatch) -> None:
     llama.train()
     options = {"scenarios": [PROMPT, GENERATION], "repeats": 3, "progress_dir": tmp_path}

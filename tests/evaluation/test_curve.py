@@ -10,6 +10,7 @@ from optimum_sleb.evaluation import curve as module
 from optimum_sleb.evaluation.curve import curve, curve_table
 from optimum_sleb.hub.curve_plot import draw_curve
 
+from .. import mishaps
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
 
@@ -42,6 +43,7 @@ def test_every_depth_is_the_model_of_that_depth(family: str, compensate: str, te
     assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
 
 
+@mishaps.measuring_is_interrupted
 def test_an_interruption_loses_no_finished_depth(
     text_file: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +84,7 @@ def test_an_earlier_compensation_is_not_dropped(text_file: Path, tokenizer) -> N
         curve(tiny_model(), tokenizer, pruner.report, str(text_file), window_length=20)
 
 
+@mishaps.kept_measurement_does_not_fit
 def test_another_text_under_the_same_name_is_measured_anew(text_file: Path, tokenizer, tmp_path: Path) -> None:
     report = search(text_file, "no")
     unseen = tmp_path / "unseen.txt"

@@ -16,6 +16,7 @@ from optimum_sleb.evaluation.protocol import MEAN, headline
 from optimum_sleb.evaluation.zero_shot import _scores, zero_shot
 from optimum_sleb.loading import load_model, load_tokenizer
 
+from .. import mishaps
 from .small_data import NUM_ROWS, TASKS, write_small_data
 
 tasks = pytest.importorskip("lm_eval.tasks")
@@ -105,6 +106,8 @@ def test_of_limited_examples_and_of_what_is_no_mean(llama: PreTrainedModel, toke
     assert tokenizer.pad_token == pad_token
 
 
+@mishaps.kept_measurement_does_not_fit
+@mishaps.measuring_is_interrupted
 def test_an_interruption_loses_no_finished_task(
     llama: PreTrainedModel, tokenizer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
