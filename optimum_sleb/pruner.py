@@ -9,8 +9,9 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from .blocks import gates
 from .blocks.forward import vocab_size_of
-from .blocks.gates import removable_blocks, take_out
+from .blocks.gates import take_out
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.stack import find_decoder_stack
 from .calibration.rows import Batches
@@ -221,7 +222,7 @@ class SLEBPruner(Saving):
             placement = place(self.model, config, device, offload, ranks)
             wanted = range(config.early_barrier, len(self._stack) - config.latter_barrier)
             with placed(self.model, self._stack, placement) as stack:
-                candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, stack, wanted))
+                candidates, barred = ranks.from_first(lambda: gates.removable_blocks(self.model, stack, wanted))
             details = {
                 "recipe": config,
                 "calibration": loaded.record(),

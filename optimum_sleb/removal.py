@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .blocks.gates import refusal
+from .blocks import gates
 from .blocks.stack import DecoderStack
 from .calibration.sources import load_calibration
 from .errors import CalibrationError, ConfigError, ReportError, UnsupportedModelError
@@ -41,7 +41,7 @@ def check_removal(model: PreTrainedModel, stack: DecoderStack, numbers: Sequence
             raise ConfigError(f"Block {block} cannot be removed (again); the model has the blocks {list(numbers)}.")
     if not 0 < len(blocks) < len(numbers):
         raise ConfigError(f"Between 1 and {len(numbers) - 1} blocks can be removed; got {len(blocks)}.")
-    reason = refusal(model, stack, {numbers.index(block) for block in blocks})
+    reason = gates.refusal(model, stack, {numbers.index(block) for block in blocks})
     if reason is not None:
         raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
 

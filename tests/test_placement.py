@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from optimum_sleb import SLEBConfig, SLEBPruner, memory, placement
+from optimum_sleb import SLEBConfig, SLEBPruner, memory
+from optimum_sleb.blocks import packed
 from optimum_sleb.errors import ConfigError, UnsupportedModelError
 from optimum_sleb.loading import empty_model
 from optimum_sleb.memory import WORKING_MEMORY, too_large, weight_bytes
@@ -18,6 +19,12 @@ from .families import random_ids, tiny_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = SLEBConfig(num_blocks_to_remove=2)
 ALONE = Ranks(together=False)
+
+
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were one. Nothing is brought there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
 
 
 @pytest.mark.parametrize("compensate", ["no", "during"])
@@ -47,7 +54,7 @@ def test_a_model_that_does_not_fit_is_offloaded(llama: PreTrainedModel, monkeypa
     monkeypatch.setattr(memory, "memory_left", lambda device: small)
     reason = too_large(weight_bytes(llama), torch.device("cuda", 0))
     assert reason == "the weights take 0.0 GB, and cuda:0 has 1.6 GB left"
-    monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 0))
+    one_gpu(monkeypatch)
     assert place(llama, CONFIG, "cuda", "auto", ALONE) == Placement(torch.device("cuda", 0), reason)
     assert llama.device.type == "cpu"
 
@@ -75,7 +82,7 @@ def test_where_it_is_loaded(
 ) -> None:
     size = weight_bytes(empty_model(str(model_folder)))
     monkeypatch.setattr(memory, "memory_left", lambda device: size + WORKING_MEMORY + room)
-    monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 0))
+    one_gpu(monkeypatch)
     assert where_to_load(str(model_folder), CONFIG, offload, device_map="cuda", dtype="auto") == expected
 
 
@@ -109,12 +116,11 @@ def test_a_model_on_another_device(llama: PreTrainedModel, monkeypatch: pytest.M
     monkeypatch.setattr(type(llama), "device", torch.device("cuda", 1))
     with pytest.raises(ConfigError, match="lies on cuda:1, and its blocks .* load it there"):
         place(llama, CONFIG, "cpu", "auto", ALONE)
-    monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 1))
     assert place(llama, CONFIG, None, "auto", ALONE) == Placement()
 
 
 def test_packed_weights(llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "packed_modules", lambda model: {"model.layers.0.mlp.up_proj": None})
+    monkeypatch.setattr(packed, "packed_modules", lambda model: {"model.layers.0.mlp.up_proj": None})
     with pytest.raises(UnsupportedModelError, match="packed weights cannot be brought to cpu one block at a time"):
         place(llama, CONFIG, "cpu", "cpu", ALONE)
 

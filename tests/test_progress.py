@@ -69,7 +69,7 @@ def run(
 def test_resumed_equals_uninterrupted(
     search: str, done: float, compensate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=2, compensate=compensate)
     expected = run(config)
     with pytest.raises(StoppedError):
@@ -86,7 +86,7 @@ def test_resumed_equals_uninterrupted_where_memory_ran_out(
     search: str, done: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it would suffice when the run goes on: what is counted, and the batch size, are the same."""
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=6)
     half = run(config).calls // 2
     expected = run(config, memory_runs_out_after=half)

@@ -344,7 +344,7 @@ class TestRefusals:
     ) -> None:
         # Block 2, the only candidate, keeps the residual stream from overflowing. Hooks do that here, which the gates
         # would notice.
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2], {}))
+        monkeypatch.setattr("optimum_sleb.blocks.gates.removable_blocks", lambda model, stack, wanted: ([2], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
         with pytest.raises(NonFiniteLossError, match="whichever block is removed .without block 2 in window 0"):
@@ -353,10 +353,10 @@ class TestRefusals:
     def test_a_block_that_stays_because_the_loss_is_not_a_number_without_it_is_named(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
+        monkeypatch.setattr("optimum_sleb.blocks.gates.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "no")
+        monkeypatch.setattr("optimum_sleb.blocks.gates.refusal", lambda *_, **__: "no")
         message = (
             r"No block of this LlamaForCausalLM can be removed \(block 4: no; block 2: without it the loss is NaN"
         )
@@ -366,10 +366,10 @@ class TestRefusals:
     def test_so_is_one_that_stays_when_others_went(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {}))
+        monkeypatch.setattr("optimum_sleb.blocks.gates.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        refusal = "optimum_sleb.search.run.refusal"
+        refusal = "optimum_sleb.blocks.gates.refusal"
         monkeypatch.setattr(refusal, lambda model, stack, gone, **_: None if gone == {4} else "no")
         message = "1 of the 2 blocks .*block 3: no; block 2: without it the loss is NaN or infinite"
         with pytest.warns(UserWarning, match=message):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..batching import fits
@@ -19,7 +19,8 @@ from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
 from ..ranks import Ranks
 from ..records import CompensationRecord, CutRecord
-from .choice import choose_matrix
+from . import choice
+from .changes import ChangedWeights
 from .moments import WEIGHTINGS, Moments
 from .sites import Site, find_site
 
@@ -103,7 +104,7 @@ class Compensator:
         self.batch_size = min(batch_size, len(self._fitting))  # more would be halved to no effect
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-        self._originals: dict[nn.Parameter, Tensor] = {}
+        self._changed = ChangedWeights(stack.loader)
 
     def __enter__(self) -> Self:
         return self
@@ -119,8 +120,7 @@ class Compensator:
             compensator.restore()
             ```
         """
-        for parameter in list(self._originals):
-            self._put_back(parameter)
+        self._changed.put_all_back()
 
     def folded(self) -> dict[str, Tensor]:
         """The weights that differ from the dense model's.
@@ -133,7 +133,7 @@ class Compensator:
             compensator.folded().keys()  # {"model.layers.3.mlp.down_proj.weight"}
             ```
         """
-        return {self._names[id(one)]: one.detach().to(self._precision, copy=True) for one in self._originals}
+        return {self._names[id(one)]: one.detach().to(self._precision, copy=True) for one in self._changed}
 
     @torch.no_grad()
     def fit(self, removed: Collection[int]) -> CompensationRecord:
@@ -160,7 +160,7 @@ class Compensator:
         # Through the host: sent as they are, they would arrive on the first process's device.
         folded = self._ranks.from_first(lambda: {name: value.cpu() for name, value in self.folded().items()})
         for name, value in () if self._ranks.is_first else folded.items():
-            self._put(self._model.get_parameter(name), value)
+            self._changed.put(self._model.get_parameter(name), value)
         return record
 
     def _fit(self, removed: set[int]) -> CompensationRecord:
@@ -236,10 +236,10 @@ class Compensator:
             return self._loss(walk, [block, *above])
 
         moments = self._moments(walk, block, site)
-        choice = choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
-        fold(choice.matrix)
-        walk.loss = choice.loss
-        return CutRecord(block, gap, before, choice.loss, choice.name, choice.tried, module=site.path)
+        chosen = choice.choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
+        fold(chosen.matrix)
+        walk.loss = chosen.loss
+        return CutRecord(block, gap, before, chosen.loss, chosen.name, chosen.tried, module=site.path)
 
     def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
         """Moments of the site's features in the shortened model, and of what it should give, by weighting."""
@@ -271,29 +271,11 @@ class Compensator:
         """Give a site another matrix, or the dense model's again."""
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
-            if parameter in self._originals:
-                self._put_back(parameter)
+            self._changed.put_back(parameter)
         if matrix is None:
             return
         for name, value in site.fold(matrix).items():
-            self._put(parameters[name], value.to(self._precision))
-
-    def _put(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Give a parameter another value, and remember the one that it had."""
-        original = parameter.detach()
-        # Where blocks come and go, the device has no room for what it does not compute with.
-        self._originals[parameter] = original.clone() if self._stack.loader is None else original.to("cpu", copy=True)
-        self._write(parameter, value)
-
-    def _put_back(self, parameter: nn.Parameter) -> None:
-        """Give a parameter the value that it had. Memory may run out on the way, so it is forgotten last."""
-        self._write(parameter, self._originals[parameter])
-        del self._originals[parameter]
-
-    def _write(self, parameter: nn.Parameter, value: Tensor) -> None:
-        parameter.data.copy_(value)
-        if self._stack.loader is not None:
-            self._stack.loader.keep(parameter)
+            self._changed.put(parameters[name], value.to(self._precision))
 
     def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
         """Loss on the windows to verify on, if these blocks are still to come."""

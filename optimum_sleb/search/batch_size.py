@@ -14,8 +14,8 @@ from .layerwise import LayerwiseLosses
 
 # Elements of the hidden state from which on a device is busy: 4 windows of 2048 tokens of a model 4096 wide. More
 # takes memory and gains nothing; and the caches of a CPU are small.
-_CUDA_ELEMENTS = 2**25
-_CPU_ELEMENTS = 2**20
+CUDA_ELEMENTS = 2**25
+CPU_ELEMENTS = 2**20
 
 
 def choose_batch_size(measure: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
@@ -84,7 +84,7 @@ def _busy(measure: ExactLosses, window: torch.Tensor) -> int:
     """Windows that keep the device busy."""
     with BlockRunner(measure.model, measure.stack) as runner:
         width = runner.enter(probe_ids(measure.model)).hidden.shape[-1]
-    elements = _CUDA_ELEMENTS if measure.model.device.type == "cuda" else _CPU_ELEMENTS
+    elements = CUDA_ELEMENTS if measure.model.device.type == "cuda" else CPU_ELEMENTS
     return max(1, elements // (len(window) * width))
 
 

@@ -36,7 +36,7 @@ class ExactLosses(Measurement):
         """Windows that run through a block at a time."""
         return self.batch_size
 
-    def _measure_batch(
+    def measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         """Walk up the stack once, and try every candidate from its entrance; see `Measurement`."""

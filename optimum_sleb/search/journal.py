@@ -28,7 +28,7 @@ _FORMAT = 2
 _BEGINNING = f'{{"format": {_FORMAT}, '.encode()
 
 # A kill loses what ended in less than this since the last writing, and the batch that was running.
-_SECONDS_BETWEEN_WRITES = 30.0
+SECONDS_BETWEEN_WRITES = 30.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Journal:
             ```
         """
         self._pending.append((record, losses))
-        if time.monotonic() - self._last_write > _SECONDS_BETWEEN_WRITES:
+        if time.monotonic() - self._last_write > SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self) -> None:

@@ -39,7 +39,7 @@ class LayerwiseLosses(ExactLosses):
         """Windows that run through a block at a time."""
         return min(self.windows_at_a_time, self.batch_size)
 
-    def _measure_batch(
+    def measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         """Walk up the stack once, with every candidate's hidden state; see `Measurement`."""

@@ -91,7 +91,7 @@ class Measurement(ABC):
             share = batch.share(self.ranks.number, self.ranks.size)
             if len(share):
                 mine = losses[:, self.ranks.number :: self.ranks.size]
-                passes = self._measure_batch(alive, candidates, share.to(self.model.device), mine)
+                passes = self.measure_batch(alive, candidates, share.to(self.model.device), mine)
         return self.ranks.largest(passes), self.ranks.sum(losses)
 
     def _run(self, batches: list[WindowBatch], measure: Callable[[WindowBatch], None]) -> None:
@@ -169,7 +169,7 @@ class Measurement(ABC):
         self.on_progress(record.head_passes)  # there is a head for each candidate and window
 
     @abstractmethod
-    def _measure_batch(
+    def measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         """Measure every candidate's removal on one batch of windows.

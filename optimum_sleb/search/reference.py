@@ -20,7 +20,7 @@ class ReferenceLosses(Measurement):
         ```
     """
 
-    def _measure_batch(
+    def measure_batch(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         """Run the model without each candidate; see `Measurement`."""

@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..blocks.gates import refusal
+from ..blocks import gates
 from ..blocks.offload import offloaded
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
@@ -24,13 +24,13 @@ from ..errors import NonFiniteLossError, UnsupportedModelError
 from ..ranks import Ranks
 from ..records import SearchRecord
 from ..units import perplexity_of
+from . import compensating, kept_precision
 from .budget import budget_of
 from .choice import SearchMethod, choose_method, difference_of_exact
-from .compensating import Compensated, compensate, open_compensator
+from .compensating import Compensated, open_compensator
 from .cost import exact_block_passes
 from .greedy import Step, greedy_search
 from .journal import Journal
-from .kept_precision import check_float16
 from .measurement import Measurement
 from .result import SearchResult
 
@@ -89,7 +89,13 @@ def run_search(
     precision = computing_in_float32(model) if in_float32 else nullcontext()
     refused: dict[int, str] = {}
     check_kept_precision = partial(
-        check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks, compute_on=compute_on
+        kept_precision.check_float16,
+        model,
+        stack,
+        windows,
+        batch_size=config.batch_size or 1,
+        ranks=ranks,
+        compute_on=compute_on,
     )
     if in_float32:
         check_kept_precision()
@@ -115,7 +121,7 @@ def run_search(
             nonlocal compensated
             if compensator is not None and config.compensate == "during":
                 removed = {*(earlier.block for earlier in result.steps), step.block}
-                compensated = compensate(compensator, method.measure, removed)
+                compensated = compensating.compensate(compensator, method.measure, removed)
             return within_budget(step.loss if compensated is None else compensated.loss)
 
         search = greedy_search(
@@ -144,7 +150,7 @@ def run_search(
             bar.set_postfix(removed=step.block, perplexity=f"{perplexity_of(step.loss, windows.num_counted):.2f}")
             on_step(result)
         if compensator is not None and result.steps and config.compensate == "after":
-            last = compensate(compensator, method.measure, {step.block for step in result.steps})
+            last = compensating.compensate(compensator, method.measure, {step.block for step in result.steps})
             result = replace(result, compensated=(*result.compensated[:-1], last))
             on_step(result)
     if in_float32 and result.steps:
@@ -198,7 +204,7 @@ def _refusal_rule(
         gone = {*removed, block}
         # Where all cuts are alike, those that were run before the search stand for this one; building it is enough.
         alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in gone])
-        reason = ranks.from_first(lambda: refusal(model, stack, gone, run=not alike, kept_in=kept_in))
+        reason = ranks.from_first(lambda: gates.refusal(model, stack, gone, run=not alike, kept_in=kept_in))
         if reason is not None:
             refused[block] = reason
         return reason

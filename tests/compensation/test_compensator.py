@@ -14,7 +14,7 @@ from optimum_sleb.architectures.tiny import tiny_model as tiny_of
 from optimum_sleb.blocks.forward import logits_of, measuring
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.compensation import compensator as module
+from optimum_sleb.compensation import choice
 from optimum_sleb.compensation.choice import MatrixChoice
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.maps import refitted
@@ -63,7 +63,7 @@ def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.
         chosen = refitted(moments["all tokens but the first alike"], matrix, 0.1)
         return MatrixChoice(loss_with(chosen), "refit", chosen)
 
-    monkeypatch.setattr(module, "choose_matrix", refit_only)
+    monkeypatch.setattr(choice, "choose_matrix", refit_only)
     windows = TokenWindows(tuple(random_ids(9, 24)))
     fitting = windows.select([0, 1, 3, 4, 6, 7])  # every third is held back
     with open_compensator(tiny_model("llama"), windows) as compensator:

@@ -6,7 +6,6 @@ import torch
 from matplotlib.image import imread
 
 from optimum_sleb import HealingRecord, PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
-from optimum_sleb.evaluation import curve as module
 from optimum_sleb.evaluation.curve import curve, curve_table
 from optimum_sleb.hub.curve_plot import draw_curve
 
@@ -44,19 +43,9 @@ def test_every_depth_is_the_model_of_that_depth(family: str, compensate: str, te
 
 
 @mishaps.measuring_is_interrupted
-def test_an_interruption_loses_no_finished_depth(
-    text_file: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interruption_loses_no_finished_depth(text_file: Path, tokenizer, tmp_path: Path, interrupted) -> None:
     report = search(text_file, "no")
-    measured = []
-
-    def interrupted(*arguments, **rest):
-        measured.append(arguments)
-        if len(measured) == 3:
-            raise KeyboardInterrupt
-        return perplexity(*arguments, **rest)
-
-    monkeypatch.setattr(module, "perplexity", interrupted)
+    measured = interrupted(3)
     options = {"window_length": 20, "repeats": 1, "progress_dir": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         curve(tiny_model(), tokenizer, report, str(text_file), **options)

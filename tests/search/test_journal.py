@@ -199,7 +199,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(8, 12)))
@@ -249,32 +249,31 @@ class DiedError(Exception):
 def test_memory_ran_out_before_the_run_died(
     kind: type, batch_size: int, fits: int, measured: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(14, 12)))
     alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
-    measure_batch = kind._measure_batch
     batches: list[slice] = []
     dies_after = len(windows)
 
-    def fail(measure, alive, candidates, batch, losses):
-        if len(batch) > fits:
-            raise torch.OutOfMemoryError
-        if len(batches) == dies_after:
-            raise DiedError
-        batches.append(batch)
-        return measure_batch(measure, alive, candidates, batch, losses)
+    class Failing(kind):
+        def measure_batch(self, alive, candidates, batch, losses):
+            if len(batch) > fits:
+                raise torch.OutOfMemoryError
+            if len(batches) == dies_after:
+                raise DiedError
+            batches.append(batch.place)
+            return super().measure_batch(alive, candidates, batch, losses)
 
     def measuring(**options):
         pairs: list[int] = []
-        measure = kind(model, stack, windows, batch_size, on_progress=pairs.append, **options)
+        measure = Failing(model, stack, windows, batch_size, on_progress=pairs.append, **options)
         return measure, pairs
 
     def counted(measure, pairs):
         return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
 
-    monkeypatch.setattr(kind, "_measure_batch", fail)
     plain, plain_pairs = measuring()
     expected = plain(alive, candidates)
     whole, batches, dies_after = len(batches), [], measured

@@ -9,7 +9,7 @@ from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.errors import NonFiniteLossError
-from optimum_sleb.search import run as module
+from optimum_sleb.search import kept_precision
 from optimum_sleb.search.compensating import compensate_known
 from optimum_sleb.search.kept_precision import check_float16
 
@@ -79,7 +79,7 @@ def test_what_comes_out_of_a_search_is_looked_at(
         check_float16(*arguments, **options)
         looked_at.append(options)
 
-    monkeypatch.setattr(module, "check_float16", check)
+    monkeypatch.setattr(kept_precision, "check_float16", check)
     pruner = SLEBPruner(tiny_model(dtype=torch.float16))
     pruner.prune(SLEBConfig(num_blocks_to_remove=2, compensate=compensate), calibration=list(IDS), **place)
     first, last = looked_at
@@ -98,7 +98,7 @@ def test_only_once_blocks_are_gone_it_overflows(monkeypatch: pytest.MonkeyPatch)
         if removed:
             raise NonFiniteLossError("too large")
 
-    monkeypatch.setattr(module, "check_float16", check)
+    monkeypatch.setattr(kept_precision, "check_float16", check)
     with pytest.raises(NonFiniteLossError, match="too large"):
         pruner.prune(SLEBConfig(num_blocks_to_remove=1), calibration=list(IDS))
     assert len(pruner.blocks) == len(pruner.model.model.layers) == NUM_BLOCKS
