@@ -9,11 +9,12 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from .blocks import verify
 from .blocks.forward import vocab_size_of
 from .blocks.probes import check_causal_lm, check_saving_changes_nothing
 from .blocks.removability import Removability
 from .blocks.stack import find_decoder_stack
-from .blocks.verify import check_removal, removable_blocks, take_out
+from .blocks.verify import check_removal, take_out
 from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
@@ -228,7 +229,7 @@ class SLEBPruner(Saving):
             }
             with stack_on_device(self.model, self._stack, placement) as stack:
                 unprotected = range(config.early_barrier, len(stack) - config.latter_barrier)
-                candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, stack, unprotected))
+                candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, unprotected))
                 details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
                 folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
                 with (

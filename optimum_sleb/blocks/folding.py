@@ -15,7 +15,7 @@ def fold_of(module: nn.Module, attribute: str) -> Fold | None:
     # In half precision a factor costs bits, so nothing is folded.
     if any(parameter.dtype not in (torch.float32, torch.float64) for parameter in module.parameters()):
         return None
-    return _FOLDS.get((type(module).__name__, attribute))
+    return FOLDS.get((type(module).__name__, attribute))
 
 
 def _into_queries(attention: Any, old: float, new: float) -> None:
@@ -38,7 +38,7 @@ def _into_lambda_and_output(attention: Any, old: float, new: float) -> None:
     attention.o_proj.weight = nn.Parameter(attention.o_proj.weight * ((1 - old) / (1 - new)))
 
 
-_FOLDS: dict[tuple[str, str], Fold] = {
+FOLDS: dict[tuple[str, str], Fold] = {
     ("GPT2Attention", "scaling"): _into_queries,
     ("DiffLlamaAttention", "lambda_init"): _into_lambda_and_output,
 }

@@ -8,17 +8,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError, UnsupportedModelError, VerificationError
-from .devices import rename_devices, spread_alike
+from . import devices, probes, surgery
 from .folding import fold_of
 from .forward import logits_of, measuring, reason_of
 from .offload import offloaded_alike, running_whole
 from .packed import packed_modules
-from .probes import cache_trouble, same_logits
+from .probes import cache_trouble
 from .renumbering import is_renumbered
 from .rules import PERIODS, RULES, num_image_blocks
 from .shortening import text_config_of
 from .stack import DecoderStack, probe_ids
-from .surgery import build_shortened, cut_out, differing_attributes, kept_state, module_names
+from .surgery import differing_attributes, kept_state, module_names
 
 
 def refusal(
@@ -42,7 +42,7 @@ def refusal(
         return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
     try:
-        template = build_shortened(model, stack, kept, real_buffers=run, dtype=kept_in)
+        template = surgery.build_shortened(model, stack, kept, real_buffers=run, dtype=kept_in)
     except UnsupportedModelError as error:
         return str(error)
     if stack.loader is not None:
@@ -51,7 +51,7 @@ def refusal(
     reason = _difference_in_weights(model, template, state)
     if reason is None and removed:
         if dense is None:
-            dense = build_shortened(model, stack, range(len(stack)), real_buffers=False, dtype=kept_in)
+            dense = surgery.build_shortened(model, stack, range(len(stack)), real_buffers=False, dtype=kept_in)
         reason = _difference_in_constants(dense, template, stack, kept)
     if reason is None and run:
         reason = _difference_in_logits(model, stack, set(removed), template, state)
@@ -71,7 +71,7 @@ def removable_blocks(
             f"This {name} does not compute what it would after being saved and loaded again: it was changed in memory "
             "(hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
         )
-    dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
+    dense = surgery.build_shortened(model, stack, range(len(stack)), real_buffers=False)
     reasons = {block: refusal(model, stack, {block}, run=False, dense=dense) for block in candidates}
     sound = [block for block in candidates if reasons[block] is None]
     # Run the shortened model for three candidates only; where one of them fails, run it for all.
@@ -108,16 +108,16 @@ def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[in
     ids = probe_ids(model)
     with measuring(model), stack.without(set(removed)):
         expected = logits_of(model, ids)
-    template = build_shortened(model, stack, kept)
+    template = surgery.build_shortened(model, stack, kept)
     _fill(template, model, kept_state(model, stack, kept, template))
-    spread_alike(template, model, stack, kept)
+    devices.spread_alike(template, model, stack, kept)
     with measuring(template):
         logits_of(template, ids)  # some families change attributes or modules when they run
-    rename_devices(model, stack, kept)
-    cut_out(model, stack, kept, template)
+    devices.rename_devices(model, stack, kept)
+    surgery.cut_out(model, stack, kept, template)
     with measuring(model):
         logits = logits_of(model, ids)
-    if not same_logits(logits, expected):
+    if not probes.same_logits(logits, expected):
         raise VerificationError(
             f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
             "use it, and please report this architecture."
@@ -189,7 +189,7 @@ def _difference_in_logits(
         fold = fold_of(template.get_submodule(path), attribute)
         if fold is not None:
             fold(template.get_submodule(path), old, new)
-    spread_alike(template, model, stack, kept)
+    devices.spread_alike(template, model, stack, kept)
     ids = probe_ids(model)
     try:
         with measuring(model), stack.without(removed), running_whole(stack):
@@ -200,7 +200,7 @@ def _difference_in_logits(
             trouble = cache_trouble(template)
     except Exception as error:  # from a family's own code, which does not allow this layout
         return f"the remaining blocks do not run ({reason_of(error)})"
-    if not same_logits(logits, expected):
+    if not probes.same_logits(logits, expected):
         return "a model reloaded from its config would compute something else, because blocks depend on their position"
     with running_whole(stack):
         return None if trouble is None or cache_trouble(model) is not None else trouble

@@ -21,6 +21,11 @@ from optimum_sleb.search.layerwise import LayerwiseLosses
 from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
 from ..searching import run_search
 
+blocks_in_host_memory = pytest.mark.reliability(
+    "blocks in host memory, on a device that does not hold the model: errors, changed weights",
+    lost="nothing: the model is as it was",
+)
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -55,6 +60,7 @@ def test_every_block_is_brought_once_for_a_batch(alive: list[int]) -> None:
         assert there.loader.loads == 2 * len(alive) + 1
 
 
+@blocks_in_host_memory
 def test_what_is_written_to_a_block_stays() -> None:
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
@@ -70,6 +76,7 @@ def test_what_is_written_to_a_block_stays() -> None:
     assert [weight.unique().item() for weight in weights.values()] == list(weights)
 
 
+@blocks_in_host_memory
 def test_the_model_runs_as_it_is(device: str) -> None:
     model = tiny_model("gemma3")
     stack = find_decoder_stack(model)
@@ -101,6 +108,7 @@ def test_the_gates_block_by_block(family: str, device: str) -> None:
         assert value.equal(before[name][1])
 
 
+@blocks_in_host_memory
 def test_the_model_comes_back_after_an_error() -> None:
     model = tiny_model("llama")
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}

@@ -1,15 +1,17 @@
-"""What the gates are for: a family nobody foresaw is either right or refused before the search."""
+"""What the verify are for: a family nobody foresaw is either right or refused before the search."""
 
 import copy
+from functools import wraps
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import Gemma3ForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError, VerificationError
-from optimum_sleb.blocks import verify as gates
+from optimum_sleb.blocks import devices, surgery, verify
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.blocks.verify import refusal, take_out
 from optimum_sleb.errors import OutOfMemoryError
@@ -164,7 +166,8 @@ def test_a_set_that_cannot_go_together_is_noticed_in_the_search() -> None:
 def test_a_search_that_can_remove_nothing_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model with all its blocks must not pass for a pruned one."""
     model = strange()
-    monkeypatch.setattr("optimum_sleb.search.run.refusal", lambda *_, **__: "blocks are shy")
+    monkeypatch.setattr(verify, "removable_blocks", lambda model, stack, wanted: (list(wanted), {}))
+    monkeypatch.setattr(verify, "refusal", lambda *_, **__: "blocks are shy")
     with pytest.raises(
         UnsupportedModelError, match=r"No block of this StrangeForCausalLM can be removed \(block \d: blocks are shy; "
     ):
@@ -187,26 +190,35 @@ def test_nothing_was_searched_or_changed_when_refusing() -> None:
 
 def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     pruner = SLEBPruner(tiny_model("gemma3"))
-    monkeypatch.setattr("optimum_sleb.blocks.verify.cut_out", lambda model, stack, kept, template: None)
+    monkeypatch.setattr("optimum_sleb.blocks.surgery.cut_out", lambda model, stack, kept, template: None)
     with pytest.raises(VerificationError, match="does not compute what was measured with its blocks skipped"):
         pruner.remove([2])
 
 
-@pytest.mark.parametrize("where", ["build_shortened", "_fill", "spread_alike", "logits_of"])
-def test_a_model_whose_cut_cannot_be_tried_stays_whole(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (surgery, "build_shortened"),
+        (nn.Module, "load_state_dict"),
+        (devices, "spread_alike"),
+        (Gemma3ForCausalLM, "forward"),
+    ],
+)
+def test_a_model_whose_cut_cannot_be_tried_stays_whole(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("gemma3").train()
     model.hf_device_map = {f"model.layers.{index}": "cpu" for index in range(NUM_BLOCKS)}
     stack = find_decoder_stack(model)
     state, config = copy.deepcopy(model.state_dict()), copy.deepcopy(model.config.to_dict())
     devices, attributes = dict(model.hf_device_map), [set(vars(module)) for module in model.modules()]
-    real = getattr(gates, where)
+    real = getattr(owner, name)
 
+    @wraps(real)
     def full(first: nn.Module, *rest: object, **options: object) -> object:
-        if where == "logits_of" and first is model:
+        if name == "forward" and first is model:
             return real(first, *rest, **options)
         raise MemoryError
 
-    monkeypatch.setattr(gates, where, full)
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(MemoryError):
         take_out(model, stack, {1, 2})
     after = model.state_dict()

@@ -13,7 +13,7 @@ from optimum_sleb import CalibrationError
 from optimum_sleb.blocks.forward import logits_of, measuring
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.compensation import compensator as module
+from optimum_sleb.compensation import matrices
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.maps import refitted
 from optimum_sleb.compensation.matrices import MatrixChoice
@@ -64,7 +64,7 @@ def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.
         chosen = refitted(moments["all tokens but the first alike"], matrix, 0.1)
         return MatrixChoice(loss_with(chosen), "refit", chosen)
 
-    monkeypatch.setattr(module, "choose_matrix", refit_only)
+    monkeypatch.setattr(matrices, "choose_matrix", refit_only)
     windows = TokenWindows(tuple(random_ids(9, 24)))
     fitting = windows.select([0, 1, 3, 4, 6, 7])  # every third is held back
     with open_compensator(tiny_model("llama"), windows) as compensator:

@@ -10,7 +10,7 @@ from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.errors import NonFiniteLossError
 from optimum_sleb.runtime.ranks import Ranks
-from optimum_sleb.search import run as module
+from optimum_sleb.search import float16
 from optimum_sleb.search.compensating import compensate_earlier_removals
 from optimum_sleb.search.float16 import check_float16
 
@@ -25,6 +25,10 @@ NAMED = r"The loss of window 3 is (nan|inf) {} in float16.*dtype='bfloat16' or '
 BEFORE = NAMED.format("before any block is removed")
 
 
+@pytest.mark.reliability(
+    "a model kept in float16 that overflows on one window, searched in float32",
+    lost="nothing; refused before the search, with the window and the remedy",
+)
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 @pytest.mark.parametrize("place", [{}, {"device": "cpu", "offload": "cpu"}], ids=["whole", "offloaded"])
 def test_an_overflow_is_told_before_the_search(search: str, place: dict[str, Any]) -> None:
@@ -76,7 +80,7 @@ def test_what_comes_out_of_a_search_is_looked_at(
         check_float16(*arguments, **options)
         looked_at.append(options)
 
-    monkeypatch.setattr(module, "check_float16", check)
+    monkeypatch.setattr(float16, "check_float16", check)
     pruner = SLEBPruner(tiny_model(dtype=torch.float16))
     pruner.prune(SLEBConfig(num_blocks_to_remove=2, compensate=compensate), calibration=list(IDS), **place)
     first, last = looked_at
@@ -95,7 +99,7 @@ def test_only_once_blocks_are_gone_it_overflows(monkeypatch: pytest.MonkeyPatch)
         if removed:
             raise NonFiniteLossError("too large")
 
-    monkeypatch.setattr(module, "check_float16", check)
+    monkeypatch.setattr(float16, "check_float16", check)
     with pytest.raises(NonFiniteLossError, match="too large"):
         pruner.prune(SLEBConfig(num_blocks_to_remove=1), calibration=list(IDS))
     assert len(pruner.blocks) == len(pruner.model.model.layers) == NUM_BLOCKS

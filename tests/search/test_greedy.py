@@ -5,6 +5,8 @@ from optimum_sleb.errors import NonFiniteLossError
 from optimum_sleb.search.candidate_losses import StepLosses
 from optimum_sleb.search.greedy import Refusals, Step, greedy_removals
 
+from .. import mishaps
+
 
 class Table:
     """Losses out of a table: what the model loses without a set of blocks."""
@@ -55,6 +57,12 @@ def test_only_removable_blocks_are_candidates() -> None:
     assert [step.block for step in run(table, removable=[2, 4])] == [2]
 
 
+def test_ends_where_the_best_candidate_is_not_accepted() -> None:
+    table = Table({frozenset({2}): 1.0, frozenset({2, 3}): 5.0})
+    assert [step.block for step in run(table, accept=lambda step: step.loss < 4)] == [2]
+
+
+@mishaps.loss_that_is_not_finite
 def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
     def measure(alive, candidates):
         losses = torch.ones(len(candidates), 4)
@@ -68,6 +76,7 @@ def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
     assert (second.block, second.non_finite) == (1, {})  # without block 2 it is as good as any other
 
 
+@mishaps.loss_that_is_not_finite
 def test_where_no_loss_is_finite_the_search_ends() -> None:
     def measure(alive, candidates):
         losses = torch.full((len(candidates), 4), float("inf"))

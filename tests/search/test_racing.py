@@ -15,6 +15,7 @@ from optimum_sleb.search.candidate_losses import StepLosses
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.racing import Race
 
+from .. import mishaps
 from ..families import NUM_BLOCKS, random_ids, tiny_model
 
 NUM_WINDOWS = 64
@@ -101,6 +102,7 @@ def test_fewer_windows_than_a_look() -> None:
     assert set(race(measure).losses) == {0, 1}
 
 
+@mishaps.loss_that_is_not_finite
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_candidate_whose_loss_is_not_finite_is_told(value: float) -> None:
     measure = recorded([0.0, 0.3, 0.0])
@@ -110,6 +112,7 @@ def test_a_candidate_whose_loss_is_not_finite_is_told(value: float) -> None:
     assert result.non_finite == {2: 5}
 
 
+@mishaps.loss_that_is_not_finite
 def test_where_no_loss_is_finite_nobody_wins() -> None:
     measure = recorded([0.0, 0.3])
     measure.losses[:, 5] = float("nan")
