@@ -36,6 +36,7 @@ FAST = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("architecture", FAST, ids=str)
 def test_one_of_each_mechanism(architecture: Architecture) -> None:
     verdict = try_architecture(architecture)
@@ -44,6 +45,7 @@ def test_one_of_each_mechanism(architecture: Architecture) -> None:
     assert bool(verdict.removable) == (verdict.status in ("exact", "some blocks"))
 
 
+@pytest.mark.long
 def test_a_fault_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without renumbering, generation with a cache would go wrong; without slicing, so would the reloaded model.
     monkeypatch.setattr("optimum_sleb.blocks.gates.refusal", lambda *_, **__: None)
