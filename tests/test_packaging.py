@@ -42,6 +42,7 @@ def test_wheel_declares_what_the_card_needs(wheel: Path) -> None:
         assert f"Requires-Dist: {library}>=" in metadata
 
 
+@pytest.mark.long
 def test_card_is_rendered_from_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     """In a new environment with the wheel and, to spare minutes, the libraries of this one; not this checkout."""
     python = tmp_path / "environment" / "bin" / "python"

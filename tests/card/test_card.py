@@ -225,6 +225,7 @@ def reports(draw: st.DrawFn) -> PruningReport:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(report=reports(), load_from=ODD_NAMES)
 def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> None:
@@ -265,6 +266,7 @@ def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> N
     assert len(fences) % 2 == 0
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(report=reports(), load_from=ODD_NAMES)
 def test_a_card_is_addressed_anew(report: PruningReport, load_from: str) -> None:

@@ -51,6 +51,7 @@ def test_without_a_search_there_is_nothing_to_draw(tmp_path: Path) -> None:
         draw_losses(by_order, tmp_path / "loss.png")
 
 
+@pytest.mark.long
 def test_needs_no_display_and_leaves_pyplot_alone(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.test_report import make_report\n"

@@ -73,6 +73,7 @@ def test_values_that_json_does_not_know() -> None:
     assert values["other"] == "SimpleNamespace"
 
 
+@pytest.mark.long
 def test_a_quantisation_whose_skipped_modules_come_from_a_set() -> None:
     """The order of a set of strings is another in each process."""
     script = (
