@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
 from ..errors import CalibrationError, ConfigError
-from ..models.config_values import config_values
-from ..search.progress import model_fingerprint
+from ..models.fingerprint import model_fingerprint
 from ..version import versions
 from .finished import Finished, contents_of
 from .local_tasks import local_files
@@ -122,10 +121,10 @@ def evaluate(
 def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return all that decides the scores of a model, as values that JSON can hold."""
     harness = {"lm_eval": version("lm_eval")} if find_spec("lm_eval") else {}
+    fingerprint = model_fingerprint(model)
     return {
-        "model": model_fingerprint(model),
-        "config": config_values(model.config),
-        "dtype": str(model.dtype),
+        "model": fingerprint.pop("weights"),
+        **fingerprint,
         "device": model.device.type,
         "tokenizer": [type(tokenizer).__name__, len(tokenizer)],
         "versions": versions() | harness,
