@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
 from ..errors import CalibrationError, ConfigError
 from ..models.fingerprint import model_fingerprint
+from ..runtime.files import file_sha256
 from ..version import versions
-from .finished import Finished, contents_of
+from .finished import Finished
 from .local_tasks import local_files
 from .perplexity import perplexity
 from .protocol import expand, is_text
@@ -133,8 +134,9 @@ def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 def data_of(name: str, folder: Path | None) -> list[str]:
     """Return the SHA-256 of each local file that a task is read from; empty for data on the Hub."""
-    if not is_text(name):
-        return [] if folder is None else contents_of(local_files(name, folder))
-    if name not in NAMED_DATASETS:
-        return contents_of([Path(name)])
-    return [] if folder is None else contents_of([local_evaluation_file(name, folder)])
+    files: list[Path] = []
+    if is_text(name) and name not in NAMED_DATASETS:
+        files = [Path(name)]
+    elif folder is not None:
+        files = [local_evaluation_file(name, folder)] if is_text(name) else local_files(name, folder)
+    return [file_sha256(file).hex() for file in files]
