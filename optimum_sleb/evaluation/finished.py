@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 from ..errors import OutputFolderError
 from ..runtime.files import replace_file
-from ..runtime.json import read_json
-from ..runtime.plain import parse
+from ..runtime.json import parse, read_json
 
 T = TypeVar("T")
 

@@ -9,8 +9,7 @@ from transformers import PreTrainedModel
 from ..config import MAX_BLOCKS
 from ..errors import ReportError
 from ..report.report import PruningReport
-from ..runtime.json import read_json
-from ..runtime.plain import parse_dataclass
+from ..runtime.json import parse_dataclass, read_json
 from ..version import __version__
 from .fingerprint import first_differing_weight
 

@@ -9,8 +9,7 @@ from ..blocks.losses import perplexity_of
 from ..config import SLEBConfig
 from ..errors import ConfigError, ReportError
 from ..runtime.files import replace_file
-from ..runtime.json import read_json
-from ..runtime.plain import parse_dataclass
+from ..runtime.json import parse_dataclass, read_json
 from .records import (
     CalibrationRecord,
     CompensationRecord,
