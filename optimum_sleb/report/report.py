@@ -10,6 +10,7 @@ from ..config import SLEBConfig
 from ..errors import ConfigError, ReportError
 from ..runtime.files import replace_file
 from ..runtime.json import parse_dataclass, read_json
+from ..runtime.table import text_table
 from .records import (
     CalibrationRecord,
     CompensationRecord,
@@ -205,7 +206,7 @@ class PruningReport:
         if self.perplexity_before is not None and self.perplexity_after is not None:
             perplexities = (f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}")
             rows.append(("calibration perplexity", *perplexities))
-        lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
+        lines = [text_table(rows, num_left=1, widths=(24, 12, 12), gap="")]
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
         lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:
