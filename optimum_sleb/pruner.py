@@ -20,10 +20,10 @@ from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .hub.saving import Saving
 from .models.checks import check_model
+from .models.fingerprint import sample_weights
 from .models.loading import load_model, load_processing_class, load_report
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
 from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
-from .models.weights import weights_record
 from .report.build import report_before_removal, report_of_later_removal, with_model_sizes
 from .report.records import StepRecord
 from .report.report import PruningReport
@@ -225,7 +225,7 @@ class SLEBPruner(Saving):
             details: dict[str, Any] = {
                 "recipe": config,
                 "calibration": loaded.record(),
-                "weights_before": weights_record(self.model),
+                "weights_before": sample_weights(self.model),
             }
             with stack_on_device(self.model, self._stack, placement) as stack:
                 unprotected = range(config.early_barrier, len(stack) - config.latter_barrier)
@@ -267,7 +267,7 @@ class SLEBPruner(Saving):
         """
         started = time.perf_counter()
         check_removal(self.model, self._stack, self.blocks, blocks)
-        steps, weights = tuple(map(StepRecord, blocks)), weights_record(self.model)
+        steps, weights = tuple(map(StepRecord, blocks)), sample_weights(self.model)
         self._report = self._take_out(self._report_of(steps, started, weights_before=weights))
         return self.model
 

@@ -11,6 +11,7 @@ from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
 from ..models.provenance import provenance_in
 from ..report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
+from ..runtime.files import file_sha256
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 # Like the weights, these files are replaced or deleted together with the model that they describe.
@@ -74,6 +75,5 @@ def _weight_files(folder: Path) -> list[Path]:
 def _fingerprint(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(file_sha256(file))
     return digest.hexdigest()

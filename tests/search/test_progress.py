@@ -14,8 +14,8 @@ import torch
 
 from optimum_sleb import ConfigError, PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.errors import JournalError
+from optimum_sleb.models.fingerprint import weights_hash
 from optimum_sleb.report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME
-from optimum_sleb.search.progress import model_fingerprint
 
 from .. import mishaps
 from ..families import random_ids, tiny_model
@@ -201,7 +201,7 @@ def test_the_same_weights_with_another_config_are_refused(
     config = SLEBConfig(num_blocks_to_remove=3)
     run(config, tmp_path)
     other = tiny_model("llama", **change)
-    assert model_fingerprint(other) == model_fingerprint(tiny_model("llama"))
+    assert weights_hash(other) == weights_hash(tiny_model("llama"))
     with pytest.raises(JournalError, match=message):
         SLEBPruner(other).prune(config, calibration=IDS, progress_dir=tmp_path, resume=True)
 
@@ -240,14 +240,6 @@ def test_a_model_that_another_process_loads_goes_on(tmp_path: Path) -> None:
 def test_resume_needs_a_place() -> None:
     with pytest.raises(ConfigError, match="say with progress_dir where it is"):
         run(SLEBConfig(num_blocks_to_remove=1), resume=True)
-
-
-def test_fingerprint() -> None:
-    assert model_fingerprint(tiny_model("llama")) == model_fingerprint(tiny_model("llama"))
-    changed = tiny_model("llama")
-    with torch.no_grad():
-        changed.model.norm.weight[7] += 1e-3
-    assert model_fingerprint(tiny_model("llama")) != model_fingerprint(changed)
 
 
 @pytest.mark.reliability(
