@@ -14,7 +14,7 @@ from .base_card import Inherited, hub_name
 from .commands import commands_of
 from .comparison import calibration_evaluation, comparison_rows, windows_of
 from .cuts import cut_rows
-from .format import dataset_name, one_line, plain
+from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
 from .strip import strip_of
 
@@ -30,7 +30,7 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
     remote_code = "trust_remote_code" in report.loading
     # `ModelCard.from_template` would do the same, but writes nothing at all where a variable is missing.
     environment = Environment(loader=FileSystemLoader(_template_folder()), undefined=StrictUndefined)
-    environment.filters["plain"] = plain
+    environment.filters["escape_markdown"] = escape_markdown
     content = environment.get_template(_TEMPLATE_NAME).render(
         card_data=front_matter(report, name, inherited).to_yaml(),
         title=name,
@@ -47,7 +47,7 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         quantised="quantization_config" in report.loading,
         takes_images=takes_images(report.architecture),
         searched=report.search is not None,
-        calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
+        calibration=f"{public_dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
         cuts=cut_rows(report.compensation),
         compensation=report.compensation,
         measured_on_calibration=calibration_evaluation(report) is not None and not report.healing,
@@ -68,7 +68,9 @@ def address_card(card: ModelCard, load_from: str) -> None:
         return
     old, new = json.loads(found[1]), one_line(load_from)
     card.text = card.text.replace(found[1], _quoted(new))
-    card.text = card.text.replace(f"# {plain(Path(old).name)}\n", f"# {plain(Path(new).name)}\n", 1)
+    card.text = card.text.replace(
+        f"# {escape_markdown(Path(old).name)}\n", f"# {escape_markdown(Path(new).name)}\n", 1
+    )
     if isinstance(card.data, ModelCardData) and card.data.eval_results:
         card.data.model_name = Path(new).name
 
@@ -81,7 +83,7 @@ def has_plot(report: PruningReport) -> bool:
 def _healing_of(record: HealingRecord) -> str:
     tokens = "" if record.tokens is None else f"{record.tokens:,} tokens, "
     minutes = f"{record.seconds / 60:.1f} minutes"
-    return f"{record.method} on {dataset_name(record.dataset)}: {record.steps:,} steps, {tokens}{minutes}"
+    return f"{record.method} on {public_dataset_name(record.dataset)}: {record.steps:,} steps, {tokens}{minutes}"
 
 
 def _quoted(name: str) -> str:

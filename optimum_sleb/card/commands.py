@@ -10,7 +10,7 @@ from ..calibration.texts import NAMED_DATASETS
 from ..config import SLEBConfig
 from ..report.report import PruningReport
 from .base_card import hub_name
-from .format import dataset_name, one_line
+from .format import one_line, public_dataset_name
 
 _FILES = (".txt", ".jsonl", ".parquet")
 _AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
@@ -64,7 +64,7 @@ def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
 
 
 def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
-    words = ["--dataset", dataset_name(recipe.dataset)]
+    words = ["--dataset", public_dataset_name(recipe.dataset)]
     if not recipe.bos_per_window:
         words.append("--published-bos")
     for field in fields(SLEBConfig):

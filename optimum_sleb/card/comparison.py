@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from ..report.records import CalibrationRecord, EvaluationRecord, SpeedRecord
 from ..report.report import PruningReport
-from .format import dataset_name, is_finite, number, with_error
+from .format import format_number, format_with_stderr, is_finite_number, public_dataset_name
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,12 @@ def comparison_rows(report: PruningReport) -> list[Row]:
     rows += [_evaluation_row(report, evaluation) for evaluation in report.evaluations]
     if (calibration := calibration_evaluation(report)) is not None:
         rows.append(
-            Row(_name_of(calibration), number(calibration.before), number(calibration.after), calibration.protocol)
+            Row(
+                _name_of(calibration),
+                format_number(calibration.before),
+                format_number(calibration.after),
+                calibration.protocol,
+            )
         )
     return rows
 
@@ -45,7 +50,7 @@ def comparison_rows(report: PruningReport) -> list[Row]:
 def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
     """Return the calibration perplexity as a measurement; `None` without a search or with a non-finite perplexity."""
     after, record = report.perplexity_after, report.calibration
-    if record is None or report.search is None or after is None or not is_finite(after):
+    if record is None or report.search is None or after is None or not is_finite_number(after):
         return None
     return EvaluationRecord(
         metric="perplexity",
@@ -80,7 +85,7 @@ def _dense_calibration_perplexity(report: PruningReport) -> float | None:
         return None
     # Over several runs, the perplexity before the first run is comparable only if measured on the same tokens.
     same_tokens = dense.calibration.fingerprint == report.calibration.fingerprint
-    return dense.perplexity_before if same_tokens and is_finite(dense.perplexity_before) else None
+    return dense.perplexity_before if same_tokens and is_finite_number(dense.perplexity_before) else None
 
 
 def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> Row:
@@ -89,20 +94,20 @@ def _finished(report: PruningReport, name: str, dense: str, finished: str, proto
 
 
 def _evaluation_row(report: PruningReport, evaluation: EvaluationRecord) -> Row:
-    dense = with_error(evaluation.before, evaluation.before_stderr)
-    after = with_error(evaluation.after, evaluation.after_stderr)
+    dense = format_with_stderr(evaluation.before, evaluation.before_stderr)
+    after = format_with_stderr(evaluation.after, evaluation.after_stderr)
     row = _finished(report, _name_of(evaluation), dense, after, evaluation.protocol)
-    return replace(row, pruned=number(evaluation.pruned)) if report.healing else row
+    return replace(row, pruned=format_number(evaluation.pruned)) if report.healing else row
 
 
 def _name_of(evaluation: EvaluationRecord) -> str:
-    return f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
+    return f"{evaluation.metric}, {public_dataset_name(evaluation.dataset)}"
 
 
 def _speed_rows(report: PruningReport, speed: SpeedRecord) -> list[Row]:
     name = "prompt latency" if speed.scenario == "prompt" else f"{speed.scenario} throughput"
     faster = "" if speed.speedup is None else f", {speed.speedup:.2f} times as fast"
-    before, after = number(speed.before), number(speed.after)
+    before, after = format_number(speed.before), format_number(speed.after)
     rows = [_finished(report, f"{name}, {speed.unit}", before, after, speed.protocol + faster)]
     if speed.after_peak_bytes is not None:
         before, after = _megabytes(speed.before_peak_bytes), _megabytes(speed.after_peak_bytes)

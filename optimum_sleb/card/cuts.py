@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..blocks.losses import perplexity_of
 from ..report.records import CompensationRecord, CutRecord
-from .format import number
+from .format import format_number
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,6 @@ def _row(cut: CutRecord, tokens: int) -> CutRow:
         gap=", ".join(map(str, cut.gap)),
         folded_into=f"block {cut.block}, {cut.module}" if cut.module else f"nothing: {cut.reason}",
         fit=fit if cut.tried else "",
-        before=number(perplexity_of(cut.loss_before, tokens)),
-        after=number(perplexity_of(cut.loss_after, tokens)),
+        before=format_number(perplexity_of(cut.loss_before, tokens)),
+        after=format_number(perplexity_of(cut.loss_after, tokens)),
     )

@@ -12,7 +12,7 @@ from ..report.records import EvaluationRecord
 from ..report.report import PruningReport
 from .base_card import Inherited, hub_name
 from .comparison import calibration_evaluation
-from .format import dataset_name, one_line
+from .format import one_line, public_dataset_name
 
 
 def front_matter(report: PruningReport, name: str, inherited: Inherited) -> ModelCardData:
@@ -52,7 +52,7 @@ def _calibration_datasets(report: PruningReport | None) -> list[str]:
 
 
 def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
-    name = one_line(dataset_name(evaluation.dataset)) or "unnamed"
+    name = one_line(public_dataset_name(evaluation.dataset)) or "unnamed"
     place: dict[str, Any] = {"dataset_type": name}
     if evaluation.dataset in NAMED_DATASETS:
         dataset = NAMED_DATASETS[evaluation.dataset]

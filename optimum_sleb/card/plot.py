@@ -12,7 +12,7 @@ from ..blocks.losses import perplexity_of
 from ..errors import ReportError
 from ..report.report import PruningReport
 from .card import has_plot
-from .format import is_finite
+from .format import is_finite_number
 
 PLOT_FILE_NAME = "sleb_loss.png"
 
@@ -36,7 +36,9 @@ def draw_losses(report: PruningReport, path: Path) -> None:
     axes = figure.add_subplot()
     first = len(report.removed_blocks) - len(report.steps)
     curve = [report.perplexity_before, *(_perplexity(report, step.final_loss) for step in report.steps)]
-    points = [(first + number, value) for number, value in enumerate(curve) if value is not None and is_finite(value)]
+    points = [
+        (first + number, value) for number, value in enumerate(curve) if value is not None and is_finite_number(value)
+    ]
     lowest, highest = _limits([value for _, value in points])
     width = min(14, 180 / len(report.steps))  # in points, so that the dashes of neighbours do not touch
     for number, step in enumerate(report.steps, start=first + 1):
