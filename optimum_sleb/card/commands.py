@@ -16,7 +16,7 @@ _FILES = (".txt", ".jsonl", ".parquet")
 _AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
 
 
-def commands_of(report: PruningReport, output: str) -> list[str]:
+def repeat_commands(report: PruningReport, output: str) -> list[str]:
     """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
     Empty where no command can repeat a run: data in memory, a model quantised at loading, healing between runs.
@@ -57,8 +57,8 @@ def _command(run: PruningReport, model: str, output: str) -> str:
 
 def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
     """Return the option for the number of blocks; a cut of a deeper search equals a search of that smaller depth."""
-    wanted = recipe.num_blocks_to_remove_of(len(run.blocks_before))
-    if recipe.sparsity is not None and wanted == len(run.steps):
+    num_asked_for = recipe.num_blocks_to_remove_of(len(run.blocks_before))
+    if recipe.sparsity is not None and num_asked_for == len(run.steps):
         return ["--sparsity", str(recipe.sparsity)]
     return ["--num-blocks", str(len(run.steps))]
 

@@ -12,7 +12,7 @@ from ..evaluation.curve import Depth
 
 CURVE_FILE_NAME = "sleb_curve.png"
 
-# From the Okabe-Ito palette, as in `plot`; the two curves also differ in lightness and in their markers.
+# From the Okabe-Ito palette, as in `loss_plot`; the two curves also differ in lightness and in their markers.
 _PERPLEXITY = "#0072B2"
 _SPEED = "#8A5300"
 _INK = "#222222"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..card.base_card import inherited_from
+from ..card.base_card import read_base_card
 from ..card.card import CARD_FILE_NAME, render_card
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import headline
@@ -50,7 +50,7 @@ def record_evaluations(
     fast = {(one.scenario, one.protocol): one for one in (*report.speeds, *speeds)}
     report = replace(report, evaluations=tuple(known.values()), speeds=tuple(fast.values()))
     # The existing card holds licence and language, so the Hub need not be asked again.
-    card = render_card(report, folder.resolve().name, inherited_from(str(folder.resolve())))
+    card = render_card(report, folder.resolve().name, read_base_card(str(folder.resolve())))
     with TemporaryDirectory(dir=folder) as temporary:
         report.save(temporary)
         card.save(Path(temporary) / CARD_FILE_NAME)

@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from ..card.base_card import inherited_from
+from ..card.base_card import read_base_card
 from ..card.card import CARD_FILE_NAME, has_plot, render_card
-from ..card.plot import PLOT_FILE_NAME, draw_losses
+from ..card.loss_plot import PLOT_FILE_NAME, draw_losses
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
 from ..models.provenance import provenance_in
@@ -29,7 +29,7 @@ def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None
     report.save(folder)
     if has_plot(report):
         draw_losses(report, folder / PLOT_FILE_NAME)
-    render_card(report, load_from, inherited_from(report.base_model)).save(folder / CARD_FILE_NAME)
+    render_card(report, load_from, read_base_card(report.base_model)).save(folder / CARD_FILE_NAME)
     return report
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from optimum_sleb.card.base_card import Inherited
+from optimum_sleb.card.base_card import BaseCardFields
 from optimum_sleb.card.card import address_card, render_card
 from optimum_sleb.card.format import format_number
 from optimum_sleb.report.records import EvaluationRecord, StepRecord
@@ -42,7 +42,7 @@ def test_card_says_what_the_report_says() -> None:
         size_on_disk=1_400_500,
         evaluations=(EvaluationRecord("perplexity", "wikitext2", "8 windows of 20 tokens", 1234.5, 21.25),),
     )
-    card = render_card(report, "me/small", Inherited(license="apache-2.0", language=["en", "de"]))
+    card = render_card(report, "me/small", BaseCardFields(license="apache-2.0", language=["en", "de"]))
     calibration = "calibration text, on which the blocks were chosen: 2 windows of 20 tokens, in float32"
     assert front_matter_of(card.content) == {
         "base_model": "me/dense",

@@ -20,7 +20,7 @@ from optimum_sleb import (
     UnsupportedModelError,
     save_healed,
 )
-from optimum_sleb.card.commands import commands_of
+from optimum_sleb.card.commands import repeat_commands
 from optimum_sleb.hub.evaluations import record_evaluations
 from optimum_sleb.hub.healed import healing_record
 from optimum_sleb.hub.records import check_records
@@ -114,7 +114,7 @@ def test_pruned_further(parent: Path, tmp_path: Path) -> None:
     folder = pruner.save_pretrained(tmp_path / "again")
     assert pruner.report.previous.healing == (HEALING,)
     assert not pruner.report.healing
-    assert commands_of(pruner.report, "out") == []
+    assert repeat_commands(pruner.report, "out") == []
     assert "The model was fine-tuned between two runs, so no command" in (folder / "README.md").read_text()
 
 
