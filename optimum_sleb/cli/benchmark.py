@@ -71,15 +71,15 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             from ..evaluation.assisted import assisted_generation
             from ..evaluation.benchmark import benchmark
             from ..evaluation.speeds import speed_table
-            from ..hub.evaluations import record_evaluations
-            from ..hub.records import check_records, size_on_disk
+            from ..hub.card_update import add_to_report_and_card
+            from ..hub.records import check_model_folder, size_on_disk
             from ..models.loading import load_model
 
             args = self.args
             if args.assisted and not args.baseline:
                 raise ConfigError("--assisted needs the dense model that the text is generated for (--baseline).")
             if args.update_card:
-                check_records(Path(args.model))  # before anything is measured
+                check_model_folder(Path(args.model))  # before anything is measured
             arguments = loading_arguments(args)
             model = load_model(args.model, **arguments)
             baseline, tokenizer = None, None
@@ -91,7 +91,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
                 model, baseline, self._scenarios(model), repeats=args.repeats, progress_dir=args.progress
             )
             if args.update_card:
-                record_evaluations(args.model, speeds=[speed.record() for speed in speeds])
+                add_to_report_and_card(args.model, speeds=[speed.record() for speed in speeds])
             assisted = None
             if baseline is not None and tokenizer is not None:
                 new_tokens, repeats = args.new_tokens or 64, args.repeats or 3

@@ -131,10 +131,10 @@ def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Itera
 
 def _state_of(folder: Path) -> str:
     """Return one sentence on how far an interrupted search got and how to go on."""
-    from ..hub.records import WEIGHTS
+    from ..hub.records import WEIGHT_FILES
     from ..report.report import JOURNAL_FILE_NAME, PruningReport
 
-    holds_model = any(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    holds_model = any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
     if not (folder / JOURNAL_FILE_NAME).is_file():
         return f"{folder} holds a whole model." if holds_model else "nothing was measured yet."
     if holds_model:  # an older model, which --overwrite would replace; the report there belongs to it

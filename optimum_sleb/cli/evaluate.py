@@ -82,8 +82,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..evaluation.protocol import headline
         from ..evaluation.scores import without_examples
         from ..evaluation.table import score_table
-        from ..hub.evaluations import record_evaluations, record_scores
-        from ..hub.records import check_records
+        from ..hub.card_update import add_to_report_and_card, evaluation_records
+        from ..hub.records import check_model_folder
 
         args = self.args
         if args.report:
@@ -92,7 +92,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             raise ConfigError("Name the model to evaluate (--model).")
         check_tasks(args.tasks, args.data_dir)  # this and the next check come before the long work
         if args.update_card:
-            check_records(Path(args.model))
+            check_model_folder(Path(args.model))
         names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
         results = {name: self._evaluate(name) for name in names}
         pruned, dense = results[args.model], results.get(args.baseline)
@@ -102,7 +102,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         else:
             print(score_table(headline(pruned), headline(dense) if dense else None))
         if args.update_card:  # last: a failure here comes after the printing
-            record_evaluations(args.model, record_scores(pruned, dense))
+            add_to_report_and_card(args.model, evaluation_records(pruned, dense))
 
     def _draw_curve(self) -> None:
         from ..card.curve_plot import draw_curve

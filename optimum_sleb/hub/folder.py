@@ -22,7 +22,7 @@ from ..errors import OutputFolderError, PushError, VerificationError
 from ..models.auto import auto_class_of
 from ..models.quantised import quantisation_of
 from ..runtime.memory import too_large, weight_bytes
-from .records import RECORDS, WEIGHTS
+from .records import SLEB_FILES, WEIGHT_FILES
 
 
 def check_output_folder(directory: Path, overwrite: bool) -> None:
@@ -35,7 +35,7 @@ def check_output_folder(directory: Path, overwrite: bool) -> None:
         aside[0].rename(directory)
     if directory.exists() and not directory.is_dir():
         raise OutputFolderError(f"{directory} is a file; name a folder.")
-    weights = [path.name for pattern in WEIGHTS for path in directory.glob(pattern)] if directory.is_dir() else []
+    weights = [path.name for pattern in WEIGHT_FILES for path in directory.glob(pattern)] if directory.is_dir() else []
     if weights and not overwrite:
         raise OutputFolderError(
             f"{directory} already holds a model ({weights[0]}); choose another folder, or allow it to be replaced "
@@ -81,10 +81,10 @@ def save_model(
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     if processing_class is not None:
         processing_class.save_pretrained(directory)
-    read_back(directory, model)
+    verify_saved_model(directory, model)
 
 
-def read_back(directory: Path, model: PreTrainedModel) -> None:
+def verify_saved_model(directory: Path, model: PreTrainedModel) -> None:
     """Load a saved model with plain transformers; raise VerificationError if its logits differ from `model`'s."""
     again, loading = auto_class_of(model).from_pretrained(
         directory,
@@ -108,10 +108,10 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
         )
 
 
-def check_saved(directory: Path, model: PreTrainedModel) -> None:
+def check_unchanged_since_save(directory: Path, model: PreTrainedModel) -> None:
     """Raise PushError if the folder no longer holds the model in memory."""
     try:
-        read_back(directory, model)
+        verify_saved_model(directory, model)
     except (OSError, VerificationError) as error:
         raise PushError(
             f"{directory} no longer holds the model in memory, as one of them was changed or removed since; save it "
@@ -124,7 +124,7 @@ def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
     ids = probe_ids(model)
     if model.device != device and too_large(weight_bytes(model), device) is not None:
         stack = find_decoder_stack(model)
-        with offloaded(model, stack, device) as there, BlockRunner(model, there) as runner:
+        with offloaded(model, stack, device) as on_device, BlockRunner(model, on_device) as runner:
             stream = runner.run(runner.enter(ids), range(len(stack)))
             return runner.logits(stream.hidden, ids)
     if model.device != device:
@@ -156,7 +156,7 @@ def _swap(fresh: Path, directory: Path) -> None:
         raise
     try:
         for path in old.iterdir():
-            belongs_to_old_model = any(path.match(pattern) for pattern in (*WEIGHTS, *RECORDS))
+            belongs_to_old_model = any(path.match(pattern) for pattern in (*WEIGHT_FILES, *SLEB_FILES))
             if not belongs_to_old_model and not (directory / path.name).exists():
                 path.rename(directory / path.name)
         shutil.rmtree(old)

@@ -19,9 +19,9 @@ from ..models.provenance import check_report, provenance_of, rename
 from ..report.records import EvaluationRecord, HealingRecord
 from ..report.report import PruningReport
 from ..trainer import switch_cache_on, without_autocast
-from .evaluations import healed_evaluations
+from .card_update import healed_evaluations
 from .folder import save_model, write_folder
-from .records import write_records
+from .records import write_sleb_files
 
 
 def healing_record(trainer: Any, method: str, dataset: str) -> HealingRecord:
@@ -102,7 +102,7 @@ def save_healed(
         ```
     """
     check_model(model)
-    before = _report_of(model, str(parent))
+    before = _parent_report(model, str(parent))
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
     directory = Path(save_directory)
@@ -121,7 +121,7 @@ def save_healed(
             healing=(*before.healing, healing),
             evaluations=healed_evaluations(before.evaluations, evaluations),
         )
-        report = write_records(folder, report, report.recipe, directory.name)
+        report = write_sleb_files(folder, report, report.recipe, directory.name)
 
     switch_cache_on(without_autocast(model))
     write_folder(directory, fill, overwrite)
@@ -147,7 +147,7 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
         )
 
 
-def _report_of(model: PreTrainedModel, parent: str) -> PruningReport:
+def _parent_report(model: PreTrainedModel, parent: str) -> PruningReport:
     """Return the parent's report; raise ReportError if the model was not made from this parent."""
     report = load_report(parent)
     if report is None:

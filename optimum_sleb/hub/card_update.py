@@ -13,7 +13,7 @@ from ..evaluation.protocol import headline
 from ..evaluation.scores import Score, record_of
 from ..report.records import EvaluationRecord, SpeedRecord
 from ..report.report import REPORT_FILE_NAME, PruningReport
-from .records import check_records
+from .records import check_model_folder
 
 
 def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> EvaluationRecord:
@@ -24,7 +24,7 @@ def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> Ev
     return record_of(pruned.score(), None if dense is None else dense.score())
 
 
-def record_scores(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> list[EvaluationRecord]:
+def evaluation_records(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> list[EvaluationRecord]:
     """Return a measurement for each headline score of the pruned model, with the dense model's score where given.
 
     Raise ConfigError if the two were measured by different protocols.
@@ -33,7 +33,7 @@ def record_scores(pruned: Sequence[Score], dense: Sequence[Score] | None = None)
     return [record_of(score, others.get((score.task, score.metric))) for score in headline(pruned)]
 
 
-def record_evaluations(
+def add_to_report_and_card(
     directory: str | Path, evaluations: Sequence[EvaluationRecord] = (), speeds: Sequence[SpeedRecord] = ()
 ) -> PruningReport:
     """Write measurements into the report and the card of a saved model, and return the new report.
@@ -41,7 +41,7 @@ def record_evaluations(
     A measurement replaces the earlier one with the same protocol. The card is rendered again.
     """
     folder = Path(directory)
-    report = check_records(folder)
+    report = check_model_folder(folder)
     known = {_key(one): one for one in report.evaluations}
     for one in evaluations:
         earlier = known.get(_key(one))
