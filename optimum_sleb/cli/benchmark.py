@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .common import (
     add_json_argument,
     add_loading_arguments,
-    clear_endings,
+    exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
 )
@@ -67,7 +67,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("benchmark"):
+        with exit_on_known_errors("benchmark"):
             from ..evaluation.assisted import assisted_generation
             from ..evaluation.benchmark import benchmark
             from ..evaluation.speeds import speed_table

@@ -78,7 +78,7 @@ def add_json_argument(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def clear_endings(command: str) -> Iterator[None]:
+def exit_on_known_errors(command: str) -> Iterator[None]:
     """Print an expected error as one line without a traceback, and exit with code 2."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -92,7 +92,7 @@ def clear_endings(command: str) -> Iterator[None]:
         sys.exit(2)
 
 
-def only_the_first_speaks(is_first: bool) -> None:
+def log_on_first_rank(is_first: bool) -> None:
     """Silence warnings and progress bars of all processes but the first: they share one terminal."""
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -107,7 +107,7 @@ class _StoppedError(BaseException):
 
 
 @contextmanager
-def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
+def exit_on_signals(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
     """Print one line (unless `quiet`) on SIGINT or SIGTERM, and exit with 128 + the number of the signal."""
     stopped_by = 0
 

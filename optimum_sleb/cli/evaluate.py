@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .common import (
     add_json_argument,
     add_loading_arguments,
-    clear_endings,
+    exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
 )
@@ -71,7 +71,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("evaluate"):
+        with exit_on_known_errors("evaluate"):
             if self.args.curve:
                 self._draw_curve()
             else:

@@ -18,7 +18,7 @@ from ..models.loading import load_processing_class, load_report
 from ..models.provenance import check_report, provenance_of, rename
 from ..report.records import EvaluationRecord, HealingRecord
 from ..report.report import PruningReport
-from ..trainer import switch_cache_on, without_autocast
+from ..trainer import remove_autocast, switch_cache_on
 from .card_update import healed_evaluations
 from .folder import save_model, write_folder
 from .records import write_sleb_files
@@ -123,7 +123,7 @@ def save_healed(
         )
         report = write_sleb_files(folder, report, report.recipe, directory.name)
 
-    switch_cache_on(without_autocast(model))
+    switch_cache_on(remove_autocast(model))
     write_folder(directory, fill, overwrite)
     rename(model, str(directory))
     return report
