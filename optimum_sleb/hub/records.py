@@ -26,11 +26,16 @@ def write_sleb_files(folder: Path, report: PruningReport, recipe: SLEBConfig | N
     report = replace(report, size_on_disk=size_on_disk(folder), weights_sha256=fingerprint)
     if recipe is not None:
         recipe.save_pretrained(folder)
-    report.save(folder)
     if has_plot(report):
         draw_losses(report, folder / PLOT_FILE_NAME)
-    render_card(report, load_from, read_base_card(report.base_model)).save(folder / CARD_FILE_NAME)
+    write_report_and_card(folder, report, load_from, report.base_model)
     return report
+
+
+def write_report_and_card(folder: Path, report: PruningReport, load_from: str, base_card_of: str | None) -> None:
+    """Write the two files that tell of measurements; the card takes over fields of the card of `base_card_of`."""
+    report.save(folder)
+    render_card(report, load_from, read_base_card(base_card_of)).save(folder / CARD_FILE_NAME)
 
 
 def check_model_folder(folder: Path) -> PruningReport:
