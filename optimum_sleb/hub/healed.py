@@ -20,8 +20,9 @@ from ..report.records import EvaluationRecord, HealingRecord
 from ..report.report import PruningReport
 from ..trainer import remove_autocast, switch_cache_on
 from .card_update import healed_evaluations
-from .folder import save_model, write_folder
+from .folder import write_folder
 from .records import write_sleb_files
+from .saved_model import save_model
 
 
 def healing_record(trainer: Any, method: str, dataset: str) -> HealingRecord:
@@ -106,10 +107,8 @@ def save_healed(
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
     directory = Path(save_directory)
-    report = before
 
-    def fill(folder: Path) -> None:
-        nonlocal report
+    def fill(folder: Path) -> PruningReport:
         saved = model if model.dtype == dtype else _in_precision(model, dtype, folder)
         save_model(folder, saved, processing_class, max_shard_size)
         size = saved.get_memory_footprint(return_buffers=False)
@@ -121,10 +120,10 @@ def save_healed(
             healing=(*before.healing, healing),
             evaluations=healed_evaluations(before.evaluations, evaluations),
         )
-        report = write_sleb_files(folder, report, report.recipe, directory.name)
+        return write_sleb_files(folder, report, report.recipe, directory.name)
 
     switch_cache_on(remove_autocast(model))
-    write_folder(directory, fill, overwrite)
+    report = write_folder(directory, fill, overwrite)
     rename(model, str(directory))
     return report
 

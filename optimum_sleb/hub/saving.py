@@ -9,9 +9,10 @@ from ..config import SLEBConfig
 from ..errors import ReportError
 from ..models.provenance import rename
 from ..report.report import PruningReport
-from .folder import check_unchanged_since_save, save_model, write_folder
+from .folder import write_folder
 from .push import push_folder
 from .records import write_sleb_files
+from .saved_model import check_unchanged_since_save, save_model
 
 
 class Saving:
