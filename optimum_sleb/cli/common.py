@@ -38,17 +38,9 @@ def loading_arguments(args: Namespace) -> dict[str, Any]:
     """Return the keyword arguments of `from_pretrained` that the command line asks for."""
     import torch
 
-    arguments: dict[str, Any] = {
-        "dtype": args.dtype,
-        "device_map": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-    }
-    if args.revision:
-        arguments["revision"] = args.revision
-    if args.gguf_file:
-        arguments["gguf_file"] = args.gguf_file
-    if args.trust_remote_code:
-        arguments["trust_remote_code"] = True
-    return arguments
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    optional = {name: getattr(args, name) for name in ("revision", "gguf_file", "trust_remote_code")}
+    return {"dtype": args.dtype, "device_map": device, **{name: value for name, value in optional.items() if value}}
 
 
 def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -75,6 +67,15 @@ def add_output_arguments(parser: ArgumentParser) -> None:
 def add_json_argument(parser: ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
+
+
+def add_update_card_argument(parser: ArgumentParser) -> None:
+    """Add `--update-card`, of a command that measures `--model`."""
+    parser.add_argument(
+        "--update-card",
+        action="store_true",
+        help="Write the results into report and card of --model, a folder that prune or remove wrote.",
+    )
 
 
 @contextmanager

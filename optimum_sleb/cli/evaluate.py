@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .common import (
     add_json_argument,
     add_loading_arguments,
+    add_update_card_argument,
     exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
@@ -61,11 +62,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             help="Measure every depth of the search of --report, and draw perplexity and speed.",
         )
         parser.add_argument("--output", default="sleb_curve.png", help="With --curve: the picture (sleb_curve.png).")
-        parser.add_argument(
-            "--update-card",
-            action="store_true",
-            help="Write the results into report and card of --model, a folder that prune or remove wrote.",
-        )
+        add_update_card_argument(parser)
         add_json_argument(parser)
         add_loading_arguments(parser)
 
@@ -97,8 +94,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         results = {name: self._evaluate(name) for name in names}
         pruned, dense = results[args.model], results.get(args.baseline)
         if args.json:
-            plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
-            print(json.dumps(plain, allow_nan=False))
+            values = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
+            print(json.dumps(values, allow_nan=False))
         else:
             print(score_table(headline(pruned), headline(dense) if dense else None))
         if args.update_card:  # last: a failure here comes after the printing
@@ -139,8 +136,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         )
         draw_curve(depths, Path(args.output))
         if args.json:
-            told = [replace(depth, score=without_examples(depth.score)) for depth in depths]
-            print(json.dumps([asdict(depth) for depth in told], allow_nan=False))
+            values = [asdict(replace(depth, score=without_examples(depth.score))) for depth in depths]
+            print(json.dumps(values, allow_nan=False))
         else:
             print(f"{curve_table(depths)}\ndrawn to {args.output}")
 

@@ -104,8 +104,8 @@ class PruneCommand(BaseOptimumCLICommand):
         ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
-        where = device_to_load_on(args.model, config, args.offload, **arguments)
-        arguments["device_map"] = "cpu" if ranks.largest(int(where == "cpu")) else where
+        load_on = device_to_load_on(args.model, config, args.offload, **arguments)
+        arguments["device_map"] = "cpu" if ranks.largest(int(load_on == "cpu")) else load_on
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
             config,
