@@ -32,7 +32,7 @@ from .search.compensating import repeat_compensation, weights_during_removal
 from .search.progress import Progress
 from .search.result import SearchResult
 from .search.run import open_search
-from .trainer import calibration_of, model_of, origin_of, switch_cache_on
+from .trainer import calibration_of, model_of, switch_cache_on, trained_model_path
 from .version import __version__
 
 
@@ -139,8 +139,8 @@ class SLEBPruner(Saving):
         """
         pruner = cls(model_of(trainer), trainer.processing_class)
         pruner._calibration = calibration_of(trainer, dataset)
-        if (origin := origin_of(trainer)) is not None:
-            pruner._base_model, pruner._provenance = origin, replace(pruner._provenance, base_model=None)
+        if (path := trained_model_path(trainer)) is not None:
+            pruner._base_model, pruner._provenance = path, replace(pruner._provenance, base_model=None)
         switch_cache_on(pruner.model)
         return pruner
 

@@ -16,7 +16,7 @@ from optimum.commands import optimum_cli
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
-from optimum_sleb.cli.common import stopping_clearly
+from optimum_sleb.cli.common import exit_on_signals
 from optimum_sleb.report.report import JOURNAL_FILE_NAME
 
 from ..architectures.tiny import tiny_model as tiny
@@ -378,7 +378,7 @@ def test_stopped_and_resumed(number: int, code: int, model_folder: Path, text_fi
 def test_the_line_after_a_signal(files: list[str], state: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for name in files:
         (tmp_path / name).touch()
-    with pytest.raises(SystemExit) as ended, stopping_clearly("prune", str(tmp_path)):
+    with pytest.raises(SystemExit) as ended, exit_on_signals("prune", str(tmp_path)):
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
     assert re.search(f"stopped by SIGTERM; .*{state}", capsys.readouterr().err)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PushError, SLEBConfig, SLEBPruner
 from optimum_sleb.hub.push import push_folder
-from optimum_sleb.hub.records import check_records
+from optimum_sleb.hub.records import check_model_folder
 
 from .. import mishaps
 from ..conftest import make_text, make_tokenizer
@@ -290,7 +290,7 @@ class TestCompleteness:
         return copy
 
     def test_a_whole_folder(self, copy: Path) -> None:
-        assert check_records(copy).removed_blocks
+        assert check_model_folder(copy).removed_blocks
 
     @pytest.mark.parametrize("name", ["config.json", "sleb_report.json", "sleb_loss.png", "README.md"])
     def test_a_missing_file(self, name: str, copy: Path) -> None:
