@@ -74,7 +74,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         from ..evaluation.assisted import assisted_generation
         from ..evaluation.benchmark import benchmark
         from ..hub.card_update import add_to_report_and_card
-        from ..hub.records import check_model_folder
+        from ..hub.model_files import check_model_folder
         from ..models.loading import load_model
 
         args = self.args
@@ -132,7 +132,7 @@ def _print_json(speeds: "Sequence[Speed]", assisted: "Assisted | None") -> None:
 
 def _print_tables(speeds: "Sequence[Speed]", assisted: "Assisted | None", models: list[Path]) -> None:
     from ..evaluation.speeds import speed_table
-    from ..hub.records import size_on_disk
+    from ..hub.model_files import size_on_disk
 
     print(speed_table(speeds))
     sizes = [size_on_disk(model) for model in models]

@@ -80,7 +80,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..evaluation.scores import without_examples
         from ..evaluation.table import score_table
         from ..hub.card_update import add_to_report_and_card, evaluation_records
-        from ..hub.records import check_model_folder
+        from ..hub.model_files import check_model_folder
 
         args = self.args
         if args.report:

@@ -12,7 +12,7 @@ from ..evaluation.protocol import headline
 from ..evaluation.scores import Score, record_of
 from ..report.records import EvaluationRecord, SpeedRecord
 from ..report.report import REPORT_FILE_NAME, PruningReport
-from .records import check_model_folder, write_report_and_card
+from .model_files import check_model_folder, write_report_and_card
 
 
 def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> EvaluationRecord:

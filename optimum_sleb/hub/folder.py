@@ -11,7 +11,7 @@ from uuid import uuid4
 from safetensors import SafetensorError
 
 from ..errors import OutputFolderError
-from .records import SLEB_FILES, WEIGHT_FILES
+from .model_files import SLEB_FILES, WEIGHT_FILES
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from ..report.report import PruningReport
 from ..trainer import remove_autocast, switch_cache_on
 from .card_update import healed_evaluations
 from .folder import write_folder
-from .records import write_sleb_files
+from .model_files import write_sleb_files
 from .saved_model import save_model
 
 

@@ -12,7 +12,7 @@ from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, 
 from ..card.card import CARD_FILE_NAME, address_card
 from ..card.format import one_line
 from ..errors import PushError
-from .records import SLEB_FILES, WEIGHT_FILES, check_model_folder
+from .model_files import SLEB_FILES, WEIGHT_FILES, check_model_folder
 
 _REMEDIES = {
     401: "log in with `hf auth login`, or pass a valid token",

@@ -10,8 +10,8 @@ from ..errors import ReportError
 from ..models.provenance import rename
 from ..report.report import PruningReport
 from .folder import write_folder
+from .model_files import write_sleb_files
 from .push import push_folder
-from .records import write_sleb_files
 from .saved_model import check_unchanged_since_save, save_model
 
 

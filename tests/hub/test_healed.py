@@ -23,7 +23,7 @@ from optimum_sleb import (
 from optimum_sleb.card.commands import repeat_commands
 from optimum_sleb.hub.card_update import add_to_report_and_card
 from optimum_sleb.hub.healed import healing_record
-from optimum_sleb.hub.records import check_model_folder
+from optimum_sleb.hub.model_files import check_model_folder
 
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model

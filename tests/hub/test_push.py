@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PushError, SLEBConfig, SLEBPruner
+from optimum_sleb.hub.model_files import check_model_folder
 from optimum_sleb.hub.push import push_folder
-from optimum_sleb.hub.records import check_model_folder
 
 from .. import mishaps
 from ..conftest import make_text, make_tokenizer
