@@ -1,29 +1,24 @@
-"""`SLEBPruner`: loading, pruning and saving of a model."""
+"""`SLEBPruner`: the search for the blocks that go, and their removal."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedModel
 
+from .base import BasePruner
 from .blocks import verify
 from .blocks.forward import vocab_size_of
-from .blocks.probes import check_causal_lm, check_saving_changes_nothing
-from .blocks.removability import Removability
 from .blocks.stack import find_decoder_stack
 from .blocks.verify import check_removal, take_out
-from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
-from .hub.saving import Saving
-from .models.checks import check_model
 from .models.fingerprint import sample_weights
-from .models.loading import load_model, load_processing_class, load_report
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
-from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
+from .models.provenance import check_same_model, mark_as_pruned
 from .report.build import report_before_removal, report_of_later_removal, with_model_sizes
 from .report.records import StepRecord
 from .report.report import PruningReport
@@ -32,11 +27,10 @@ from .search.compensating import repeat_compensation, weights_during_removal
 from .search.progress import Progress
 from .search.result import SearchResult
 from .search.run import open_search
-from .trainer import calibration_of, model_of, switch_cache_on, trained_model_path
 from .version import __version__
 
 
-class SLEBPruner(Saving):
+class SLEBPruner(BasePruner):
     """Pruner that makes a causal language model shallower by SLEB (Song et al., ICML 2024, arXiv 2402.09025).
 
     Blocks are named by their number in the dense model, also when a model is pruned again.
@@ -55,115 +49,6 @@ class SLEBPruner(Saving):
         pruner.save_pretrained("smollm2-sleb-20")
         ```
     """
-
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None
-    ) -> None:
-        check_model(model)
-        check_causal_lm(model)
-        check_saving_changes_nothing(model)
-        self.model = model
-        self.tokenizer: PreTrainedTokenizerBase | None = getattr(tokenizer, "tokenizer", tokenizer)
-        self._processing_class = tokenizer
-        self._stack = find_decoder_stack(model)
-        self._provenance = provenance_of(model, len(self._stack))
-        self._base_model = model_name(model)
-        self._report = None
-        self._recipe = None
-        self._loading: dict[str, str] = {}
-        self._calibration: Batches | None = None  # data of a Trainer
-        self._folder = None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model_name_or_path: str | Path,
-        *,
-        tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Load a model to prune, with its tokenizer, and with its report if it was pruned before.
-
-        Args:
-            model_name_or_path: A model on the Hub or a local folder.
-            tokenizer: The tokenizer or processor; `None` loads the one beside the model.
-            **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained`: `dtype`, `device_map`, `revision`,
-                `gguf_file`, ... A GGUF file is dequantised, so that the result can be saved.
-
-        Returns:
-            The pruner.
-
-        Raises:
-            ModelNotFoundError: If there is no model there.
-            UnsupportedModelError: If it cannot be pruned.
-            ReportError: If the report beside it is malformed or belongs to another model.
-
-        Example:
-            ```python
-            pruner = SLEBPruner.from_pretrained("HuggingFaceTB/SmolLM2-135M", dtype="auto", device_map="cuda")
-            ```
-        """
-        name = str(model_name_or_path)
-        pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
-        pruner._loading = loading_of(kwargs)
-        earlier = load_report(name, **kwargs)
-        if earlier is not None:
-            check_report(earlier, pruner._provenance, name)
-            pruner._report = earlier
-            pruner._base_model = earlier.base_model
-        return pruner
-
-    @classmethod
-    def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
-        """Create a pruner for the model of a Trainer, which calibrates on the Trainer's data.
-
-        The data pass the Trainer's collator, in order. Padding is not counted, packed sequences are separated, and
-        with `SLEBConfig(loss="labels")` the loss is measured on the labels, as in training. The model is edited in
-        place, so use a new Trainer to train further. `use_cache`, which every Trainer switches off, is switched on.
-
-        Args:
-            trainer: A `transformers.Trainer`, or a subclass such as TRL's `SFTTrainer`.
-            dataset: Data to calibrate on; `None` takes the Trainer's eval data, else train data, else the recipe's.
-
-        Returns:
-            The pruner, with the Trainer's model and processing class.
-
-        Raises:
-            UnsupportedModelError: If the model cannot be pruned as it is (PEFT adapters, sharded weights, ...).
-            CalibrationError: If the Trainer evaluates on several data sets and `dataset` does not name one.
-
-        Example:
-            ```python
-            pruned = SLEBPruner.from_trainer(trainer).prune(SLEBConfig(sparsity=0.2, loss="labels"))
-            ```
-        """
-        pruner = cls(model_of(trainer), trainer.processing_class)
-        pruner._calibration = calibration_of(trainer, dataset)
-        if (path := trained_model_path(trainer)) is not None:
-            pruner._base_model, pruner._provenance = path, replace(pruner._provenance, base_model=None)
-        switch_cache_on(pruner.model)
-        return pruner
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """The blocks of the model as it is now, by their number in the dense model."""
-        return self._provenance.blocks
-
-    def check(self) -> Removability:
-        """Find out which blocks can be removed, each on its own; takes seconds and needs no calibration text.
-
-        Returns:
-            The blocks that can be removed, those that cannot, and why.
-
-        Raises:
-            UnsupportedModelError: If no block can be removed.
-
-        Example:
-            ```python
-            print(pruner.check().summary())
-            ```
-        """
-        return Removability.of(self.model, self._stack, self.blocks)
 
     def prune(
         self,

@@ -133,7 +133,8 @@ def exit_on_signals(command: str, folder: str, *, quiet: bool = False) -> Iterat
 def _state_of(folder: Path) -> str:
     """Return one sentence on how far an interrupted search got and how to go on."""
     from ..hub.model_files import WEIGHT_FILES
-    from ..report.report import JOURNAL_FILE_NAME, PruningReport
+    from ..report.report import PruningReport
+    from ..report.stored import JOURNAL_FILE_NAME
 
     holds_model = any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
     if not (folder / JOURNAL_FILE_NAME).is_file():

@@ -11,7 +11,8 @@ from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import headline
 from ..evaluation.scores import Score, record_of
 from ..report.records import EvaluationRecord, SpeedRecord
-from ..report.report import REPORT_FILE_NAME, PruningReport
+from ..report.report import PruningReport
+from ..report.stored import REPORT_FILE_NAME
 from .model_files import check_model_folder, write_report_and_card
 
 

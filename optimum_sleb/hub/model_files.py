@@ -10,7 +10,8 @@ from ..card.loss_plot import PLOT_FILE_NAME, draw_losses
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
 from ..models.provenance import provenance_in
-from ..report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
+from ..report.report import PruningReport
+from ..report.stored import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 from ..runtime.files import file_sha256
 
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")

@@ -16,7 +16,7 @@ from .saved_model import check_unchanged_since_save, save_model
 
 
 class Saving:
-    """Part of `SLEBPruner` that writes the pruned model to a folder and to the Hub."""
+    """The part of `SLEBPruner` that writes the pruned model to a folder and to the Hub."""
 
     model: PreTrainedModel
     _processing_class: PreTrainedTokenizerBase | ProcessorMixin | None

@@ -25,7 +25,8 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 from ..blocks.shortening import num_blocks_of
 from ..config import MAX_BLOCKS
 from ..errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
-from ..report.report import REPORT_FILE_NAME, PruningReport
+from ..report.report import PruningReport
+from ..report.stored import REPORT_FILE_NAME
 from ..runtime.memory import ran_out_of_memory
 from .auto import auto_class_for
 from .checkpoint import check_no_adapter, check_weight_files, find_file

@@ -1,15 +1,10 @@
 """The report of a run: every step, the loss of every candidate, and how they were measured."""
 
-import json
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
 
 from ..blocks.losses import perplexity_of
 from ..config import SLEBConfig
-from ..errors import ConfigError, ReportError
-from ..runtime.files import replace_file
-from ..runtime.json import parse_dataclass, read_json
+from ..errors import ReportError
 from ..runtime.table import text_table
 from .records import (
     CalibrationRecord,
@@ -21,14 +16,11 @@ from .records import (
     StepRecord,
     WeightsRecord,
 )
-
-REPORT_FILE_NAME = "sleb_report.json"
-# Progress of an unfinished search, in the folder that its model will be saved to.
-JOURNAL_FILE_NAME = "sleb_journal.jsonl"
+from .stored import StoredReport
 
 
 @dataclass(frozen=True)
-class PruningReport:
+class PruningReport(StoredReport):
     """Report of a run. Blocks are named by their number in the dense model, also over several runs.
 
     Attributes:
@@ -225,84 +217,3 @@ class PruningReport:
                 f"not, for example, block {block}: {reason}"
             )
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values.
-
-        Returns:
-            A dictionary that `from_dict` accepts and JSON can hold.
-
-        Example:
-            ```python
-            json.dumps(pruner.report.to_dict())
-            ```
-        """
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Self:
-        """Build a report from plain values, and check every one of them.
-
-        Args:
-            values: The result of `to_dict`, also after it was written to JSON and read again.
-
-        Returns:
-            The report.
-
-        Raises:
-            ReportError: If a key is unknown or missing, or a value has the wrong type.
-
-        Example:
-            ```python
-            report = PruningReport.from_dict(json.loads(text))
-            ```
-        """
-        try:
-            return parse_dataclass(cls, values, "the report")
-        except (ConfigError, ValueError, RecursionError) as error:
-            raise ReportError(f"This is not a report of optimum_sleb: {error}") from error
-
-    def save(self, directory: str | Path) -> Path:
-        """Write the report into a folder, as `sleb_report.json`.
-
-        Args:
-            directory: The folder; it must exist.
-
-        Returns:
-            The path of the file.
-
-        Example:
-            ```python
-            pruner.report.save("smollm2-sleb-20")
-            ```
-        """
-        path = Path(directory) / REPORT_FILE_NAME
-        replace_file(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a report from a file or a folder.
-
-        Args:
-            path: The file, or the folder that holds it.
-
-        Returns:
-            The report.
-
-        Raises:
-            ReportError: If there is none, or it is malformed.
-
-        Example:
-            ```python
-            report = PruningReport.load("smollm2-sleb-20")
-            ```
-        """
-        file = Path(path) / REPORT_FILE_NAME if Path(path).is_dir() else Path(path)
-        if not file.is_file():
-            raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
-        try:
-            values = read_json(file)
-        except ValueError as error:
-            raise ReportError(f"{file} is not valid JSON ({error}); take it from the run's folder again.") from error
-        return cls.from_dict(values)

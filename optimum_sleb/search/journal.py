@@ -12,7 +12,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from ..errors import ConfigError, JournalError
-from ..report.report import JOURNAL_FILE_NAME
+from ..report.stored import JOURNAL_FILE_NAME
 from ..runtime.json import parse_dataclass
 from .sealed_lines import seal, unseal
 

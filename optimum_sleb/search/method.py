@@ -46,9 +46,8 @@ def choose_method(
     on_progress: Callable[[int], object] = lambda pairs: None,  # gets the (candidate, window) pairs just measured
 ) -> SearchMethod:
     """Choose the fast search if its losses agree with those of the reference on a short window; else the reference,
-    with a warning if the recipe asked for the fast one. `candidates` are those of the first step, ascending.
-    Raise OutOfMemoryError if not even one window fits, UnsupportedModelError if blocks that are in host memory do not
-    run one by one."""
+    with a warning, or UnsupportedModelError if it cannot run because the blocks are in host memory.
+    `candidates` are those of the first step, ascending. Raise OutOfMemoryError if not even one window fits."""
     size = config.batch_size or 1
     reason = _why_reference(model, stack, candidates, config, ranks)
     if reason is not None:
