@@ -165,6 +165,7 @@ def test_a_whole_search_goes_on(compensate: str) -> None:
     assert blocks[0] == blocks[1]
 
 
+@pytest.mark.long
 def test_a_whole_search_that_ends_leaves_the_model_as_it_was() -> None:
     model = tiny_model("llama")
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -61,6 +61,7 @@ def test_what_is_pushed_is_the_folder_and_loads(hub: LocalHub, folder: Path) -> 
     assert logits_of(REPO).equal(logits_of(folder))
 
 
+@pytest.mark.long
 def test_the_users_name_is_added(hub: LocalHub, folder: Path) -> None:
     push_folder(folder, "small")
     assert b'from_pretrained("me/small")' in hub.files("me/small")["README.md"]

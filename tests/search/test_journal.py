@@ -288,6 +288,7 @@ def test_memory_ran_out_before_the_run_died(
         assert len(batches) == left
 
 
+@pytest.mark.long
 def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> None:
     """A batch size that is chosen by the memory that is free may be another when the run goes on."""
     model = tiny_model("llama")
