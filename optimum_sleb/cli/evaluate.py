@@ -79,7 +79,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
 
     def _evaluate_models(self) -> None:
         from ..evaluation.evaluate import check_tasks
-        from ..evaluation.protocol import headline
+        from ..evaluation.protocol import paper_scores
         from ..evaluation.scores import without_examples
         from ..evaluation.table import score_table
         from ..hub.evaluations import record_evaluations, record_scores
@@ -100,7 +100,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
             print(json.dumps(plain, allow_nan=False))
         else:
-            print(score_table(headline(pruned), headline(dense) if dense else None))
+            print(score_table(paper_scores(pruned), paper_scores(dense) if dense else None))
         if args.update_card:  # last: a failure here comes after the printing
             record_evaluations(args.model, record_scores(pruned, dense))
 
