@@ -22,7 +22,14 @@ from .models.checks import check_model
 from .models.fingerprint import sample_weights
 from .models.loading import load_model, load_processing_class, load_report
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
-from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
+from .models.provenance import (
+    check_report_matches_config,
+    check_same_model,
+    loading_arguments_of,
+    mark_as_pruned,
+    model_name,
+    provenance_of,
+)
 from .report.build import report_before_removal, report_of_later_removal, with_model_sizes
 from .report.records import StepRecord
 from .report.report import PruningReport
@@ -104,10 +111,10 @@ class SLEBPruner(Saving):
         """
         name = str(model_name_or_path)
         pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
-        pruner._loading = loading_of(kwargs)
+        pruner._loading = loading_arguments_of(kwargs)
         earlier = load_report(name, **kwargs)
         if earlier is not None:
-            check_report(earlier, pruner._provenance, name)
+            check_report_matches_config(earlier, pruner._provenance, name)
             pruner._report = earlier
             pruner._base_model = earlier.base_model
         return pruner

@@ -9,7 +9,7 @@ from ..card.card import CARD_FILE_NAME, has_plot, render_card
 from ..card.plot import PLOT_FILE_NAME, draw_losses
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
-from ..models.provenance import provenance_in
+from ..models.provenance import provenance_from_file
 from ..report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
 from ..runtime.files import file_sha256
 
@@ -39,7 +39,7 @@ def check_records(folder: Path) -> PruningReport:
     _check_files(folder, ("config.json", REPORT_FILE_NAME, CARD_FILE_NAME))
     report = PruningReport.load(folder)
     _check_files(folder, (PLOT_FILE_NAME,) if has_plot(report) else ())
-    provenance = provenance_in(folder / "config.json")
+    provenance = provenance_from_file(folder / "config.json")
     if provenance is None or provenance.removed_blocks != report.removed_blocks:
         told = "no removed blocks" if provenance is None else f"removed blocks {list(provenance.removed_blocks)}"
         raise PushError(
