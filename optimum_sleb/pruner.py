@@ -10,15 +10,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.forward import vocab_size_of
-from .blocks.probes import check_causal_lm, check_saving_changes_nothing
-from .blocks.removability import Removability
 from .blocks.stack import find_decoder_stack
-from .blocks.verify import check_removal, removable_blocks, take_out
+from .blocks.surgery import remove_blocks
+from .blocks.verify import Removability, check_removal, removable_blocks
 from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .hub.saving import Saving
-from .models.checks import check_model
+from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
 from .models.loading import load_model, load_processing_class, load_report
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
 from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
@@ -315,7 +314,7 @@ class SLEBPruner(Saving):
         """Remove the blocks of a report's steps; `weights` are the folded weights of a compensated model."""
         removed = tuple(step.block for step in report.steps)
         with weights_during_removal(self.model, self._stack, weights or {}):
-            take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
+            remove_blocks(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__

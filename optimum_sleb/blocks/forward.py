@@ -22,6 +22,15 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {})).logits
 
 
+def same_logits(logits: Tensor, expected: Tensor) -> bool:
+    """Tell whether two sets of logits agree up to the rounding of their precision, also across devices."""
+    try:
+        torch.testing.assert_close(logits, expected.to(logits.device), equal_nan=True)
+    except AssertionError:
+        return False
+    return True
+
+
 def losses_of(model: PreTrainedModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each token window in nats, (batch,), by one forward; both inputs are (batch, length)."""
     logits = logits_of(model, ids)

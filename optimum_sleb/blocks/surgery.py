@@ -1,25 +1,49 @@
-"""Removal of decoder blocks from a live model, and from one that is rebuilt from its config."""
+"""How a block goes: removal of decoder blocks from a live model, and from one that is rebuilt from its config."""
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from accelerate.hooks import add_hook_to_module
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from ..errors import UnsupportedModelError
+from ..errors import UnsupportedModelError, VerificationError
+from .devices import hooks_of
 from .folding import fold_of
-from .forward import reason_of
+from .forward import logits_of, measuring, reason_of, same_logits
 from .packed import adopt_packed_modules, packed_modules
 from .shortening import shorten_config
-from .stack import DecoderStack
+from .stack import DecoderStack, probe_ids
 
 # Attributes that tell how a module is run, not what it computes.
 _RUN_STATE = {"training", "gradient_checkpointing", "is_gradient_checkpointing"}
+
+
+def remove_blocks(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
+    """Remove blocks from a model, in place; raise VerificationError if its logits are not those with them skipped."""
+    kept = [index for index in range(len(stack)) if index not in set(removed)]
+    ids = probe_ids(model)
+    with measuring(model), stack.without(set(removed)):
+        expected = logits_of(model, ids)
+    template = build_shortened(model, stack, kept)
+    fill(template, model, kept_state(model, stack, kept, template))
+    spread_alike(template, model, stack, kept)
+    with measuring(template):
+        logits_of(template, ids)  # some families change attributes or modules when they run
+    rename_devices(model, stack, kept)
+    cut_in_place(model, stack, kept, template)
+    with measuring(model):
+        logits = logits_of(model, ids)
+    if not same_logits(logits, expected):
+        raise VerificationError(
+            f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
+            "use it, and please report this architecture."
+        )
 
 
 def build_shortened(
@@ -94,7 +118,30 @@ def kept_state(
     return state
 
 
-def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel) -> None:
+def fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
+    """Make a template runnable: share the model's weights, move its buffers to the model's device and precision."""
+    # While a half-precision model computes in float32, its buffers are float32 copies of rounded values.
+    widened = template.dtype != model.dtype
+    # Packed modules already hold their weights; a state dict cannot carry them over.
+    packed = tuple(f"{name}." for name in packed_modules(template))
+    plain = {name: tensor for name, tensor in state.items() if not name.startswith(packed)}
+    template.load_state_dict(plain, assign=True, strict=not packed)
+    for module in template.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                in_half = widened and buffer.dtype in (torch.bfloat16, torch.float16)
+                module._buffers[name] = buffer.to(model.device, model.dtype if in_half else None)
+
+
+def spread_alike(template: PreTrainedModel, model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> None:
+    """Give a shortened model the hooks of the dense model whose weights it shares; do nothing without hooks."""
+    hooks = hooks_of(model)
+    for mine, theirs in module_names(model, stack.path, kept) if hooks else []:
+        if mine in hooks:
+            add_hook_to_module(template.get_submodule(theirs), copy.copy(hooks[mine]))
+
+
+def cut_in_place(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel) -> None:
     """Remove blocks from a model and its config, in place; new indices and sizes are read from the template."""
     wanted = template.state_dict()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -118,6 +165,15 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
         for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
             if attribute in vars(module):
                 setattr(model.get_submodule(path), attribute, getattr(module, attribute))
+
+
+def rename_devices(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> None:
+    """Renumber the kept blocks in `hf_device_map`, in place; do nothing where the model has none."""
+    devices = getattr(model, "hf_device_map", None)
+    if devices is None:
+        return
+    renamed = {new_name(name, stack.path, kept): device for name, device in devices.items()}
+    model.hf_device_map = {name: device for name, device in renamed.items() if name is not None}
 
 
 def differing_attributes(

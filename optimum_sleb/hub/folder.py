@@ -12,9 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..blocks.forward import logits_of, measuring
+from ..blocks.forward import logits_of, measuring, same_logits
 from ..blocks.offload import offloaded
-from ..blocks.probes import same_logits
 from ..blocks.runner import BlockRunner
 from ..blocks.stack import find_decoder_stack, probe_ids
 from ..blocks.surgery import attention_of

@@ -17,7 +17,7 @@ from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_number_changes
 from ..blocks.stack import DecoderStack
-from ..blocks.verify import refusal
+from ..blocks.verify import reason_not_removable
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
 from ..config import SLEBConfig
@@ -176,7 +176,7 @@ def _why_not_together(
     """Return why a set of blocks cannot be removed together, if so; the same in all processes."""
     # If all removals are alike, those run before the search stand for this one; building the config is enough.
     alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in removed])
-    return ranks.from_first(lambda: refusal(model, stack, removed, run=not alike, kept_in=stored_dtype))
+    return ranks.from_first(lambda: reason_not_removable(model, stack, removed, run=not alike, kept_in=stored_dtype))
 
 
 def _finite_loss(losses: CandidateLosses) -> float:

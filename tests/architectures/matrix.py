@@ -20,9 +20,9 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
-from optimum_sleb.blocks.forward import logits_of, losses_of, measuring
-from optimum_sleb.blocks.probes import cache_trouble, same_logits
+from optimum_sleb.blocks.forward import logits_of, losses_of, measuring, same_logits
 from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.blocks.verify import cache_trouble
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.config import SLEBConfig
 from optimum_sleb.errors import UnsupportedModelError

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from optimum_sleb.blocks.forward import logits_of, measuring
+from optimum_sleb.blocks.forward import logits_of, measuring, same_logits
 
 from ..families import random_ids
 
@@ -23,3 +23,10 @@ def test_measuring_restores_every_flag_after_an_error(llama: PreTrainedModel) ->
         raise KeyError
     assert [module.training for module in llama.modules()] == flags
     assert torch.is_grad_enabled()
+
+
+def test_same_logits() -> None:
+    one = torch.randn(2, 3)
+    assert same_logits(one, one + 1e-8)
+    assert not same_logits(one, one + 1e-3)
+    assert not same_logits(one, one[:1])

@@ -10,7 +10,7 @@ from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.loader import BlockLoader
 from optimum_sleb.blocks.offload import offloaded, running_whole
 from optimum_sleb.blocks.stack import find_decoder_stack
-from optimum_sleb.blocks.verify import refusal, removable_blocks
+from optimum_sleb.blocks.verify import reason_not_removable, removable_blocks
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.search.exact import ExactLosses
@@ -89,11 +89,11 @@ def test_the_gates_block_by_block(family: str, device: str) -> None:
     stack = find_decoder_stack(model)
     before = {name: (value.data_ptr(), value.clone()) for name, value in model.state_dict().items()}
     expected = removable_blocks(model, stack, range(1, NUM_BLOCKS))
-    together = refusal(model, stack, {1, 2, 4})
+    together = reason_not_removable(model, stack, {1, 2, 4})
     with offloaded(model, stack, torch.device(device)) as there:
         assert removable_blocks(model, there, range(1, NUM_BLOCKS)) == expected
         there.loader.bring(4)
-        assert refusal(model, there, {1, 2, 4}) == together
+        assert reason_not_removable(model, there, {1, 2, 4}) == together
     for name, value in model.state_dict().items():
         assert value.data_ptr() == before[name][0]
         assert value.equal(before[name][1])

@@ -179,7 +179,7 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("optimum_sleb.blocks.verify.rename_devices", fail)  # the last thing before the cut
+        patch.setattr("optimum_sleb.blocks.surgery.rename_devices", fail)  # the last thing before the cut
         with pytest.raises(error):
             prune()
     assert same_weights(again, pruner())
@@ -192,7 +192,7 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
 def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     searched, broken = pruner(), pruner()
     searched.prune(recipe(2, "during"), calibration=IDS)
-    monkeypatch.setattr("optimum_sleb.blocks.verify.same_logits", lambda *_: False)
+    monkeypatch.setattr("optimum_sleb.blocks.surgery.same_logits", lambda *_: False)
     monkeypatch.setattr("optimum_sleb.pruner.check_removal", lambda *_: None)
     with pytest.raises(VerificationError):
         broken.apply(searched.report, calibration=IDS)
