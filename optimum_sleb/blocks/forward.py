@@ -46,7 +46,7 @@ def vocab_size_of(model: PreTrainedModel) -> int:
 
 
 @contextmanager
-def measuring(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Run a model without dropout and gradients; every module gets its own training flag back afterwards."""
     in_training = [module for module in model.modules() if module.training]
     model.eval()
@@ -58,10 +58,10 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
             module.training = True
 
 
-def reason_of(error: Exception) -> str:
+def message_or_raise(error: Exception) -> str:
     r"""Return what an error from a family's own code says, in one line.
 
-    >>> reason_of(ValueError("no\nway"))
+    >>> message_or_raise(ValueError("no\nway"))
     'no way'
     """
     # Memory that runs out, or a device that fails, says nothing about the family: raise instead.

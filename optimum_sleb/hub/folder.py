@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..blocks.forward import logits_of, measuring, same_logits
+from ..blocks.forward import evaluating, logits_of, same_logits
 from ..blocks.offload import offloaded
 from ..blocks.runner import BlockRunner
 from ..blocks.stack import find_decoder_stack, probe_ids
-from ..blocks.surgery import attention_of
+from ..blocks.surgery import attn_implementation_of
 from ..errors import OutputFolderError, PushError, VerificationError
 from ..models.auto import auto_class_of
 from ..models.quantised import quantisation_of
@@ -88,7 +88,7 @@ def read_back(directory: Path, model: PreTrainedModel) -> None:
     again, loading = auto_class_of(model).from_pretrained(
         directory,
         dtype="auto",
-        attn_implementation=attention_of(model.config),
+        attn_implementation=attn_implementation_of(model.config),
         output_loading_info=True,
         # The code in the folder is the code that the model in memory already runs.
         trust_remote_code=model._auto_class is not None,
@@ -124,11 +124,11 @@ def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
     if model.device != device and too_large(weight_bytes(model), device) is not None:
         stack = find_decoder_stack(model)
         with offloaded(model, stack, device) as there, BlockRunner(model, there) as runner:
-            stream = runner.run(runner.enter(ids), range(len(stack)))
+            stream = runner.run(runner.start(ids), range(len(stack)))
             return runner.logits(stream.hidden, ids)
     if model.device != device:
         model = model.to(device)
-    with measuring(model):
+    with evaluating(model):
         return logits_of(model, ids)
 
 

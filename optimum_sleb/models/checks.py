@@ -8,7 +8,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from ..blocks.devices import devices_of, hooks_of, moves_weights
-from ..blocks.forward import logits_of, measuring, same_logits, vocab_size_of
+from ..blocks.forward import evaluating, logits_of, same_logits, vocab_size_of
 from ..blocks.packed import packed_modules
 from ..blocks.shortening import text_config_of
 from ..blocks.stack import probe_ids
@@ -97,7 +97,7 @@ def check_causal_lm(model: PreTrainedModel) -> None:
     changed = ids.clone()
     changed[0, -1] = (ids[0, -1] + 1) % vocab_size_of(model)
     name = type(model).__name__
-    with measuring(model):
+    with evaluating(model):
         versions = {path: parameter._version for path, parameter in model.named_parameters()}
         try:
             logits, other = logits_of(model, ids), logits_of(model, changed)
@@ -146,7 +146,7 @@ def check_saving_changes_nothing(model: PreTrainedModel) -> None:
     # On some CPUs bitsandbytes repacks weights for its kernels and packs them back for saving, which is not exact for
     # weights that were quantised twice.
     ids = probe_ids(model)
-    with measuring(model):
+    with evaluating(model):
         before = logits_of(model, ids)
         model.state_dict()
         after = logits_of(model, ids)

@@ -46,7 +46,7 @@ def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
         pruner.remove([2])
 
 
-@pytest.mark.parametrize("where", ["build_shortened", "fill", "spread_alike", "logits_of"])
+@pytest.mark.parametrize("where", ["build_shortened", "fill", "copy_device_hooks", "logits_of"])
 def test_a_model_whose_cut_cannot_be_tried_stays_whole(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("gemma3").train()
     model.hf_device_map = {f"model.layers.{index}": "cpu" for index in range(NUM_BLOCKS)}

@@ -8,7 +8,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError
 from optimum_sleb.blocks.stack import find_decoder_stack
-from optimum_sleb.blocks.verify import cache_trouble, reason_not_removable
+from optimum_sleb.blocks.verify import cache_failure, reason_not_removable
 from optimum_sleb.errors import OutOfMemoryError
 from optimum_sleb.search.method import why_not_exact
 
@@ -206,12 +206,12 @@ def test_memory_that_runs_out_says_nothing_about_an_architecture(where: str, mon
 
 def test_a_cache_that_goes_wrong() -> None:
     model = tiny_model("llama")
-    assert cache_trouble(model) is None
+    assert cache_failure(model) is None
     model.model.layers[2].self_attn.layer_idx = 7  # as after a cut without renumbering
-    assert "generation with a cache" in cache_trouble(model)
+    assert "generation with a cache" in cache_failure(model)
 
 
 def test_a_model_that_cannot_generate() -> None:
     model = tiny_model("llama")
     model.can_generate = lambda: False
-    assert cache_trouble(model) is None
+    assert cache_failure(model) is None

@@ -179,7 +179,7 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("optimum_sleb.blocks.surgery.rename_devices", fail)  # the last thing before the cut
+        patch.setattr("optimum_sleb.blocks.surgery.renumber_device_map", fail)  # the last thing before the cut
         with pytest.raises(error):
             prune()
     assert same_weights(again, pruner())

@@ -1,7 +1,7 @@
 import pytest
 
 from optimum_sleb import SLEBConfig
-from optimum_sleb.blocks.kernels import PLAIN, Kernels, call_block, nll_behind_blocks
+from optimum_sleb.blocks.kernels import UNCOMPILED, Kernels, call_block, nll_of_final_hidden
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search import compilation
@@ -22,7 +22,7 @@ def measure_of(num_windows: int = 4) -> ExactLosses:
 )
 def test_not_compiled(wanted: str, reason: str) -> None:
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile=wanted))
-    assert result.kernels is PLAIN
+    assert result.kernels is UNCOMPILED
     assert result.seconds is None
     assert reason in result.summary
 
@@ -36,15 +36,15 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(compilation, "compiled_kernels", broken)
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
-    assert result.kernels is PLAIN
+    assert result.kernels is UNCOMPILED
     assert result.summary == "not compiled: the compiler fails (no C compiler found)"
 
 
 def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = Kernels(block=call_block, nll=lambda *arguments: nll_behind_blocks(*arguments) * 1.001)
+    wrong = Kernels(block=call_block, nll=lambda *arguments: nll_of_final_hidden(*arguments) * 1.001)
     monkeypatch.setattr(compilation, "compiled_kernels", lambda *_, **__: wrong)
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
-    assert result.kernels is PLAIN
+    assert result.kernels is UNCOMPILED
     assert "other losses" in result.summary
 
 
