@@ -25,13 +25,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.complete
 	$(BIN)/python -m pytest -m "not matrix"
 
-# What docs/reliability.md tells, again: kills, faults, damaged files, memory that runs out.
-RELIABILITY := tests/test_progress.py tests/test_batching.py tests/search tests/hub/test_push.py tests/hub/test_folder.py \
-	tests/test_faults.py tests/test_state.py tests/test_quantised.py tests/test_checkpoint.py tests/test_checks.py tests/test_strict_json.py \
-	tests/test_fuzz.py tests/test_secrets.py tests/test_ranks.py tests/test_pruner.py tests/blocks/test_offload.py tests/evaluation \
-	tests/test_remote_code.py tests/cli/test_cli.py tests/compensation/test_compensator_memory.py tests/test_reliability_page.py
+# What befalls a run: kills, faults, damaged files, memory that runs out. Writes the table of docs/reliability.md.
 reliability: $(VENV)/.complete
-	$(BIN)/python -m pytest -v $(RELIABILITY)
+	$(BIN)/python -m pytest -m "reliability and not matrix" --reliability-page docs/reliability.md
 
 # Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
 matrix: $(VENV)/.complete

@@ -20,6 +20,7 @@ from shapes import SHAPES, random_model
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation.compensator import Compensator
+from optimum_sleb.runtime.ranks import Ranks
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,7 +49,7 @@ def main() -> None:
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if on_cuda else 0
     started = time.perf_counter()
-    with Compensator(model, stack, windows, model.dtype, arguments.batch_size) as compensator:
+    with Compensator(model, stack, windows, model.dtype, Ranks.alone(), arguments.batch_size) as compensator:
         record = compensator.fit(arguments.removed)
     if on_cuda:
         torch.cuda.synchronize()

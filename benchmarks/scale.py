@@ -106,7 +106,7 @@ def offload(arguments: argparse.Namespace, log: Log) -> None:
     resident = ExactLosses(model, stack, windows, arguments.batch_size or 1)
     resident.batch_size = arguments.batch_size or choose_batch_size(resident, candidates[-1])
     log.note(resident_batch_size=resident.batch_size)
-    expected = log.timed("resident", lambda: resident(alive, candidates), device)
+    expected = log.timed("resident", lambda: resident.measure(alive, candidates).matrix, device)
     log.timed("to_host", lambda: to_host(model, stack), device)
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -122,7 +122,7 @@ def offload(arguments: argparse.Namespace, log: Log) -> None:
         moved = sum(parameter.nbytes for parameter in stack.blocks.parameters())
         log.note(gb_per_walk=moved / 1e9, gb_per_second=moved / 1e9 / log.values["walk_of_one_window_seconds"])
         there.loader.loads = 0
-        losses = log.timed("offloaded", lambda: measure(alive, candidates), device)
+        losses = log.timed("offloaded", lambda: measure.measure(alive, candidates).matrix, device)
         log.note(loads=there.loader.loads)
     _compare(losses, expected, candidates, log)
     log.note(ratio=log.values["offloaded_seconds"] / log.values["resident_seconds"])
@@ -169,7 +169,9 @@ def resident70b(arguments: argparse.Namespace, log: Log) -> None:
     passes = seconds = 0.0
     for step in range(arguments.steps):
         candidates = alive[1:-1]
-        losses = log.timed(f"step_{step}", lambda now=list(alive), tried=candidates: measure(now, tried), device)
+        losses = log.timed(
+            f"step_{step}", lambda now=list(alive), tried=candidates: measure.measure(now, tried).matrix, device
+        )
         passes += exact_block_passes(alive, candidates)
         seconds += log.values[f"step_{step}_seconds"]
         alive.remove(candidates[int(losses.sum(dim=1).argmin())])

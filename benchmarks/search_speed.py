@@ -34,9 +34,11 @@ from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
 from optimum_sleb.calibration.sources import load_calibration
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.models.loading import load_model, load_tokenizer
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.candidate_losses import CandidateLosses
 from optimum_sleb.search.method import choose_method
-from optimum_sleb.search.run import run_search
+from optimum_sleb.search.result import SearchResult
+from optimum_sleb.search.run import open_search
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -134,25 +136,25 @@ def time_steps(model: PreTrainedModel, windows: TokenWindows, arguments: argpars
             max_windows=None,
         )
         used = for_reference if name == "reference" else windows
-        methods[name] = choose_method(model, stack, used, candidates, config, lambda pairs: None)
+        methods[name] = choose_method(model, stack, used, candidates, config, Ranks.alone())
         compilation = methods[name].compilation
         rows[name] = {"compilation": compilation.summary, "compile_seconds": compilation.seconds, "all_seconds": []}
     for _ in range(arguments.repeats):
         for name, method in methods.items():
-            measure, row = method.measure, rows[name]
-            measure.block_passes = measure.head_passes = 0
+            losses, row = method.losses, rows[name]
+            losses.block_passes = losses.head_passes = 0
             if arguments.device == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
-            seconds, _ = timed(lambda method=method: method.step(alive, candidates), arguments.device)
-            row["all_seconds"].append(seconds * len(windows) / len(measure.windows))
+            seconds, _ = timed(lambda method=method: method.measure(alive, candidates), arguments.device)
+            row["all_seconds"].append(seconds * len(windows) / len(losses.windows))
             if arguments.device == "cuda":
                 row["peak_gb"] = (torch.cuda.max_memory_allocated() - before) / 1e9
-            scale = len(windows) / len(measure.windows)
-            row["operations"] = operations(model, stack, measure, arguments.length) * scale
-            row["block_passes"] = measure.block_passes * scale
-            row["batch_size"] = measure.batch_size
+            scale = len(windows) / len(losses.windows)
+            row["operations"] = operations(model, stack, losses, arguments.length) * scale
+            row["block_passes"] = losses.block_passes * scale
+            row["batch_size"] = losses.batch_size
     print_steps(rows, rates)
     return {"matrix_rates": rates, "methods": rows}
 
@@ -174,6 +176,14 @@ def print_steps(rows: dict[str, Any], rates: dict[str, float]) -> None:
         )
 
 
+def search(
+    model: PreTrainedModel, stack: DecoderStack, windows: TokenWindows, candidates: range, config: SLEBConfig
+) -> SearchResult:
+    """Run a whole search."""
+    with open_search(model, stack, windows, candidates, config, ranks=Ranks.alone()) as opened:
+        return list(opened.removals())[-1]
+
+
 def time_jobs(model: PreTrainedModel, windows: TokenWindows, arguments: argparse.Namespace) -> dict[str, Any]:
     """Time whole searches by each method."""
     stack = find_decoder_stack(model)
@@ -191,7 +201,7 @@ def time_jobs(model: PreTrainedModel, windows: TokenWindows, arguments: argparse
             )
             few = name == "reference" and arguments.reference_windows
             used = windows.select(range(arguments.reference_windows)) if few else windows
-            run = lambda config=config, used=used: run_search(model, stack, used, candidates, config)  # noqa: E731
+            run = lambda config=config, used=used: search(model, stack, used, candidates, config)  # noqa: E731
             seconds, result = timed(run, arguments.device)
             scale = len(windows) / len(used)
             row = {

@@ -9,10 +9,11 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from .blocks import verify
 from .blocks.forward import vocab_size_of
 from .blocks.stack import find_decoder_stack
 from .blocks.surgery import remove_blocks
-from .blocks.verify import Removability, check_removal, removable_blocks
+from .blocks.verify import Removability, check_removal
 from .calibration.rows import Batches
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
@@ -227,7 +228,7 @@ class SLEBPruner(Saving):
             }
             with stack_on_device(self.model, self._stack, placement) as stack:
                 unprotected = range(config.early_barrier, len(stack) - config.latter_barrier)
-                candidates, barred = ranks.from_first(lambda: removable_blocks(self.model, stack, unprotected))
+                candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, unprotected))
                 details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
                 folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
                 with (

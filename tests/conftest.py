@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from .families import VOCAB_SIZE, tiny_model
 from .hub.local_hub import TOKEN, LocalHub
-from .tried import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401 - found here by pytest
+from .reliability import pytest_addoption, pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401 - found here by pytest
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,6 +21,11 @@ from optimum_sleb.blocks.losses import next_tokens
 from .families import FAMILIES, random_ids, tiny_model
 from .test_equivalence import skipped_logits
 
+at_random = pytest.mark.reliability(
+    "any family of the suite, any subset of blocks, barriers, windows and batch sizes, at random",
+    lost="nothing: shortened == reloaded == skipped, exact == reference",
+)
+
 fuzz = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),
     derandomize="FUZZ_EXAMPLES" not in os.environ,
@@ -55,6 +60,7 @@ def logits_without_gradients(model: PreTrainedModel, ids: torch.Tensor) -> torch
         return logits_of(model, ids)
 
 
+@at_random
 @pytest.mark.tries(fuzz.max_examples)
 @fuzz
 @given(models(), st.data())
@@ -77,6 +83,7 @@ def test_any_blocks_of_any_model(model: tuple[str, dict[str, Any]], data: st.Dat
     torch.testing.assert_close(logits_without_gradients(reloaded, ids), expected)
 
 
+@at_random
 @pytest.mark.tries(fuzz.max_examples)
 @fuzz
 @given(models(least=3), st.data())

@@ -35,6 +35,7 @@ from optimum_sleb import (
     __version__,
 )
 
+from . import mishaps
 from .conftest import make_text
 from .families import NUM_BLOCKS, random_ids, randomise, tiny_model
 from .hub.local_hub import LocalHub
@@ -288,20 +289,24 @@ class TestRefusals:
         with pytest.raises(UnsupportedModelError, match="depend on later tokens.*is_decoder=True"):
             SLEBPruner(randomise(BertLMHeadModel(config)))
 
+    @mishaps.model_that_is_refused
     def test_peft_wrapper(self, llama: PreTrainedModel) -> None:
         wrapped = get_peft_model(llama, LoraConfig(target_modules=["q_proj"]))
         with pytest.raises(UnsupportedModelError, match="PEFT adapters.*merge_and_unload"):
             SLEBPruner(wrapped)
 
+    @mishaps.model_that_is_refused
     def test_model_with_an_adapter(self, llama: PreTrainedModel) -> None:
         llama.add_adapter(LoraConfig(target_modules=["q_proj"]))
         with pytest.raises(UnsupportedModelError, match="PEFT adapters.*merge_and_unload"):
             SLEBPruner(llama)
 
+    @mishaps.model_that_is_refused
     def test_compiled_wrapper(self, llama: PreTrainedModel) -> None:
         with pytest.raises(UnsupportedModelError, match=r"wrapped by torch.compile.*_orig_mod"):
             SLEBPruner(torch.compile(llama))
 
+    @mishaps.model_that_is_refused
     def test_data_parallel_wrapper(self, llama: PreTrainedModel) -> None:
         with pytest.raises(UnsupportedModelError, match=r"wrapped in DataParallel.*model\.module"):
             SLEBPruner(torch.nn.DataParallel(llama))
@@ -326,18 +331,20 @@ class TestRefusals:
         with pytest.raises(ValueError, match="Token id 64 in window 1 lies outside the model's vocabulary of 64"):
             pruner.prune(TWO_BLOCKS, calibration=torch.tensor([[3, 4, 5], [3, 64, 5]]))
 
+    @mishaps.loss_that_is_not_finite
     def test_loss_that_is_not_a_number(self, llama: PreTrainedModel, tokenizer) -> None:
         # Token 7 is poison, but only in the second window.
         llama.get_input_embeddings().weight.data[7] = float("nan")
         with pytest.raises(NonFiniteLossError, match="loss of window 1 is nan before any block is removed"):
             SLEBPruner(llama, tokenizer).prune(TWO_BLOCKS, calibration=torch.tensor([[3, 4, 5, 6], [3, 7, 5, 6]]))
 
+    @mishaps.loss_that_is_not_finite
     def test_loss_that_is_not_a_number_without_a_block(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Block 2, the only candidate, keeps the residual stream from overflowing. Hooks do that here, which the gates
         # would notice.
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2], {}))
+        monkeypatch.setattr("optimum_sleb.blocks.verify.removable_blocks", lambda model, stack, wanted: ([2], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
         with pytest.raises(NonFiniteLossError, match="whichever block is removed .without block 2 in window 0"):
@@ -346,10 +353,10 @@ class TestRefusals:
     def test_a_block_that_stays_because_the_loss_is_not_a_number_without_it_is_named(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
+        monkeypatch.setattr("optimum_sleb.blocks.verify.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        monkeypatch.setattr("optimum_sleb.search.run.reason_not_removable", lambda *_, **__: "no")
+        monkeypatch.setattr("optimum_sleb.blocks.verify.reason_not_removable", lambda *_, **__: "no")
         message = (
             r"No block of this LlamaForCausalLM can be removed \(block 4: no; block 2: without it the loss is NaN"
         )
@@ -359,10 +366,12 @@ class TestRefusals:
     def test_so_is_one_that_stays_when_others_went(
         self, llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("optimum_sleb.pruner.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {}))
+        monkeypatch.setattr(
+            "optimum_sleb.blocks.verify.removable_blocks", lambda model, stack, wanted: ([2, 3, 4], {})
+        )
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        refusal = "optimum_sleb.search.run.reason_not_removable"
+        refusal = "optimum_sleb.blocks.verify.reason_not_removable"
         monkeypatch.setattr(refusal, lambda model, stack, gone, **_: None if gone == {4} else "no")
         message = "1 of the 2 blocks .*block 3: no; block 2: without it the loss is NaN or infinite"
         with pytest.warns(UserWarning, match=message):

@@ -1,80 +1,79 @@
-"""The page on reliability names the tests of every row, and says how often they try.
+"""The page on reliability tells what the tests try, and how often; `make reliability` writes its table."""
 
-Its numbers change with the tests; `pytest -k reliability_page` says in a few seconds what they must be.
-"""
-
-import ast
 import os
-from pathlib import PurePath
-from types import SimpleNamespace
-from typing import NamedTuple
+from pathlib import Path
 
 import pytest
 
 from .conftest import ROOT
-from .tried import COLLECTED, TRIED, pytest_terminal_summary, tries_in
+from .reliability import BEGINNING, COLLECTED, END, HEADING, table, table_of
+
+pytest_plugins = "pytester"
+PAGE = ROOT / "docs" / "reliability.md"
 
 
-class Told(NamedTuple):
-    happens: str
-    tries: str
-    lost: str
-    files: str
-
-
-def page() -> list[Told]:
-    lines = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
-    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
-    return [Told(*row) for row in rows[1:]]  # after the heading
-
-
-def test_the_page_has_these_rows() -> None:
-    expected = [(row.happens, ", ".join(f"`{PurePath(file).name}`" for file in row.files)) for row in TRIED]
-    assert [(told.happens, told.files) for told in page()] == expected
-
-
-@pytest.mark.parametrize("file", sorted({file for row in TRIED for file in row.files}))
-def test_every_test_is_there(file: str) -> None:
-    there = set()
-    for node in ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            there |= {f"{node.name}::{method.name}" for method in node.body if isinstance(method, ast.FunctionDef)}
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            there.add(node.name)
-    tests = [test.split("::", 1) for row in TRIED for test in row.tests]
-    assert {name.split("[")[0] for place, name in tests if place == file} <= there
-
-
-def test_the_numbers_of_tries(request: pytest.FixtureRequest) -> None:
-    """Of rows whose files were collected; what needs a GPU does not count."""
-    config = request.config
-    if config.option.lf or any("::" in argument for argument in config.args):
-        pytest.skip("only a part of a file may be collected")
+def test_the_page_tells_what_is_marked(request: pytest.FixtureRequest) -> None:
+    """Where every file of the tests was collected, whatever of it runs."""
+    items = request.config.stash[COLLECTED]
+    if not {item.path for item in items}.issuperset((ROOT / "tests").rglob("test_*.py")):
+        pytest.skip("only a part of the tests was collected")
     if "FUZZ_EXAMPLES" in os.environ:
         pytest.skip("the page tells of FUZZ_EXAMPLES as it stands in the test")
-    items = [item for item in config.stash[COLLECTED] if not item.get_closest_marker("cuda")]
-    collected = {item.nodeid.split("::")[0].removeprefix("tests/") for item in items}
-    wrong = [
-        f"{told.tries} must be {tries_in(row, items)}: {row.happens}"
-        for row, told in zip(TRIED, page(), strict=True)
-        if collected.issuperset(row.files) and told.tries != str(tries_in(row, items))
-    ]
-    assert not wrong, "in docs/reliability.md:\n" + "\n".join(wrong)
+    told = table_of(PAGE.read_text(encoding="utf-8"))
+    assert told == table(items, told), "make reliability writes what it should say"
 
 
-def test_a_run_ends_with_what_passed() -> None:
-    def item(name: str, *marks: pytest.Mark) -> SimpleNamespace:
-        node_id = f"tests/test_batching.py::{name}"
-        return SimpleNamespace(nodeid=node_id, get_closest_marker=lambda _: next(iter(marks), None))
+@pytest.fixture
+def page(pytester: pytest.Pytester) -> Path:
+    """A page that tells of one row, beside tests that try two and need a GPU for a third."""
+    pytester.makepyfile("""
+        import pytest
 
-    often = item("test_every_window_once", pytest.mark.tries(100).mark)
-    blocks = "test_a_search_step_survives_failures_at_any_block"
-    others = [item(f"{blocks}[{number}]") for number in range(4)]
-    lines: list[str] = []
-    stats = {"passed": [often, *others[:2]], "failed": others[2:3], "skipped": others[3:]}
-    reporter = SimpleNamespace(stats=stats, section=lambda title: None, write_line=lines.append)
-    pytest_terminal_summary(reporter, SimpleNamespace(stash={COLLECTED: [often, *others]}))
-    assert lines[0].splitlines() == [
-        f"   2 tries passed, 1 failed, 1 skipped: {TRIED[6].happens}",
-        f" 100 tries passed: {TRIED[7].happens}",
-    ]
+        fire = pytest.mark.reliability("it burns", lost="a house")
+
+        @pytest.mark.tries(30)
+        @fire
+        def test_often(): pass
+
+        @fire
+        @pytest.mark.parametrize("number", range(4))
+        def test_again(number):
+            if number == 3:
+                pytest.skip()
+
+        @pytest.mark.reliability("it rains", lost="nothing")
+        class TestRain:
+            def test_rain(self, request):
+                assert request.config.option.keyword != "rain"
+
+            @pytest.mark.cuda
+            def test_rain_on_the_gpu(self): pass
+    """)
+    path = pytester.path / "page.md"
+    path.write_text(f"Before.\n\n{BEGINNING}{HEADING}| it rains | 5 | a hat | `test_old.py` |\n{END}\nAfter.\n")
+    return path
+
+
+def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess("-p", "tests.reliability", "--reliability-page", "page.md", *options)
+
+
+def test_the_table_is_written_from_the_run(page: Path, pytester: pytest.Pytester) -> None:
+    result = run(pytester)
+    result.stdout.fnmatch_lines(["  33 tries passed, 1 skipped: it burns", "   1 tries passed: it rains"])
+    name = next(pytester.path.glob("test_*.py")).name
+    rain, fire = f"| it rains | 1 | nothing | `{name}` |\n", f"| it burns | 34 | a house | `{name}` |\n"
+    assert page.read_text() == f"Before.\n\n{BEGINNING}{HEADING}{rain}{fire}{END}\nAfter.\n"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "line"),
+    [
+        ("often", "page.md stays as it is, since nothing was tried of: *"),
+        ("rain", "*0 tries passed, 1 failed*"),
+    ],
+)
+def test_the_page_stays_where_not_all_was_tried(page: Path, pytester: pytest.Pytester, chosen: str, line: str) -> None:
+    before = page.read_text()
+    run(pytester, "-k", chosen).stdout.fnmatch_lines([line])
+    assert page.read_text() == before

@@ -9,6 +9,7 @@ from huggingface_hub import HfApi
 
 from optimum_sleb import SLEBError, SLEBPruner
 
+from . import mishaps
 from .hub.local_hub import TOKEN, LocalHub
 
 
@@ -21,6 +22,7 @@ def everything(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     return caplog
 
 
+@mishaps.token_at_hand
 def test_where_all_is_well(
     hub: LocalHub,
     model_folder: Path,
@@ -38,6 +40,7 @@ def test_where_all_is_well(
     assert TOKEN not in everything.text + "".join(capfd.readouterr()) + repr(vars(pruner))
 
 
+@mishaps.token_at_hand
 @pytest.mark.parametrize(
     "ending", ["", "\n", " ", "\x00", "ß"], ids=["unknown", "line break", "space", "zero", "letter"]
 )

@@ -143,6 +143,10 @@ def interrupted_at(number: int, model: PreTrainedModel, run: Callable[[], object
     return calls
 
 
+@pytest.mark.reliability(
+    "an error at random moments of a search: exact, racing and reference, in float32 and bfloat16",
+    lost="nothing: modes, flags, hooks, dtypes and weights are as they were",
+)
 @pytest.mark.tries(MOMENTS)
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

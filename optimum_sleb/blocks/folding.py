@@ -15,7 +15,7 @@ def find_fold(module: nn.Module, attribute: str) -> Fold | None:
     # In half precision a factor costs bits, so nothing is folded.
     if any(parameter.dtype not in (torch.float32, torch.float64) for parameter in module.parameters()):
         return None
-    return _FOLDS.get((type(module).__name__, attribute))
+    return FOLDS.get((type(module).__name__, attribute))
 
 
 def _fold_into_gpt2_queries(attention: Any, old: float, new: float) -> None:
@@ -38,7 +38,7 @@ def _fold_into_diffllama_lambda(attention: Any, old: float, new: float) -> None:
     attention.o_proj.weight = nn.Parameter(attention.o_proj.weight * ((1 - old) / (1 - new)))
 
 
-_FOLDS: dict[tuple[str, str], Fold] = {
+FOLDS: dict[tuple[str, str], Fold] = {
     ("GPT2Attention", "scaling"): _fold_into_gpt2_queries,
     ("DiffLlamaAttention", "lambda_init"): _fold_into_diffllama_lambda,
 }

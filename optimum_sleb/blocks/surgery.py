@@ -13,9 +13,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ..errors import UnsupportedModelError, VerificationError
+from . import forward
 from .devices import hooks_of
 from .folding import find_fold
-from .forward import evaluating, logits_of, message_or_raise, same_logits
+from .forward import evaluating, logits_of, message_or_raise
 from .packed import adopt_packed_modules, packed_modules
 from .shortening import shorten_config
 from .stack import DecoderStack, probe_ids
@@ -39,7 +40,7 @@ def remove_blocks(model: PreTrainedModel, stack: DecoderStack, removed: Collecti
     cut_in_place(model, stack, kept, template)
     with evaluating(model):
         logits = logits_of(model, ids)
-    if not same_logits(logits, expected):
+    if not forward.same_logits(logits, expected):
         raise VerificationError(
             f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
             "use it, and please report this architecture."

@@ -19,7 +19,10 @@ from .front_matter import front_matter
 from .strip import strip_of
 
 CARD_FILE_NAME = "README.md"
-_TEMPLATE_NAME = "model_card_template.md"
+_PACKAGE = Path(__file__).parents[1]
+_TEMPLATES = [folder / "model_card_template.md" for folder in (_PACKAGE, _PACKAGE.parent)]
+# It stands at the top of the repository; a wheel carries it inside the package.
+TEMPLATE = _TEMPLATES[0] if _TEMPLATES[0].is_file() else _TEMPLATES[1]
 
 
 def render_card(report: PruningReport, load_from: str, inherited: Inherited | None = None) -> ModelCard:
@@ -29,9 +32,9 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
     calibration = report.calibration if report.search else None
     remote_code = "trust_remote_code" in report.loading
     # `ModelCard.from_template` would do the same, but writes nothing at all where a variable is missing.
-    environment = Environment(loader=FileSystemLoader(_template_folder()), undefined=StrictUndefined)
+    environment = Environment(loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined)
     environment.filters["plain"] = plain
-    content = environment.get_template(_TEMPLATE_NAME).render(
+    content = environment.get_template(TEMPLATE.name).render(
         card_data=front_matter(report, name, inherited).to_yaml(),
         title=name,
         base_model=hub_name(report.base_model),
@@ -87,9 +90,3 @@ def _healing_of(record: HealingRecord) -> str:
 def _quoted(name: str) -> str:
     """Return a JSON string literal, which is also one of Python."""
     return json.dumps(name, ensure_ascii=False)
-
-
-def _template_folder() -> Path:
-    """Return the template's folder: the repository's top, or the package itself in a wheel."""
-    package = Path(__file__).parents[1]
-    return package if (package / _TEMPLATE_NAME).is_file() else package.parent

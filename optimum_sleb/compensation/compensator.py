@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..blocks.kernels import UNCOMPILED, Kernels, call_block
@@ -19,7 +19,8 @@ from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
 from ..report.records import CompensationRecord, CutRecord
 from ..runtime.ranks import Ranks
-from .matrices import choose_matrix
+from . import matrices
+from .changes import ChangedWeights
 from .moments import WEIGHTINGS, Moments
 from .sites import Site, find_site
 
@@ -70,7 +71,7 @@ class Compensator:
         self.batch_size = min(batch_size, len(self._fitting))  # larger ones would only be halved in vain
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-        self._originals: dict[nn.Parameter, Tensor] = {}
+        self._changed = ChangedWeights(stack.loader)
 
     def __enter__(self) -> Self:
         return self
@@ -80,12 +81,11 @@ class Compensator:
 
     def restore(self) -> None:
         """Put the dense model's weights back; leaving the context does the same."""
-        for parameter in list(self._originals):
-            self._put_back(parameter)
+        self._changed.put_all_back()
 
     def changed_weights(self) -> dict[str, Tensor]:
         """Return copies of the changed weights by name, in the dtype that they are stored in."""
-        return {self._names[id(one)]: one.detach().to(self._stored_dtype, copy=True) for one in self._originals}
+        return {self._names[id(one)]: one.detach().to(self._stored_dtype, copy=True) for one in self._changed}
 
     @torch.no_grad()
     def fit(self, removed: Collection[int]) -> CompensationRecord:
@@ -98,7 +98,7 @@ class Compensator:
         changed = self._ranks.from_first(lambda: {name: one.cpu() for name, one in self.changed_weights().items()})
         if not self._ranks.is_first:
             for name, value in changed.items():
-                self._put(self._model.get_parameter(name), value)
+                self._changed.put(self._model.get_parameter(name), value)
         return record
 
     def _fit(self, removed: set[int]) -> CompensationRecord:
@@ -173,10 +173,10 @@ class Compensator:
             return self._loss(walk, [block, *above])
 
         moments = self._moments(walk, block, site)
-        choice = choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
-        put_matrix(choice.matrix)
-        walk.loss = choice.loss
-        return CutRecord(block, gap, before, choice.loss, choice.name, choice.tried, module=site.path)
+        chosen = matrices.choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
+        put_matrix(chosen.matrix)
+        walk.loss = chosen.loss
+        return CutRecord(block, gap, before, chosen.loss, chosen.name, chosen.tried, module=site.path)
 
     def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
         """Return the moments of the site's features and desired output in the shortened model, by weighting."""
@@ -208,28 +208,11 @@ class Compensator:
         """Give a site another matrix; `None` restores the dense model's."""
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
-            if parameter in self._originals:
-                self._put_back(parameter)
+            self._changed.put_back(parameter)
         if matrix is None:
             return
         for name, value in site.parameters_for(matrix).items():
-            self._put(parameters[name], value.to(self._stored_dtype))
-
-    def _put(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Set a parameter, and remember its original value."""
-        original = parameter.detach()
-        # With blocks in host memory, the device has no room for the original.
-        self._originals[parameter] = original.clone() if self._stack.loader is None else original.to("cpu", copy=True)
-        self._write(parameter, value)
-
-    def _put_back(self, parameter: nn.Parameter) -> None:
-        self._write(parameter, self._originals[parameter])
-        del self._originals[parameter]  # last, because memory may run out in the line above
-
-    def _write(self, parameter: nn.Parameter, value: Tensor) -> None:
-        parameter.data.copy_(value)
-        if self._stack.loader is not None:
-            self._stack.loader.write_back(parameter)
+            self._changed.put(parameters[name], value.to(self._stored_dtype))
 
     def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
         """Return the loss on the held-back windows after these blocks are run."""

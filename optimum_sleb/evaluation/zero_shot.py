@@ -26,7 +26,7 @@ def check_task(task: str, data_dir: Path | None = None) -> None:
             f"The task {task!r} is run by lm-evaluation-harness, which is not installed; install it with "
             "`pip install optimum-sleb[eval]`."
         )
-    if task not in _task_manager().all_tasks:
+    if task not in task_manager().all_tasks:
         raise ConfigError(
             f"{task!r} is no known text (wikitext2, c4), no file, and no task of lm-evaluation-harness; "
             "`lm_eval ls tasks` lists its tasks."
@@ -60,7 +60,7 @@ def zero_shot(
         # A copy, because the harness sets a padding token if there is none.
         lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
         try:
-            results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=_task_manager())
+            results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=task_manager())
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
@@ -133,7 +133,8 @@ def _protocol(results: Mapping[str, Any], name: str, note: str) -> str:
 
 
 @cache
-def _task_manager() -> Any:
+def task_manager() -> Any:
+    """The tasks that the harness knows; reading their descriptions takes seconds."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()

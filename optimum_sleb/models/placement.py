@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import PreTrainedModel
 
+from ..blocks import packed
 from ..blocks.offload import offloaded
-from ..blocks.packed import packed_modules
 from ..blocks.precision import computes_in_float32
 from ..blocks.stack import DecoderStack
 from ..config import SLEBConfig
@@ -62,7 +62,7 @@ def choose_placement(
             f"search='reference' runs the whole model for every candidate, for which {there} would have to hold it, "
             f"but {reason}; use search='exact', which measures the same losses."
         )
-    if packed_modules(model):
+    if packed.packed_modules(model):
         raise UnsupportedModelError(
             f"{type(model).__name__} is quantised, and packed weights cannot be brought to {there} one block at a "
             "time; load it on the device (device_map='cuda'), or without quantization_config."

@@ -14,8 +14,8 @@ from .layerwise import LayerwiseLosses
 
 # Elements of the hidden state that keep a device busy. For CUDA: 4 windows of 2048 tokens at a width of 4096; more
 # takes memory and gains no time. The CPU value is smaller because its caches are.
-_CUDA_ELEMENTS = 2**25
-_CPU_ELEMENTS = 2**20
+CUDA_ELEMENTS = 2**25
+CPU_ELEMENTS = 2**20
 
 
 def choose_batch_size(losses: ExactLosses, last_candidate: int, limit: int | None = None) -> int:
@@ -56,7 +56,7 @@ def _busy(losses: ExactLosses, window: torch.Tensor) -> int:
     """Return the number of windows that keep the device busy."""
     with BlockRunner(losses.model, losses.stack) as runner:
         width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
-    elements = _CUDA_ELEMENTS if losses.model.device.type == "cuda" else _CPU_ELEMENTS
+    elements = CUDA_ELEMENTS if losses.model.device.type == "cuda" else CPU_ELEMENTS
     return max(1, elements // (len(window) * width))
 
 

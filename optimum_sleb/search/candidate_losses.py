@@ -80,7 +80,7 @@ class CandidateLosses(ABC):
             with self.ranks.fail_together():
                 if len(share := batch.share(self.ranks.rank, self.ranks.size)):
                     of_share = of_batch[:, self.ranks.rank :: self.ranks.size]
-                    passes = self._measure_without(alive, candidates, share.to(self.model.device), of_share)
+                    passes = self.measure_without(alive, candidates, share.to(self.model.device), of_share)
             passes, losses[:, batch.span] = self.ranks.largest(passes), self.ranks.sum(of_batch)
             record = BatchRecord(key, batch.span.start, batch.span.stop, (), passes * len(batch), of_batch.numel())
             if self.journal:
@@ -139,7 +139,7 @@ class CandidateLosses(ABC):
         self.on_progress(record.head_passes)  # one head pass per candidate and window
 
     @abstractmethod
-    def _measure_without(
+    def measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""

@@ -24,9 +24,10 @@ class ExactLosses(CandidateLosses):
         """Return the number of windows per forward pass of a block."""
         return self.batch_size
 
-    def _measure_without(
+    def measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
+        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         row_of = {block: row for row, block in enumerate(candidates)}
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
             stream = runner.start(batch.ids)

@@ -25,7 +25,7 @@ _FORMAT = 2
 _BEGINNING = f'{{"format": {_FORMAT}, '.encode()
 
 # A killed run loses the batches measured since the last write, at most this long, and the running batch.
-_SECONDS_BETWEEN_WRITES = 30.0
+SECONDS_BETWEEN_WRITES = 30.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Journal:
         """Add a measured batch; `losses` (candidates, batch) may be on any device and are read only when
         written, so that the host does not wait after every batch. Write if the last write was half a minute ago."""
         self._pending.append((record, losses))
-        if time.monotonic() - self._last_write > _SECONDS_BETWEEN_WRITES:
+        if time.monotonic() - self._last_write > SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self) -> None:

@@ -25,9 +25,10 @@ class LayerwiseLosses(ExactLosses):
         """Return the number of windows per forward pass of a block."""
         return min(self.windows_at_a_time, self.batch_size)
 
-    def _measure_without(
+    def measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
+        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:

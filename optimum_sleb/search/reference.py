@@ -13,9 +13,10 @@ from .cost import reference_block_passes
 class ReferenceLosses(CandidateLosses):
     """Losses of the candidates, each from a forward pass of the whole model without it."""
 
-    def _measure_without(
+    def measure_without(
         self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
     ) -> int:
+        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         gone = set(range(len(self.stack))) - set(alive)
         for row, candidate in enumerate(candidates):
             with evaluating(self.model), self.stack.skipping(gone | {candidate}):

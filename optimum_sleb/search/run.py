@@ -12,23 +12,23 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..blocks import verify
 from ..blocks.devices import devices_of, hooks_of
 from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_num_blocks_changes
 from ..blocks.stack import DecoderStack
-from ..blocks.verify import reason_not_removable
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
 from ..config import SLEBConfig
 from ..errors import NonFiniteLossError, UnsupportedModelError
 from ..report.records import SearchRecord
 from ..runtime.ranks import Ranks
+from . import compensating, float16
 from .budget import is_within_budget
 from .candidate_losses import CandidateLosses
-from .compensating import Compensated, compensate, open_compensator
+from .compensating import Compensated, open_compensator
 from .cost import exact_block_passes
-from .float16 import check_float16
 from .greedy import Refusals, Step, greedy_removals
 from .journal import Journal
 from .method import SearchMethod, choose_method
@@ -83,7 +83,7 @@ class Search:
     def _compensate(self, removed: Collection[int], when: str) -> Compensated | None:
         if self.compensator is None or self.config.compensate != when:
             return None
-        return compensate(self.compensator, self.method.losses, removed)
+        return compensating.compensate(self.compensator, self.method.losses, removed)
 
     def _is_within_budget(self, loss: float) -> bool:
         num_tokens, is_first = self.method.losses.windows.num_counted, not self.result.steps
@@ -139,7 +139,9 @@ def open_search(
     candidates (also if only in float16, for a model stored in float16)."""
     stored_dtype = model.dtype
     in_float32 = computes_in_float32(model.device, config.search_dtype)
-    check_stored_dtype = partial(check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks)
+    check_stored_dtype = partial(
+        float16.check_float16, model, stack, windows, batch_size=config.batch_size or 1, ranks=ranks
+    )
     if in_float32:
         check_stored_dtype()
     with ExitStack() as resources:
@@ -177,7 +179,7 @@ def _why_not_together(
     # If all removals are alike, those run before the search stand for this one; building the config is enough.
     alike = only_num_blocks_changes(model.config, [index for index in range(len(stack)) if index not in removed])
     return ranks.from_first(
-        lambda: reason_not_removable(model, stack, removed, run=not alike, stored_dtype=stored_dtype)
+        lambda: verify.reason_not_removable(model, stack, removed, run=not alike, stored_dtype=stored_dtype)
     )
 
 

@@ -27,6 +27,7 @@ from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.config import SLEBConfig
 from optimum_sleb.errors import UnsupportedModelError
 from optimum_sleb.pruner import SLEBPruner
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.method import choose_method
 
 from .sizes import NUM_BLOCKS, VOCAB_SIZE
@@ -161,8 +162,8 @@ def _measured_losses(model: PreTrainedModel, candidates: Sequence[int], windows:
     """Return the search's loss of every window without each candidate, of shape (candidates, windows)."""
     stack = find_decoder_stack(model)
     config = SLEBConfig(num_blocks_to_remove=1, batch_size=len(windows))
-    method = choose_method(model, stack, windows, candidates, config, on_progress=lambda pairs: None)
-    return method.measure(range(len(stack)), candidates)
+    method = choose_method(model, stack, windows, candidates, config, Ranks.alone())
+    return method.measure(range(len(stack)), candidates).matrix
 
 
 def _windows() -> TokenWindows:

@@ -47,7 +47,7 @@ def test_constants_survive_a_cut_and_a_reload(build, removed: list[int], tmp_pat
 
 @pytest.mark.parametrize(("build", "constant"), [(gpt2, "scaling"), (diffllama, "lambda_init")])
 def test_without_the_fold_it_would_be_wrong(build, constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimum_sleb.blocks.folding._FOLDS", {})
+    monkeypatch.setattr("optimum_sleb.blocks.folding.FOLDS", {})
     with pytest.raises(UnsupportedModelError, match=f"because they depend on their position: .*{constant}"):
         SLEBPruner(build()).remove([0])
 

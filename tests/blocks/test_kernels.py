@@ -19,7 +19,7 @@ def measure_with(kernels, family: str) -> torch.Tensor:
     # The last window makes a batch of another shape.
     windows = TokenWindows(tuple(random_ids(2 * BATCH + 1, LENGTH)))
     measure = ExactLosses(model, find_decoder_stack(model), windows, BATCH, kernels=kernels)
-    steps = [measure(range(NUM_BLOCKS), [1, 3, 4]), measure([0, 1, 3, 5], [1, 3])]
+    steps = [measure.measure(range(NUM_BLOCKS), [1, 3, 4]).matrix, measure.measure([0, 1, 3, 5], [1, 3]).matrix]
     return torch.cat([*steps, measure.losses_of(range(NUM_BLOCKS))[None]])
 
 
@@ -40,6 +40,6 @@ def test_generated_code_computes_the_same(device: str) -> None:
     windows = TokenWindows(tuple(random_ids(BATCH, LENGTH)))
     stack = find_decoder_stack(model)
     kernels = compiled_kernels(BATCH, LENGTH, blocks=True, loss=True)
-    fused = ExactLosses(model, stack, windows, BATCH, kernels=kernels)(range(NUM_BLOCKS), [1, 4])
-    plain = ExactLosses(model, stack, windows, BATCH)(range(NUM_BLOCKS), [1, 4])
+    fused = ExactLosses(model, stack, windows, BATCH, kernels=kernels).measure(range(NUM_BLOCKS), [1, 4]).matrix
+    plain = ExactLosses(model, stack, windows, BATCH).measure(range(NUM_BLOCKS), [1, 4]).matrix
     torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)

@@ -13,11 +13,18 @@ from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.blocks.verify import reason_not_removable, removable_blocks
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation.compensator import Compensator
+from optimum_sleb.models.placement import Placement, stack_on_device
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.layerwise import LayerwiseLosses
-from optimum_sleb.search.run import run_search
 
 from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
+from ..searching import run_search
+
+blocks_in_host_memory = pytest.mark.reliability(
+    "blocks in host memory, on a device that does not hold the model: errors, changed weights",
+    lost="nothing: the model is as it was",
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,11 +38,11 @@ def test_layer_by_layer_equals_exact(family: str, alive: list[int], windows_at_a
     windows = TokenWindows((*random_ids(4, 20), *random_ids(1, 11)))
     candidates = [block for block in alive if block > 0]
     exact = ExactLosses(model, stack, windows)
-    expected, dense = exact(alive, candidates), exact.losses_of(alive)
+    expected, dense = exact.measure(alive, candidates).matrix, exact.losses_of(alive)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with offloaded(model, stack, torch.device(device)) as there:
         measure = LayerwiseLosses(model, there, windows, batch_size=3, windows_at_a_time=windows_at_a_time)
-        torch.testing.assert_close(measure(alive, candidates), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(measure.measure(alive, candidates).matrix, expected, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(measure.losses_of(alive), dense, rtol=1e-5, atol=1e-5)
     assert (measure.block_passes, measure.head_passes) == (exact.block_passes, exact.head_passes)
     after = model.state_dict()
@@ -48,11 +55,12 @@ def test_every_block_is_brought_once_for_a_batch(alive: list[int]) -> None:
     windows = TokenWindows(tuple(random_ids(4, 20)))
     with offloaded(model, find_decoder_stack(model), torch.device("cpu")) as there:
         measure = LayerwiseLosses(model, there, windows, batch_size=2)
-        measure(alive, alive[1:-1])
+        measure.measure(alive, alive[1:-1])
         # The two batches; and the first block again, ahead of a third that never came.
         assert there.loader.loads == 2 * len(alive) + 1
 
 
+@blocks_in_host_memory
 def test_what_is_written_to_a_block_stays() -> None:
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
@@ -68,6 +76,7 @@ def test_what_is_written_to_a_block_stays() -> None:
     assert [weight.unique().item() for weight in weights.values()] == list(weights)
 
 
+@blocks_in_host_memory
 def test_the_model_runs_as_it_is(device: str) -> None:
     model = tiny_model("gemma3")
     stack = find_decoder_stack(model)
@@ -99,6 +108,7 @@ def test_the_gates_block_by_block(family: str, device: str) -> None:
         assert value.equal(before[name][1])
 
 
+@blocks_in_host_memory
 def test_the_model_comes_back_after_an_error() -> None:
     model = tiny_model("llama")
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}
@@ -132,7 +142,8 @@ def test_a_whole_search(family: str, search: str, compensate: str, device: str) 
     for compute_on in (None, torch.device(device)):
         model = tiny_model(family)
         stack = find_decoder_stack(model)
-        results.append(run_search(model, stack, windows, range(1, NUM_BLOCKS - 1), config, compute_on=compute_on))
+        with stack_on_device(model, stack, Placement(compute_on)) as placed:
+            results.append(run_search(model, placed, windows, range(1, NUM_BLOCKS - 1), config))
     here, offloaded_there = results
     assert [step.block for step in offloaded_there.steps] == [step.block for step in here.steps]
     for step, expected in zip(offloaded_there.steps, here.steps, strict=True):
@@ -160,7 +171,7 @@ def test_blocks_are_used_only_while_they_are_there(family: str, monkeypatch: pyt
         model = tiny_model(family)
         stack = find_decoder_stack(model)
         context = offloaded(model, stack, torch.device("cpu")) if offload else nullcontext(stack)
-        with context as there, Compensator(model, there, windows, torch.float32) as compensator:
+        with context as there, Compensator(model, there, windows, torch.float32, Ranks.alone()) as compensator:
             records.append(compensator.fit(removed))
     expected, record = records
     assert all(cut.kept is not None or cut.tried for cut in record.cuts)

@@ -1,8 +1,10 @@
 import copy
+from functools import wraps
+from typing import Any
 
 import pytest
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, Gemma3ForCausalLM
 
 from optimum_sleb import SLEBPruner, VerificationError
 from optimum_sleb.blocks import surgery
@@ -46,21 +48,30 @@ def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
         pruner.remove([2])
 
 
-@pytest.mark.parametrize("where", ["build_shortened", "fill", "copy_device_hooks", "logits_of"])
-def test_a_model_whose_cut_cannot_be_tried_stays_whole(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (surgery, "build_shortened"),
+        (nn.Module, "load_state_dict"),
+        (surgery, "copy_device_hooks"),
+        (Gemma3ForCausalLM, "forward"),
+    ],
+)
+def test_a_model_whose_cut_cannot_be_tried_stays_whole(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("gemma3").train()
     model.hf_device_map = {f"model.layers.{index}": "cpu" for index in range(NUM_BLOCKS)}
     stack = find_decoder_stack(model)
     state, config = copy.deepcopy(model.state_dict()), copy.deepcopy(model.config.to_dict())
     devices, attributes = dict(model.hf_device_map), [set(vars(module)) for module in model.modules()]
-    real = getattr(surgery, where)
+    real = getattr(owner, name)
 
+    @wraps(real)
     def full(first: nn.Module, *rest: object, **options: object) -> object:
-        if where == "logits_of" and first is model:
+        if name == "forward" and first is model:
             return real(first, *rest, **options)
         raise MemoryError
 
-    monkeypatch.setattr(surgery, where, full)
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(MemoryError):
         remove_blocks(model, stack, {1, 2})
     after = model.state_dict()

@@ -7,6 +7,7 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError
+from optimum_sleb.blocks import verify
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.blocks.verify import cache_failure, reason_not_removable
 from optimum_sleb.errors import OutOfMemoryError
@@ -161,7 +162,8 @@ def test_a_set_that_cannot_go_together_is_noticed_in_the_search() -> None:
 def test_a_search_that_can_remove_nothing_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model with all its blocks must not pass for a pruned one."""
     model = strange()
-    monkeypatch.setattr("optimum_sleb.search.run.reason_not_removable", lambda *_, **__: "blocks are shy")
+    monkeypatch.setattr(verify, "removable_blocks", lambda model, stack, wanted: (list(wanted), {}))
+    monkeypatch.setattr(verify, "reason_not_removable", lambda *_, **__: "blocks are shy")
     with pytest.raises(
         UnsupportedModelError, match=r"No block of this StrangeForCausalLM can be removed \(block \d: blocks are shy; "
     ):

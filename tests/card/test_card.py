@@ -142,8 +142,9 @@ def test_remote_code_is_not_hidden() -> None:
 
 
 def test_a_missing_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "model_card_template.md").write_text("---\n{{ card_data }}\n---\n{{ no_such_thing }}\n")
-    monkeypatch.setattr("optimum_sleb.card.card._template_folder", lambda: tmp_path)
+    template = tmp_path / "template.md"
+    template.write_text("---\n{{ card_data }}\n---\n{{ no_such_thing }}\n")
+    monkeypatch.setattr("optimum_sleb.card.card.TEMPLATE", template)
     with pytest.raises(UndefinedError, match="'no_such_thing' is undefined"):
         render_card(make_report(), "small")
 

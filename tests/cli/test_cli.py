@@ -337,6 +337,7 @@ def test_check_of_nothing(sleb, tmp_path: Path) -> None:
     assert done.stderr.startswith("optimum-cli sleb check: error: There is no model")
 
 
+@pytest.mark.reliability("SIGINT and SIGTERM of the command", lost="nothing; exit codes 130 and 143, and how to go on")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_and_resumed(number: int, code: int, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     # Without a signal this would go on for minutes.

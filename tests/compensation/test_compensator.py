@@ -13,10 +13,11 @@ from optimum_sleb import CalibrationError
 from optimum_sleb.blocks.forward import evaluating, logits_of
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.compensation import compensator as module
+from optimum_sleb.compensation import matrices
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.compensation.maps import fit_matrix
 from optimum_sleb.compensation.matrices import MatrixChoice
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 
 from ..architectures.tiny import tiny_model as tiny_of
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def open_compensator(model: PreTrainedModel, windows: TokenWindows, batch_size: int = 4) -> Compensator:
-    return Compensator(model, find_decoder_stack(model), windows, model.dtype, batch_size)
+    return Compensator(model, find_decoder_stack(model), windows, model.dtype, Ranks.alone(), batch_size)
 
 
 def record_calls(
@@ -63,7 +64,7 @@ def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.
         chosen = fit_matrix(moments["all tokens but the first alike"], matrix, 0.1)
         return MatrixChoice(loss_with(chosen), "refit", chosen)
 
-    monkeypatch.setattr(module, "choose_matrix", refit_only)
+    monkeypatch.setattr(matrices, "choose_matrix", refit_only)
     windows = TokenWindows(tuple(random_ids(9, 24)))
     fitting = windows.select([0, 1, 3, 4, 6, 7])  # every third is held back
     with open_compensator(tiny_model("llama"), windows) as compensator:
@@ -149,7 +150,7 @@ def test_judges_what_rounding_leaves() -> None:
     model = tiny_model("llama", dtype=torch.bfloat16).float()
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(9, 24)))
-    with Compensator(model, stack, windows, torch.bfloat16) as compensator:
+    with Compensator(model, stack, windows, torch.bfloat16, Ranks.alone()) as compensator:
         compensator.fit({2, 3})
         for name, value in compensator.changed_weights().items():
             assert value.dtype == torch.bfloat16

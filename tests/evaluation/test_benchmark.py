@@ -7,12 +7,12 @@ import torch
 from transformers import PreTrainedModel
 
 from optimum_sleb import ConfigError, Scenario, SLEBPruner, SpeedRecord, benchmark
-from optimum_sleb.evaluation import benchmark as module
 from optimum_sleb.evaluation.profile import Parts, parts_of
 from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed, speed_table
 from optimum_sleb.evaluation.timing import Timing, time_in_turns
 
+from .. import mishaps
 from ..families import FAMILIES, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,19 +62,11 @@ def test_generation_gives_all_tokens_whatever_ends_a_text(llama: PreTrainedModel
     assert torch.equal(greedy, static)
 
 
-def test_dense_and_pruned(llama: PreTrainedModel, pruned: PreTrainedModel, tmp_path: Path, monkeypatch) -> None:
+@mishaps.measuring_is_interrupted
+def test_dense_and_pruned(llama: PreTrainedModel, pruned: PreTrainedModel, tmp_path: Path, interrupted) -> None:
     llama.train()
     options = {"scenarios": [PROMPT, GENERATION], "repeats": 3, "progress_dir": tmp_path}
-    turns = module.time_in_turns
-    measured = []
-
-    def interrupted(*arguments, **rest):
-        measured.append(arguments)
-        if len(measured) == 2:
-            raise KeyboardInterrupt
-        return turns(*arguments, **rest)
-
-    monkeypatch.setattr(module, "time_in_turns", interrupted)
+    measured = interrupted(2)
     with pytest.raises(KeyboardInterrupt):
         benchmark(pruned, llama, **options)
     assert llama.training

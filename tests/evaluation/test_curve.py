@@ -7,9 +7,9 @@ from matplotlib.image import imread
 
 from optimum_sleb import HealingRecord, PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
 from optimum_sleb.card.curve_plot import draw_curve
-from optimum_sleb.evaluation import curve as module
 from optimum_sleb.evaluation.curve import curve, curve_table
 
+from .. import mishaps
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
 
@@ -42,19 +42,10 @@ def test_every_depth_is_the_model_of_that_depth(family: str, compensate: str, te
     assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
 
 
-def test_an_interruption_loses_no_finished_depth(
-    text_file: Path, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@mishaps.measuring_is_interrupted
+def test_an_interruption_loses_no_finished_depth(text_file: Path, tokenizer, tmp_path: Path, interrupted) -> None:
     report = search(text_file, "no")
-    measured = []
-
-    def interrupted(*arguments, **rest):
-        measured.append(arguments)
-        if len(measured) == 3:
-            raise KeyboardInterrupt
-        return perplexity(*arguments, **rest)
-
-    monkeypatch.setattr(module, "perplexity", interrupted)
+    measured = interrupted(3)
     options = {"window_length": 20, "repeats": 1, "progress_dir": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         curve(tiny_model(), tokenizer, report, str(text_file), **options)
@@ -82,6 +73,7 @@ def test_an_earlier_compensation_is_not_dropped(text_file: Path, tokenizer) -> N
         curve(tiny_model(), tokenizer, pruner.report, str(text_file), window_length=20)
 
 
+@mishaps.kept_measurement_does_not_fit
 def test_another_text_under_the_same_name_is_measured_anew(text_file: Path, tokenizer, tmp_path: Path) -> None:
     report = search(text_file, "no")
     unseen = tmp_path / "unseen.txt"

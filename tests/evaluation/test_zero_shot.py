@@ -16,6 +16,7 @@ from optimum_sleb.evaluation.protocol import MEAN, headline
 from optimum_sleb.evaluation.zero_shot import _scores, zero_shot
 from optimum_sleb.models.loading import load_model, load_tokenizer
 
+from .. import mishaps
 from .small_data import NUM_ROWS, TASKS, write_small_data
 
 tasks = pytest.importorskip("lm_eval.tasks")
@@ -28,7 +29,7 @@ def few_known_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(tasks.__file__).parent
     names = ("piqa", "winogrande", "hellaswag", "arc", "lambada")
     manager = tasks.TaskManager(include_defaults=False, include_path=[str(folder / name) for name in names])
-    monkeypatch.setattr(module, "_task_manager", lambda: manager)
+    monkeypatch.setattr(module, "task_manager", lambda: manager)
 
 
 @pytest.fixture
@@ -105,33 +106,27 @@ def test_of_limited_examples_and_of_what_is_no_mean(llama: PreTrainedModel, toke
     assert tokenizer.pad_token == pad_token
 
 
+@mishaps.kept_measurement_does_not_fit
+@mishaps.measuring_is_interrupted
 def test_an_interruption_loses_no_finished_task(
-    llama: PreTrainedModel, tokenizer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama: PreTrainedModel, tokenizer, data: Path, tmp_path: Path, interrupted
 ) -> None:
     wanted = ["wikitext2", "piqa", "winogrande", "c4"]
     options = {"data_dir": data, "window_length": 20, "progress_dir": tmp_path / "progress"}
     whole = evaluate(llama, tokenizer, wanted, **options | {"progress_dir": None})
-    measured: list[str] = []
-
-    def interrupted(model, tokenizer, task: str, **rest):
-        measured.append(task)
-        if task == "winogrande" and len(measured) == 2:
-            raise KeyboardInterrupt
-        return zero_shot(model, tokenizer, task, **rest)
-
-    monkeypatch.setattr("optimum_sleb.evaluation.evaluate.zero_shot", interrupted)
+    measured = interrupted(3)
     with pytest.raises(KeyboardInterrupt):
         evaluate(llama, tokenizer, wanted, **options)
     assert evaluate(llama, tokenizer, wanted, **options) == whole
-    assert measured == ["piqa", "winogrande", "winogrande"]
+    assert measured == ["wikitext2", "piqa", "winogrande", "winogrande", "c4"]
     assert evaluate(llama, tokenizer, wanted, **options) == whole
-    assert len(measured) == 3
+    assert len(measured) == 5
     # Another model, or other data, is measured.
     (data / "piqa" / "valid-labels.lst").write_text("0\n" * NUM_ROWS)
     evaluate(llama, tokenizer, ["piqa"], **options)
     llama.get_input_embeddings().weight.data.mul_(2)
     evaluate(llama, tokenizer, ["piqa"], **options)
-    assert measured[3:] == ["piqa", "piqa"]
+    assert measured[5:] == ["piqa", "piqa"]
 
 
 def test_refusals_come_before_a_model_is_loaded(
@@ -149,7 +144,7 @@ def test_refusals_come_before_a_model_is_loaded(
             check_tasks([task], tmp_path)
     with pytest.raises(CalibrationError, match="The task 'piqa' cannot be run .* take its data from local files"):
         zero_shot(llama, tokenizer, "piqa")  # the Hub cannot be reached here
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ConfigError, match=r"is not installed; install it with `pip install optimum-sleb\[eval\]`"):
         check_tasks(["piqa"])
 

@@ -13,6 +13,7 @@ from optimum_sleb import PushError, SLEBConfig, SLEBPruner
 from optimum_sleb.hub.push import push_folder
 from optimum_sleb.hub.records import check_records
 
+from .. import mishaps
 from ..conftest import make_text, make_tokenizer
 from ..families import random_ids, tiny_model
 from .local_hub import TOKEN, Commit, Fault, LocalHub, Repository
@@ -151,6 +152,10 @@ FAULTS = [
 ]
 
 
+@pytest.mark.reliability(
+    "the Hub answers 401, 403, 409, 412, 429 or 500, or the connection drops, at every stage of a push",
+    lost="nothing: the folder is as it was, the second try succeeds",
+)
 @pytest.mark.parametrize(("where", "status", "message"), FAULTS)
 def test_faults(
     where: str,
@@ -187,6 +192,7 @@ def test_a_moment_of_trouble_is_waited_out(hub: LocalHub, folder: Path) -> None:
     assert "model.safetensors" in hub.files(REPO)
 
 
+@mishaps.token_at_hand
 def test_a_token_that_cannot_be_sent_is_not_told(hub: LocalHub, folder: Path) -> None:
     with pytest.raises(PushError, match="was not pushed") as error:
         push_folder(folder, REPO, token=f"{TOKEN}\n")

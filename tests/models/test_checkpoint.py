@@ -18,6 +18,15 @@ from optimum_sleb.models.loading import load_model, load_tokenizer
 from ..families import tiny_model
 from ..hub.local_hub import LocalHub
 
+weights_are_damaged = pytest.mark.reliability(
+    "weights that are pickles, cut short, garbled, missing, or named outside of the folder",
+    lost="nothing; refused before anything is loaded",
+)
+config_is_damaged = pytest.mark.reliability(
+    "a config or tokenizer that is empty, cut short, of the wrong types, deeply nested, or asks for 10^9 blocks",
+    lost="nothing; one clear sentence",
+)
+
 
 def edit(file: Path, change: Callable[[Any], Any]) -> None:
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
@@ -42,6 +51,7 @@ class TestPickles:
         torch.save(llama.state_dict(), model_folder / "pytorch_model.bin")
         return model_folder
 
+    @weights_are_damaged
     def test_are_refused_with_a_remedy_that_works(self, pickled: Path, tmp_path: Path) -> None:
         with pytest.raises(UnsupportedModelError, match=r"only as pickles \(pytorch_model.bin\).*convert them once"):
             SLEBPruner.from_pretrained(pickled)
@@ -49,12 +59,14 @@ class TestPickles:
         model.save_pretrained(tmp_path / "converted")
         load_model(str(tmp_path / "converted"))
 
+    @weights_are_damaged
     def test_in_shards(self, pickled: Path) -> None:
         (pickled / "pytorch_model.bin").rename(pickled / "pytorch_model-00001-of-00001.bin")
         (pickled / "pytorch_model.bin.index.json").write_text('{"metadata": {}, "weight_map": {}}')
         with pytest.raises(UnsupportedModelError, match=r"only as pickles \(pytorch_model.bin.index.json\)"):
             load_model(str(pickled))
 
+    @weights_are_damaged
     def test_on_the_hub(self, hub: LocalHub, pickled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise AssertionError("the weights were downloaded by transformers")
@@ -68,6 +80,7 @@ class TestPickles:
     def test_load_when_the_caller_says_so(self, pickled: Path) -> None:
         SLEBPruner.from_pretrained(pickled, use_safetensors=False).remove([2])
 
+    @weights_are_damaged
     @pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_model.bin", "model.safetensors.bin", "", 3, ["a"]])
     def test_named_by_the_config(self, pickled: Path, name: Any) -> None:
         shutil.copy(pickled / "pytorch_model.bin", pickled / "adapter_model.bin")
@@ -79,6 +92,7 @@ class TestPickles:
         if name == "adapter_model.bin":
             load_model(str(pickled), use_safetensors=False)
 
+    @weights_are_damaged
     def test_behind_an_adapter(self, hub: LocalHub, pickled: Path, tmp_path: Path) -> None:
         """From the Hub, transformers would load the model that the adapter names, and the adapter from a pickle."""
         (pickled / "pytorch_model.bin").rename(pickled / "adapter_model.bin")
@@ -107,6 +121,7 @@ class TestShards:
         llama.save_pretrained(tmp_path, variant="fp32", max_shard_size="20KB")
         load_model(str(tmp_path), variant="fp32")
 
+    @weights_are_damaged
     @pytest.mark.parametrize("outside", ["../outside.safetensors", "{absolute}", "a/../../outside.safetensors"])
     def test_outside_of_the_folder(self, sharded: Path, outside: str) -> None:
         outside = outside.format(absolute=sharded.parent / "outside.safetensors")
@@ -126,17 +141,20 @@ class TestShards:
         with pytest.raises(UnsupportedModelError, match="lies outside of the model's folder; do not use"):
             load_model(str(sharded))
 
+    @weights_are_damaged
     @pytest.mark.parametrize("outside", [r"..\outside.safetensors", r"C:\outside.safetensors", "C:outside"])
     def test_outside_of_the_folder_on_windows(self, sharded: Path, outside: str) -> None:
         edit(sharded / "model.safetensors.index.json", lambda index: index | {"weight_map": {"a": outside}})
         with pytest.raises(UnsupportedModelError, match="lies outside of the model's folder"):
             load_model(str(sharded))
 
+    @weights_are_damaged
     def test_missing(self, sharded: Path) -> None:
         (sharded / "model-00002-of-00012.safetensors").unlink()
         with pytest.raises(ModelNotFoundError, match=r"'model-00002-of-00012.safetensors', which is missing; get it"):
             load_model(str(sharded))
 
+    @weights_are_damaged
     @pytest.mark.parametrize(
         "content", ["", "[]", "{}", '{"weight_map": "x"}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": []}}']
     )
@@ -146,6 +164,7 @@ class TestShards:
             load_model(str(sharded))
 
 
+@weights_are_damaged
 class TestNamedWeights:
     """A config may name the file of its weights, as `transformers_weights`."""
 
@@ -193,6 +212,7 @@ class TestNamedWeights:
             load_model(str(sharded))
 
 
+@weights_are_damaged
 class TestDamagedWeights:
     @pytest.mark.parametrize("length", [0, 4, 8, 100, 5_000, -1])
     def test_cut_off(self, model_folder: Path, length: int) -> None:
@@ -220,18 +240,21 @@ class TestDamagedWeights:
 
 
 class TestDamagedConfig:
+    @config_is_damaged
     @pytest.mark.parametrize("content", [b"", b'{"model_type": "lla', b"[]", b"\xff\xfe\x00", b"[" * 100_000, b"3"])
     def test_no_config(self, model_folder: Path, content: bytes) -> None:
         (model_folder / "config.json").write_bytes(content)
         with pytest.raises(SLEBError, match=r"not a valid JSON file|config\.json"):
             load_model(str(model_folder))
 
+    @config_is_damaged
     @pytest.mark.parametrize("count", [10**9, 0, -3])
     def test_absurd_numbers_of_blocks(self, model_folder: Path, count: int) -> None:
         edit(model_folder / "config.json", lambda config: config | {"num_hidden_layers": count})
         with pytest.raises(UnsupportedModelError, match=f"has {count} blocks, where 1 to 10000 are expected"):
             load_model(str(model_folder))
 
+    @config_is_damaged
     @pytest.mark.parametrize(
         "change",
         [
@@ -268,6 +291,7 @@ class TestDamagedConfig:
             load_model(str(model_folder))
 
 
+@config_is_damaged
 class TestDamagedTokenizer:
     @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
     @pytest.mark.parametrize("content", [b"", b'{"a": ', b"[]", b"\xff\xfe", b"[" * 100_000])

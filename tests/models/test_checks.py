@@ -22,6 +22,7 @@ from optimum_sleb import SLEBPruner, UnsupportedModelError
 from optimum_sleb.blocks.stack import probe_ids
 from optimum_sleb.models.checks import check_causal_lm, check_model
 
+from .. import mishaps
 from ..architectures.tiny import tiny_model as tiny
 from ..families import FAMILIES, NUM_BLOCKS, overflowing_model, randomise, tiny_model
 
@@ -32,6 +33,7 @@ def test_ordinary_models_pass(family: str) -> None:
     check_model(tiny_model(family, tie_word_embeddings=True))
 
 
+@mishaps.model_that_is_refused
 class TestCompiled:
     def test_in_place(self, llama: PreTrainedModel) -> None:
         llama.compile()
@@ -50,16 +52,19 @@ class TestCompiled:
 
 
 class TestDevices:
+    @mishaps.model_that_is_refused
     def test_offload_to_the_cpu(self, llama: PreTrainedModel) -> None:
         cpu_offload(llama, execution_device=torch.device("cpu"))
         with pytest.raises(UnsupportedModelError, match="Not all weights .* are in memory.*load it on one device"):
             SLEBPruner(llama)
 
+    @mishaps.model_that_is_refused
     def test_offload_to_the_disk(self, llama: PreTrainedModel, tmp_path: Path) -> None:
         disk_offload(llama, tmp_path / "offload", execution_device=torch.device("cpu"))
         with pytest.raises(UnsupportedModelError, match="Not all weights .* are in memory.*load it on one device"):
             SLEBPruner(llama)
 
+    @mishaps.model_that_is_refused
     def test_blocks_on_the_disk(self, model_folder: Path, tmp_path: Path) -> None:
         around = dict.fromkeys(("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"), "cpu")
         blocks = {f"model.layers.{number}": "cpu" if number < 3 else "disk" for number in range(NUM_BLOCKS)}
@@ -70,6 +75,7 @@ class TestDevices:
                 model_folder, device_map=around | blocks, offload_folder=str(tmp_path / "offload")
             )
 
+    @mishaps.model_that_is_refused
     def test_weights_that_come_when_the_model_runs(self, llama: PreTrainedModel) -> None:
         llama, _hook = cpu_offload_with_hook(llama, execution_device=torch.device("cpu"))
         with pytest.raises(UnsupportedModelError, match="brings them .*hook on the model.*load it on one device"):
@@ -82,6 +88,7 @@ class TestDevices:
         SLEBPruner.from_pretrained(model_folder, device_map=device_map).remove([2])
 
 
+@mishaps.model_that_is_refused
 class TestSharing:
     """The same weights at two places: right in memory, but not after saving and loading."""
 
@@ -114,6 +121,7 @@ class Method(Enum):
     AWQ = "awq"
 
 
+@mishaps.model_that_is_refused
 class TestQuantised:
     @pytest.mark.parametrize(
         ("method", "pre_quantized"),

@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from optimum_sleb import SLEBConfig, SLEBPruner
+from optimum_sleb.blocks import packed
 from optimum_sleb.errors import ConfigError, UnsupportedModelError
-from optimum_sleb.models import placement
 from optimum_sleb.models.loading import empty_model
 from optimum_sleb.models.placement import Offload, Placement, choose_placement, device_to_load_on
 from optimum_sleb.runtime import memory
@@ -20,6 +20,12 @@ from ..families import random_ids, tiny_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = SLEBConfig(num_blocks_to_remove=2)
 ALONE = Ranks.alone()
+
+
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were one. Nothing is brought there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
 
 
 @pytest.mark.parametrize("compensate", ["no", "during"])
@@ -49,7 +55,7 @@ def test_a_model_that_does_not_fit_is_offloaded(llama: PreTrainedModel, monkeypa
     monkeypatch.setattr(memory, "memory_left", lambda device: small)
     reason = too_large(weight_bytes(llama), torch.device("cuda", 0))
     assert reason == "the weights take 0.0 GB, and cuda:0 has 1.6 GB left"
-    monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 0))
+    one_gpu(monkeypatch)
     assert choose_placement(llama, CONFIG, "cuda", "auto", ALONE) == Placement(torch.device("cuda", 0), reason)
     assert llama.device.type == "cpu"
 
@@ -77,7 +83,7 @@ def test_where_it_is_loaded(
 ) -> None:
     size = weight_bytes(empty_model(str(model_folder)))
     monkeypatch.setattr(memory, "memory_left", lambda device: size + WORKING_MEMORY + room)
-    monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 0))
+    one_gpu(monkeypatch)
     assert device_to_load_on(str(model_folder), CONFIG, offload, device_map="cuda", dtype="auto") == expected
 
 
@@ -111,12 +117,11 @@ def test_a_model_on_another_device(llama: PreTrainedModel, monkeypatch: pytest.M
     monkeypatch.setattr(type(llama), "device", torch.device("cuda", 1))
     with pytest.raises(ConfigError, match="lies on cuda:1, and its blocks .* load it there"):
         choose_placement(llama, CONFIG, "cpu", "auto", ALONE)
-    monkeypatch.setattr(placement, "_device", lambda *asked: torch.device("cuda", 1))
     assert choose_placement(llama, CONFIG, None, "auto", ALONE) == Placement()
 
 
 def test_packed_weights(llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "packed_modules", lambda model: {"model.layers.0.mlp.up_proj": None})
+    monkeypatch.setattr(packed, "packed_modules", lambda model: {"model.layers.0.mlp.up_proj": None})
     with pytest.raises(UnsupportedModelError, match="packed weights cannot be brought to cpu one block at a time"):
         choose_placement(llama, CONFIG, "cpu", "cpu", ALONE)
 

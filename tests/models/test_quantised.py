@@ -15,6 +15,11 @@ from optimum_sleb.blocks.packed import packed_modules
 from ..families import random_ids, tiny_model
 from ..test_equivalence import skipped_logits
 
+quantised_while_loaded = pytest.mark.reliability(
+    "a model that bitsandbytes (8 bits) or torchao quantise while it is loaded",
+    lost="nothing: shortened == reloaded == skipped, exact == reference",
+)
+
 IDS = random_ids(6, 16)
 
 
@@ -52,6 +57,7 @@ METHODS = [
 ]
 
 
+@quantised_while_loaded
 @pytest.mark.filterwarnings("ignore:No tokenizer")
 @pytest.mark.parametrize(("method", "device"), METHODS)
 def test_shortened_is_skipped_is_reloaded(method: str, device: str, folder: Path, tmp_path: Path) -> None:
@@ -70,6 +76,7 @@ def test_shortened_is_skipped_is_reloaded(method: str, device: str, folder: Path
         torch.testing.assert_close(logits_of(reloaded, IDS), expected)
 
 
+@quantised_while_loaded
 @pytest.mark.filterwarnings("ignore:No tokenizer")
 @pytest.mark.parametrize(("method", "device"), METHODS)
 def test_search(method: str, device: str, folder: Path) -> None:

@@ -77,6 +77,9 @@ def folder(tmp_path: Path, tokenizer) -> Path:
     return maker
 
 
+@pytest.mark.reliability(
+    "code that a model brings along, without `trust_remote_code=True`", lost="nothing; it is not run"
+)
 @pytest.mark.parametrize("arguments", [{}, {"trust_remote_code": False}])
 def test_its_code_is_not_run_unasked(folder: Path, arguments: dict) -> None:
     (folder / "modeling_homemade.py").write_text("raise SystemExit('this code ran')")

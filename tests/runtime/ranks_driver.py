@@ -19,7 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.calibration.windows import WindowBatch
-from optimum_sleb.compensation.compensator import Compensator
+from optimum_sleb.compensation import matrices
 from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import Journal
@@ -56,7 +56,7 @@ def what_counts(pruner: SLEBPruner) -> dict[str, Any]:
     return {"steps": json.loads(json.dumps(steps)), "logits": logits.double().sum().item(), "blocks": pruner.blocks}
 
 
-def failing(owner: type, name: str, error: Exception, times: int = 1) -> Callable[[], None]:
+def failing(owner: Any, name: str, error: Exception, times: int = 1) -> Callable[[], None]:
     """Let a method fail in this process, at its third call and so many more; the result puts it back."""
     method = getattr(owner, name)
     calls = 0
@@ -97,19 +97,19 @@ def main() -> None:
     ranks = Ranks.from_launcher(cpu=True)
     if "die" in sys.argv:
         if ranks.rank == 1:
-            ExactLosses._measure_without = die
+            ExactLosses.measure_without = die
         prune("uneven", ranks)
     met: dict[str, Any] = {name: what_counts(prune(name, ranks)) for name in SCENARIOS}
-    restore = failing(ExactLosses, "_measure_without", torch.OutOfMemoryError("full")) if ranks.rank else lambda: None
+    restore = failing(ExactLosses, "measure_without", torch.OutOfMemoryError("full")) if ranks.rank else lambda: None
     met["memory runs out in one"] = what_counts(prune("uneven", ranks))
     restore()
     full = torch.OutOfMemoryError("full")  # at the second set of cuts
-    restore = failing(Compensator, "_moments", full) if ranks.is_first else lambda: None
+    restore = failing(matrices, "choose_matrix", full) if ranks.is_first else lambda: None
     met["memory runs out while the first compensates"] = what_counts(prune("compensated", ranks))
     restore()
     failures = {
-        "one cannot measure": (1, ExactLosses, "_measure_without", ValueError("a broken block")),
-        "the first cannot measure": (0, ExactLosses, "_measure_without", ValueError("a broken block")),
+        "one cannot measure": (1, ExactLosses, "measure_without", ValueError("a broken block")),
+        "the first cannot measure": (0, ExactLosses, "measure_without", ValueError("a broken block")),
         "the journal cannot be written": (0, Journal, "note", OSError("the disk is full")),
         "one cannot read its share": (1, WindowBatch, "share", RuntimeError("bad text")),
     }

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from optimum_sleb import memory
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search import batch_size
@@ -23,7 +24,7 @@ from ..families import random_ids, tiny_model
 def test_enough_elements_and_no_remainder(
     monkeypatch: pytest.MonkeyPatch, num_windows: int, elements: int, limit: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr(batch_size, "_CPU_ELEMENTS", elements)
+    monkeypatch.setattr(batch_size, "CPU_ELEMENTS", elements)
     model = tiny_model()  # 32 wide
     measure = ExactLosses(model, find_decoder_stack(model), TokenWindows(tuple(random_ids(num_windows, 20))))
     assert choose_batch_size(measure, 4, limit) == expected
@@ -37,5 +38,5 @@ def test_no_more_than_fits_the_memory_of_the_device(monkeypatch: pytest.MonkeyPa
     measure = ExactLosses(model, find_decoder_stack(model), TokenWindows(tuple(random_ids(64, 20))))
     assert choose_batch_size(measure, 4) == 64
     (window,) = batch_size._memory_of(measure, 4, measure.windows.windows[0]).values()
-    monkeypatch.setattr(batch_size, "usable_memory", lambda device: 9 * window)
+    monkeypatch.setattr(memory, "memory_left", lambda device: 12 * window)  # of which some is spared
     assert choose_batch_size(measure, 4) == 8

@@ -19,7 +19,7 @@ from optimum_sleb import (
     VerificationError,
 )
 from optimum_sleb.card.card import render_card
-from optimum_sleb.search import run as search_run
+from optimum_sleb.search import compensating
 
 from ..architectures.tiny import tiny_model as tiny_of
 from ..families import random_ids, randomise, tiny_model
@@ -154,7 +154,7 @@ def test_the_weights_come_back_after_an_error(dtype: torch.dtype, monkeypatch: p
         compensator.fit(removed)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(search_run, "compensate", fail)
+    monkeypatch.setattr(compensating, "compensate", fail)
     with pytest.raises(ZeroDivisionError):
         SLEBPruner(model).prune(recipe(2, "during"), calibration=IDS)
     after = model.state_dict()
@@ -192,8 +192,8 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
 def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     searched, broken = pruner(), pruner()
     searched.prune(recipe(2, "during"), calibration=IDS)
-    monkeypatch.setattr("optimum_sleb.blocks.surgery.same_logits", lambda *_: False)
-    monkeypatch.setattr("optimum_sleb.pruner.check_removal", lambda *_: None)
+    monkeypatch.setattr("optimum_sleb.blocks.forward.same_logits", lambda *_: False)
+    monkeypatch.setattr("optimum_sleb.blocks.verify.reason_not_removable", lambda *_: None)
     with pytest.raises(VerificationError):
         broken.apply(searched.report, calibration=IDS)
     assert same_weights(broken, searched)  # by then, the names of weights are those of other blocks

@@ -1,15 +1,19 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import torch
 
 from optimum_sleb import SLEBConfig
-from optimum_sleb.blocks.kernels import UNCOMPILED, Kernels, call_block, nll_of_final_hidden
+from optimum_sleb.blocks.kernels import UNCOMPILED, nll_of_final_hidden
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search import compilation
 from optimum_sleb.search.compilation import compile_for_search
 from optimum_sleb.search.exact import ExactLosses
-from optimum_sleb.search.run import run_search
 
 from ..families import random_ids, tiny_model
+from ..searching import run_search
 
 
 def measure_of(num_windows: int = 4) -> ExactLosses:
@@ -28,21 +32,20 @@ def test_not_compiled(wanted: str, reason: str) -> None:
 
 
 def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> Kernels:
-        def fail(*_: object) -> None:
-            raise RuntimeError("no C compiler\nfound")
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C compiler\nfound")
 
-        return Kernels(block=fail)
-
-    monkeypatch.setattr(compilation, "compiled_kernels", broken)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: fail)
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
     assert result.kernels is UNCOMPILED
     assert result.summary == "not compiled: the compiler fails (no C compiler found)"
 
 
 def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = Kernels(block=call_block, nll=lambda *arguments: nll_of_final_hidden(*arguments) * 1.001)
-    monkeypatch.setattr(compilation, "compiled_kernels", lambda *_, **__: wrong)
+    def a_little_too_large(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+        return (lambda *arguments: function(*arguments) * 1.001) if function is nll_of_final_hidden else function
+
+    monkeypatch.setattr(torch, "compile", a_little_too_large)
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
     assert result.kernels is UNCOMPILED
     assert "other losses" in result.summary

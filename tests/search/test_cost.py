@@ -8,9 +8,9 @@ from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search.cost import exact_block_passes, exact_search_passes, reference_block_passes
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.reference import ReferenceLosses
-from optimum_sleb.search.run import run_search
 
 from ..families import NUM_BLOCKS, random_ids, tiny_model
+from ..searching import run_search
 from .test_exact import PassCounter
 
 
@@ -27,7 +27,7 @@ def test_counted(kind, passes, alive: list[int], candidates: list[int], batch_si
     stack = find_decoder_stack(model)
     measure = kind(model, stack, TokenWindows(tuple(random_ids(4, 8))), batch_size)
     blocks, head = PassCounter(stack.blocks), PassCounter([model.lm_head])
-    measure(alive, candidates)
+    measure.measure(alive, candidates)
     # A pass over a batch is one for each of its windows.
     assert blocks.count * batch_size == measure.block_passes == passes(alive, candidates) * 4
     assert head.count * batch_size == measure.head_passes == len(candidates) * 4

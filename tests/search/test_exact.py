@@ -32,8 +32,8 @@ def test_losses_equal_the_reference(family: str, alive: list[int], device: str) 
     windows = TokenWindows(tuple(random_ids(5, 20)))
     candidates = [block for block in alive if block > 0]
 
-    fast = ExactLosses(model, stack, windows, batch_size=2)(alive, candidates)
-    slow = ReferenceLosses(model, stack, windows)(alive, candidates)
+    fast = ExactLosses(model, stack, windows, batch_size=2).measure(alive, candidates).matrix
+    slow = ReferenceLosses(model, stack, windows).measure(alive, candidates).matrix
 
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
 
@@ -42,11 +42,11 @@ def test_chunks_of_the_loss_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     model = tiny_model("gemma2")  # its logits are soft-capped
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(2, 20)))
-    whole = ExactLosses(model, stack, windows)(range(NUM_BLOCKS), [2, 3])
+    whole = ExactLosses(model, stack, windows).measure(range(NUM_BLOCKS), [2, 3]).matrix
     monkeypatch.setattr(
         "optimum_sleb.blocks.losses.MAX_LOGITS", 3 * model.config.vocab_size
     )  # three positions at a time
-    chunked = ExactLosses(model, stack, windows)(range(NUM_BLOCKS), [2, 3])
+    chunked = ExactLosses(model, stack, windows).measure(range(NUM_BLOCKS), [2, 3]).matrix
     torch.testing.assert_close(chunked, whole)
 
 
@@ -54,8 +54,8 @@ def test_a_batch_is_its_windows_one_by_one() -> None:
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     windows = TokenWindows((*random_ids(3, 20), *random_ids(2, 11)))  # of two lengths
-    alone = ExactLosses(model, stack, windows)(range(NUM_BLOCKS), [1, 4])
-    together = ExactLosses(model, stack, windows, batch_size=4)(range(NUM_BLOCKS), [1, 4])
+    alone = ExactLosses(model, stack, windows).measure(range(NUM_BLOCKS), [1, 4]).matrix
+    together = ExactLosses(model, stack, windows, batch_size=4).measure(range(NUM_BLOCKS), [1, 4]).matrix
     torch.testing.assert_close(together, alone)
 
 
@@ -67,10 +67,10 @@ def test_takes_at_most_55_percent_of_the_block_passes_on_30_blocks() -> None:
     counter = PassCounter(stack.blocks)
 
     measure = ExactLosses(model, stack, windows)
-    measure(range(30), candidates)
+    measure.measure(range(30), candidates)
     exact, counter.count = counter.count, 0
     reference_measure = ReferenceLosses(model, stack, windows)
-    reference_measure(range(30), candidates)
+    reference_measure.measure(range(30), candidates)
     reference = counter.count
 
     assert reference == reference_measure.block_passes == 2 * 28 * 29
@@ -93,7 +93,9 @@ def test_the_model_is_left_as_it_was(device: str) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        ExactLosses(model, stack, TokenWindows(tuple(random_ids(1, 8))), on_progress=interrupt)(range(6), [1, 2])
+        ExactLosses(model, stack, TokenWindows(tuple(random_ids(1, 8))), on_progress=interrupt).measure(
+            range(6), [1, 2]
+        )
 
     assert [module.training for module in model.modules()] == flags
     assert list(model.model.layers) == blocks

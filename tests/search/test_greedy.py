@@ -3,7 +3,9 @@ import torch
 
 from optimum_sleb.errors import NonFiniteLossError
 from optimum_sleb.search.candidate_losses import StepLosses
-from optimum_sleb.search.greedy import Step, greedy_search
+from optimum_sleb.search.greedy import Refusals, Step, greedy_removals
+
+from .. import mishaps
 
 
 class Table:
@@ -21,10 +23,10 @@ class Table:
         return StepLosses(dict(zip(candidates, losses, strict=True)))
 
 
-def run(table, **options) -> list[Step]:
-    defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5)}
-    defaults |= {"accept": lambda step: True, "refusal": lambda removed, block: None}
-    return list(greedy_search(table, 5, **(defaults | options)))
+def run(measure, refuse=lambda gone: None, **options) -> list[Step]:
+    """Remove all that can go; `refuse` says why a set of blocks cannot go together."""
+    defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5), "refusals": Refusals(refuse)}
+    return list(greedy_removals(measure, 5, **(defaults | options)))
 
 
 def test_every_removal_is_measured_on_the_model_as_it_is_by_then() -> None:
@@ -60,6 +62,7 @@ def test_ends_where_the_best_candidate_is_not_accepted() -> None:
     assert [step.block for step in run(table, accept=lambda step: step.loss < 4)] == [2]
 
 
+@mishaps.loss_that_is_not_finite
 def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
     def measure(alive, candidates):
         losses = torch.ones(len(candidates), 4)
@@ -73,6 +76,7 @@ def test_a_candidate_whose_loss_is_not_finite_is_out_and_told() -> None:
     assert (second.block, second.non_finite) == (1, {})  # without block 2 it is as good as any other
 
 
+@mishaps.loss_that_is_not_finite
 def test_where_no_loss_is_finite_the_search_ends() -> None:
     def measure(alive, candidates):
         losses = torch.full((len(candidates), 4), float("inf"))
@@ -94,11 +98,11 @@ class Racers(Table):
 def test_where_the_winner_of_a_race_is_refused_the_others_run_again() -> None:
     losses = {frozenset({1}): 1.0, frozenset({3}): 2.0, frozenset({2}): 3.0}
     races = Racers(losses)
-    step = run(races, refusal=lambda removed, block: "no" if block in (1, 3) else None)[0]
+    step = run(races, refuse=lambda gone: "no" if gone & {1, 3} else None)[0]
     assert (step.block, step.loss, step.barred, step.dropped) == (2, 3.0, {1: "no", 3: "no"}, {})
     assert [candidates for _, candidates in races.asked][:3] == [[1, 2, 3], [2, 3], [2]]
     table = Table(losses)
-    assert run(table, refusal=lambda removed, block: "no" if block in (1, 3) else None)[0].block == 2
+    assert run(table, refuse=lambda gone: "no" if gone & {1, 3} else None)[0].block == 2
     assert len(table.asked) == 1  # all losses were known at once
 
 
@@ -120,12 +124,12 @@ class Odd(Table):
 @pytest.mark.parametrize("racing", [False, True])
 def test_where_all_are_refused_but_those_whose_loss_is_not_finite_the_search_ends(racing: bool) -> None:
     table = Odd({frozenset({2}): 1.0}, odd={3}, racing=racing)
-    steps = run(table, refusal=lambda removed, block: "no" if removed else None)
+    steps = run(table, refuse=lambda gone: "no" if len(gone) > 1 else None)
     assert [step.block for step in steps] == [2]
-    assert run(table, refusal=lambda removed, block: "no") == []
+    assert run(table, refuse=lambda gone: "no") == []
     # Also where they were refused in an earlier step.
     table = Odd({frozenset({1}): 1.0, frozenset({2}): 2.0}, odd={3}, racing=racing)
-    steps = run(table, refusal=lambda removed, block: "no" if block == 1 else None)
+    steps = run(table, refuse=lambda gone: "no" if 1 in gone else None)
     assert [(step.block, step.barred, step.non_finite) for step in steps] == [(2, {1: "no"}, {3: 0})]
 
 

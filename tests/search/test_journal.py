@@ -16,6 +16,7 @@ from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key
 from optimum_sleb.search.reference import ReferenceLosses
 from optimum_sleb.search.sealed_lines import seal
 
+from .. import mishaps
 from ..families import NUM_BLOCKS, random_ids, tiny_model
 
 HEADER = {"model": {"weights": "abc"}, "recipe": {"num_samples": 64, "dataset": "c4"}}
@@ -54,6 +55,7 @@ def test_what_was_noted_is_written_when_the_run_ends_in_an_error(tmp_path: Path)
         assert journal.recorded(KEY, 1, 1)[0, 1].losses == ((1.0,),)
 
 
+@pytest.mark.reliability("a journal that ends in the middle of a line", lost="that line, which is measured again")
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_torn_last_line_is_dropped(tmp_path: Path, cut: int) -> None:
     path = write(tmp_path, torch.ones(2, 3))
@@ -65,6 +67,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, cut: int) -> None:
     assert path.read_bytes() == whole
 
 
+@mishaps.journal_that_is_refused
 @pytest.mark.parametrize("damage", ["{", '{"key": 3}', "[]", '"' + "[" * 100_000], ids=lambda damage: damage[:4])
 def test_a_damaged_line_in_the_middle(tmp_path: Path, damage: str) -> None:
     path = write(tmp_path, torch.ones(2, 3))
@@ -74,6 +77,7 @@ def test_a_damaged_line_in_the_middle(tmp_path: Path, damage: str) -> None:
         Journal(tmp_path, HEADER, resume=True)
 
 
+@mishaps.journal_that_is_refused
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -94,6 +98,7 @@ def test_a_line_that_was_edited(tmp_path: Path, old: str, new: str) -> None:
         Journal(tmp_path, HEADER, resume=True)
 
 
+@mishaps.journal_that_is_refused
 def test_a_first_line_that_was_edited(tmp_path: Path) -> None:
     path = write(tmp_path, torch.ones(2, 3))
     path.write_text(path.read_text().replace('"weights": "abc"', '"weights": "abd"'))
@@ -101,6 +106,7 @@ def test_a_first_line_that_was_edited(tmp_path: Path) -> None:
         Journal(tmp_path, {**HEADER, "model": {"weights": "abd"}}, resume=True)
 
 
+@mishaps.journal_that_is_refused
 def test_a_journal_of_an_earlier_version(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE_NAME).write_text(json.dumps(HEADER) + "\n")
     message = 'begins with \'{"model": .* it is of another version .* go on with .* or delete it to start anew'
@@ -108,6 +114,7 @@ def test_a_journal_of_an_earlier_version(tmp_path: Path) -> None:
         Journal(tmp_path, HEADER, resume=True)
 
 
+@mishaps.journal_that_is_refused
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -137,15 +144,17 @@ def test_a_line_that_cannot_be_of_the_measurement(tmp_path: Path, change: dict[s
         measure = ExactLosses(model, find_decoder_stack(model), windows, journal=journal)
         message = rf"is damaged in line {len(rows) + 1} \({reason}\); delete that line and all after it"
         with pytest.raises(JournalError, match=message):
-            measure(alive, candidates)
+            measure.measure(alive, candidates)
 
 
+@mishaps.journal_that_is_refused
 def test_an_empty_journal(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE_NAME).write_text("")
     with pytest.raises(JournalError, match="is empty; delete it"):
         Journal(tmp_path, HEADER, resume=True)
 
 
+@mishaps.journal_that_is_refused
 def test_of_another_run(tmp_path: Path) -> None:
     write(tmp_path, torch.ones(2, 3))
     other = {"model": {"weights": "abd"}, "recipe": {"num_samples": 128, "dataset": "c4"}}
@@ -169,12 +178,14 @@ def test_none_to_go_on_from(tmp_path: Path) -> None:
         Journal(tmp_path, HEADER, resume=True)
 
 
+@mishaps.journal_that_is_refused
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="cannot be kept in .*choose another folder"):
         Journal(tmp_path / "file" / "folder", HEADER, resume=False)
 
 
+@mishaps.journal_that_is_refused
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, HEADER, resume=False)
 
@@ -188,7 +199,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(8, 12)))
@@ -211,7 +222,7 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     batches = 0
     with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
         calls = 40 - 4 * 2 - 2  # the last block runs once for each of the four candidates of a batch
-        ExactLosses(model, stack, windows, batch_size=2, journal=journal)(alive, candidates)
+        ExactLosses(model, stack, windows, batch_size=2, journal=journal).measure(alive, candidates)
     hook.remove()
 
     def count(*_: object) -> None:
@@ -232,46 +243,46 @@ class DiedError(Exception):
     """As a kill: the run is over."""
 
 
+@mishaps.memory_runs_out_then_an_interrupt
 @pytest.mark.parametrize("kind", [ExactLosses, ReferenceLosses])
 @pytest.mark.parametrize(("batch_size", "fits", "measured"), [(4, 2, 1), (4, 2, 2), (4, 2, 3), (8, 2, 1), (7, 3, 2)])
 def test_memory_ran_out_before_the_run_died(
     kind: type, batch_size: int, fits: int, measured: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     model = tiny_model("llama")
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(14, 12)))
     alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
-    measure_batch = kind._measure_without
     batches: list[slice] = []
     dies_after = len(windows)
 
-    def fail(measure, alive, candidates, batch, losses):
-        if len(batch) > fits:
-            raise torch.OutOfMemoryError
-        if len(batches) == dies_after:
-            raise DiedError
-        batches.append(batch)
-        return measure_batch(measure, alive, candidates, batch, losses)
+    class Failing(kind):
+        def measure_without(self, alive, candidates, batch, losses):
+            if len(batch) > fits:
+                raise torch.OutOfMemoryError
+            if len(batches) == dies_after:
+                raise DiedError
+            batches.append(batch.place)
+            return super().measure_without(alive, candidates, batch, losses)
 
-    def measuring(**options):
+    def evaluating(**options):
         pairs: list[int] = []
-        measure = kind(model, stack, windows, batch_size, on_progress=pairs.append, **options)
+        measure = Failing(model, stack, windows, batch_size, on_progress=pairs.append, **options)
         return measure, pairs
 
     def counted(measure, pairs):
         return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
 
-    monkeypatch.setattr(kind, "_measure_without", fail)
-    plain, plain_pairs = measuring()
+    plain, plain_pairs = evaluating()
     expected = plain(alive, candidates)
     whole, batches, dies_after = len(batches), [], measured
     with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
-        measuring(journal=journal)[0](alive, candidates)
+        evaluating(journal=journal)[0](alive, candidates)
     dies_after = len(windows)
     for batches, left in (([], whole - measured), ([], 0)):  # the second time, all of it is read
         with Journal(tmp_path, HEADER, resume=True) as journal:
-            again, pairs = measuring(journal=journal)
+            again, pairs = evaluating(journal=journal)
             assert again(alive, candidates).equal(expected)
         assert counted(again, pairs) == counted(plain, plain_pairs)
         assert len(batches) == left
@@ -288,7 +299,7 @@ def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> Non
     for size in (4, 6, 3, 14):
         folder = tmp_path / str(size)
         with Journal(folder, HEADER, resume=False) as journal:
-            ExactLosses(model, stack, windows, 4, journal=journal)(alive, candidates)
+            ExactLosses(model, stack, windows, 4, journal=journal).measure(alive, candidates)
         lines = (folder / JOURNAL_FILE_NAME).read_text().splitlines(keepends=True)
         (folder / JOURNAL_FILE_NAME).write_text("".join(lines[:3]))
         for _ in range(2):

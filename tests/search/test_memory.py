@@ -5,7 +5,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.search.run import run_search
+
+from ..searching import run_search
 
 
 @pytest.mark.cuda

@@ -6,6 +6,7 @@ from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.errors import OutOfMemoryError
+from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.method import choose_method
 from optimum_sleb.search.reference import ReferenceLosses
@@ -26,13 +27,13 @@ def choose(model, config=None):
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(2, 12)))
     config = config or SLEBConfig(num_blocks_to_remove=1)
-    return choose_method(model, stack, windows, range(1, 5), config, lambda pairs: None)
+    return choose_method(model, stack, windows, range(1, 5), config, Ranks.alone())
 
 
 def test_takes_the_exact_search_where_it_agrees(device: str) -> None:
     method = choose(tiny_model().to(device))
     assert method.name == "exact"
-    assert isinstance(method.measure, ExactLosses)
+    assert isinstance(method.losses, ExactLosses)
     assert "agrees" in method.reason
 
 
@@ -49,13 +50,15 @@ def test_falls_back_to_the_reference_where_the_fast_search_would_be_wrong() -> N
         block.__class__ = InPlaceBlock
     with pytest.warns(UserWarning, match="search='exact'.*runs for every candidate.*differs from plain skipping"):
         method = choose(model)
-    assert isinstance(method.measure, ReferenceLosses)
+    assert isinstance(method.losses, ReferenceLosses)
     assert "differs from plain skipping" in method.reason
     # And the reference's losses are those of the model without the spoiling.
-    losses = method.measure(range(6), [1, 2])
+    losses = method.measure(range(6), [1, 2]).matrix
     honest = tiny_model()
     windows = TokenWindows(tuple(random_ids(2, 12)))
-    torch.testing.assert_close(losses, ReferenceLosses(honest, find_decoder_stack(honest), windows)(range(6), [1, 2]))
+    torch.testing.assert_close(
+        losses, ReferenceLosses(honest, find_decoder_stack(honest), windows).measure(range(6), [1, 2]).matrix
+    )
 
 
 @pytest.mark.parametrize("error", FULL, ids=repr)
@@ -85,4 +88,4 @@ def test_a_family_that_does_not_run_block_by_block_is_told(search: str, monkeypa
     monkeypatch.setattr("optimum_sleb.blocks.runner.BlockRunner.run", fails)
     with pytest.warns(UserWarning, match="do not run one by one.*no such thing.*search='reference'"):
         method = choose(tiny_model(), SLEBConfig(num_blocks_to_remove=1, search=search))
-    assert isinstance(method.measure, ReferenceLosses)
+    assert isinstance(method.losses, ReferenceLosses)

@@ -17,6 +17,7 @@ from optimum_sleb.errors import JournalError
 from optimum_sleb.report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 from optimum_sleb.search.progress import model_fingerprint
 
+from .. import mishaps
 from ..families import random_ids, tiny_model
 
 IDS = random_ids(12, 16)
@@ -57,13 +58,18 @@ def run(
     return pruner
 
 
+@pytest.mark.reliability(
+    "an interrupt in the first, second or third step: exact, racing and reference search, without compensation, with "
+    "it during and after the search",
+    lost="nothing of what was measured, and the fits: the report is identical",
+)
 @pytest.mark.parametrize("compensate", ["no", "during", "after"])
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 @pytest.mark.parametrize("done", [0.5, 0.7, 0.9])
 def test_resumed_equals_uninterrupted(
     search: str, done: float, compensate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=2, compensate=compensate)
     expected = run(config)
     with pytest.raises(StoppedError):
@@ -73,13 +79,14 @@ def test_resumed_equals_uninterrupted(
     assert resumed.calls < expected.calls
 
 
+@mishaps.memory_runs_out_then_an_interrupt
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 @pytest.mark.parametrize("done", [0.6, 0.8, None])
 def test_resumed_equals_uninterrupted_where_memory_ran_out(
     search: str, done: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it would suffice when the run goes on: what is counted, and the batch size, are the same."""
-    monkeypatch.setattr("optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES", 0.0)
     config = SLEBConfig(num_blocks_to_remove=3, search=search, batch_size=6)
     half = run(config).calls // 2
     expected = run(config, memory_runs_out_after=half)
@@ -139,6 +146,7 @@ def test_a_model_that_is_replaced_keeps_its_report_until_then(tmp_path: Path) ->
     assert len(PruningReport.load(folder).steps) == 2
 
 
+@mishaps.journal_that_is_refused
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -152,6 +160,7 @@ def test_another_recipe_is_refused(config: SLEBConfig, message: str, tmp_path: P
         run(config, tmp_path, resume=True)
 
 
+@mishaps.journal_that_is_refused
 @pytest.mark.tries(2)
 def test_another_model_and_other_data_are_refused(tmp_path: Path) -> None:
     config = SLEBConfig(num_blocks_to_remove=3)
@@ -165,6 +174,7 @@ def test_another_model_and_other_data_are_refused(tmp_path: Path) -> None:
         SLEBPruner(tiny_model("llama")).prune(config, calibration=IDS[1:], progress_dir=tmp_path, resume=True)
 
 
+@mishaps.journal_that_is_refused
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -229,6 +239,10 @@ def test_fingerprint() -> None:
     assert model_fingerprint(tiny_model("llama")) != model_fingerprint(changed)
 
 
+@pytest.mark.reliability(
+    "`kill -9` at random moments of a search, resumed each time; a small model of random weights",
+    lost="nothing: the report is identical",
+)
 @pytest.mark.slow
 @pytest.mark.tries(KILLS)
 def test_killed_at_random_moments(tmp_path: Path) -> None:

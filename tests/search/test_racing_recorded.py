@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from optimum_sleb import SLEBConfig
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.runtime.ranks import Ranks
+from optimum_sleb.search.candidate_losses import StepLosses
 from optimum_sleb.search.cost import exact_block_passes
 from optimum_sleb.search.racing import Race
 
@@ -34,12 +35,13 @@ class RecordedSearch:
         self.block_passes = 0
         self.step = 0
 
-    def __call__(self, alive: Sequence[int], candidates: Sequence[int], windows: TokenWindows) -> torch.Tensor:
+    def measure(self, alive: Sequence[int], candidates: Sequence[int], windows: TokenWindows) -> StepLosses:
         self.block_passes += exact_block_passes(alive, candidates) * len(windows)
         known = RECORDED[f"step{self.step}.candidates"].tolist()
         rows = [known.index(block) for block in candidates]
         columns = [int(window[0]) for window in windows.windows]
-        return RECORDED[f"step{self.step}.losses"][rows][:, columns]
+        losses = RECORDED[f"step{self.step}.losses"][rows][:, columns]
+        return StepLosses(dict(zip(candidates, losses, strict=True)))
 
 
 def race_through(seed: int, confidence: float) -> tuple[list[int], float]:
@@ -50,7 +52,7 @@ def race_through(seed: int, confidence: float) -> tuple[list[int], float]:
     for measure.step in range(NUM_STEPS):
         candidates = RECORDED[f"step{measure.step}.candidates"].tolist()
         exact_passes += exact_block_passes(alive, candidates) * 128
-        sums = race.step(alive, candidates).sums()
+        sums = race.measure(alive, candidates).sums()
         removed.append(min(sums, key=sums.__getitem__))
         if removed[-1] != EXACT_ORDER[measure.step]:
             break  # what follows was not recorded

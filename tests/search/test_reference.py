@@ -8,7 +8,7 @@ from optimum_sleb.blocks.forward import losses_of
 from optimum_sleb.blocks.losses import next_tokens
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
-from optimum_sleb.search.greedy import greedy_search
+from optimum_sleb.search.greedy import Refusals, greedy_removals
 from optimum_sleb.search.reference import ReferenceLosses
 
 from ..families import NUM_BLOCKS, random_ids
@@ -42,14 +42,13 @@ def test_equals_the_published_loop(llama: PreTrainedModel) -> None:
 
     stack = find_decoder_stack(llama)
     measure = ReferenceLosses(llama, stack, TokenWindows(tuple(ids)), batch_size=2)
-    search = greedy_search(
-        measure.step,
+    search = greedy_removals(
+        measure.measure,
         NUM_BLOCKS,
         early_barrier=1,
         latter_barrier=1,
         removable=range(NUM_BLOCKS),
-        accept=lambda loss: True,
-        refusal=lambda removed, block: None,
+        refusals=Refusals(lambda gone: None),
     )
     steps = [next(search) for _ in range(3)]
 
