@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reliability matrix oldest lint types clean
+.PHONY: demo test quick reliability matrix oldest lint types clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,6 +24,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.complete
 	$(BIN)/python -m pytest -m "not matrix"
+
+# Before every commit. Of every room of the package all tests but those that are marked because they take more than about
+# half a second each, or ten seconds over all their cases: they are four fifths of the time and a tenth of the tests. A
+# new test is run here unless it is marked; the slowest are told, so that one that belongs to the others is seen.
+quick: $(VENV)/.complete
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not (long or slow or matrix or cuda)" --durations 5
 
 # What befalls a run: kills, faults, damaged files, memory that runs out. Writes the table of docs/reliability.md.
 reliability: $(VENV)/.complete

@@ -32,7 +32,7 @@ from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.scores import Score, record_of
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed
 from optimum_sleb.evaluation.timing import time_in_turns
-from optimum_sleb.runtime.plain import parse
+from optimum_sleb.runtime.json import parse
 
 # The removals of one search of SmolLM2-135M-Instruct, in bfloat16 (README.md, "What it costs").
 ORDER = (5, 4, 26, 25, 3, 6, 7, 14, 13)

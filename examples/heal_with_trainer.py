@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, T
 from optimum_sleb import HealingRecord, healing_record, perplexity, save_healed
 from optimum_sleb.calibration.texts import read_text_file
 from optimum_sleb.evaluation.perplexity import Perplexity
-from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
+from optimum_sleb.hub.card_update import add_to_report_and_card, perplexity_record
 from optimum_sleb.hub.folder import check_output_folder
 
 DATA = Path(__file__).parent / "data"
@@ -84,7 +84,7 @@ def finish(model: PreTrainedModel, healing: HealingRecord, before: Perplexity, a
     model = AutoModelForCausalLM.from_pretrained(output, dtype="auto", device_map=DEVICE)
     tokenizer = AutoTokenizer.from_pretrained(output)
     after = perplexity(model, tokenizer, str(test_text), window_length=before.window_length)
-    report = record_evaluations(output, [replace(perplexity_record(after), pruned=before.perplexity)])
+    report = add_to_report_and_card(output, [replace(perplexity_record(after), pruned=before.perplexity)])
     print(report.summary())
     print(f"perplexity on {test_text.name}: {before.perplexity:.2f} pruned, {after.perplexity:.2f} healed")
     print(f"saved to {output}")

@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from optimum_sleb import SLEBConfig, SLEBPruner, perplexity
-from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations
+from optimum_sleb.hub.card_update import add_to_report_and_card, perplexity_record
 
 DATA = Path(__file__).parent / "data"
 CALIBRATION_TEXT = DATA / "wikitext2-valid-excerpt.txt"
@@ -29,7 +29,7 @@ def main(model: str, folder: Path, repo: str | None, gguf_file: str | None) -> N
     after = perplexity(pruner.model, pruner.tokenizer, str(TEST_TEXT), **PROTOCOL)
     pruner.save_pretrained(folder, overwrite=True)
     # Into the report and the card that are pushed, beside the perplexity of the calibration text.
-    report = record_evaluations(folder, [perplexity_record(pruned=after, dense=before)])
+    report = add_to_report_and_card(folder, [perplexity_record(pruned=after, dense=before)])
     print(report.summary())
     print(f"perplexity on {TEST_TEXT.name}: {before.perplexity:.2f} before, {after.perplexity:.2f} after")
     print(f"saved to {folder}")

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
 from .errors import ConfigError, ReportError
-from .runtime.json import read_json
-from .runtime.plain import parse
+from .runtime.json import parse, read_json
 
 RECIPE_FILE_NAME = "sleb_config.json"
 

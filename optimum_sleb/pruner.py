@@ -19,10 +19,10 @@ from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .hub.saving import Saving
 from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
+from .models.fingerprint import sample_weights
 from .models.loading import load_model, load_processing_class, load_report
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
 from .models.provenance import check_report, check_same_model, loading_of, mark_as_pruned, model_name, provenance_of
-from .models.weights import weights_record
 from .report.build import report_before_removal, report_of_later_removal, with_model_sizes
 from .report.records import StepRecord
 from .report.report import PruningReport
@@ -31,7 +31,7 @@ from .search.compensating import repeat_compensation, weights_during_removal
 from .search.progress import Progress
 from .search.result import SearchResult
 from .search.run import open_search
-from .trainer import calibration_of, model_of, origin_of, switch_cache_on
+from .trainer import calibration_of, model_of, switch_cache_on, trained_model_path
 from .version import __version__
 
 
@@ -138,8 +138,8 @@ class SLEBPruner(Saving):
         """
         pruner = cls(model_of(trainer), trainer.processing_class)
         pruner._calibration = calibration_of(trainer, dataset)
-        if (origin := origin_of(trainer)) is not None:
-            pruner._base_model, pruner._provenance = origin, replace(pruner._provenance, base_model=None)
+        if (path := trained_model_path(trainer)) is not None:
+            pruner._base_model, pruner._provenance = path, replace(pruner._provenance, base_model=None)
         switch_cache_on(pruner.model)
         return pruner
 
@@ -224,7 +224,7 @@ class SLEBPruner(Saving):
             details: dict[str, Any] = {
                 "recipe": config,
                 "calibration": loaded.record(),
-                "weights_before": weights_record(self.model),
+                "weights_before": sample_weights(self.model),
             }
             with stack_on_device(self.model, self._stack, placement) as stack:
                 unprotected = range(config.early_barrier, len(stack) - config.latter_barrier)
@@ -266,7 +266,7 @@ class SLEBPruner(Saving):
         """
         started = time.perf_counter()
         check_removal(self.model, self._stack, self.blocks, blocks)
-        steps, weights = tuple(map(StepRecord, blocks)), weights_record(self.model)
+        steps, weights = tuple(map(StepRecord, blocks)), sample_weights(self.model)
         self._report = self._take_out(self._report_of(steps, started, weights_before=weights))
         return self.model
 

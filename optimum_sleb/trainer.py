@@ -18,10 +18,10 @@ def model_of(trainer: Any) -> PreTrainedModel:
             "The trainer shards the model's weights over processes (FSDP or DeepSpeed); save the model "
             "(trainer.save_model(folder)) and prune what was saved (SLEBPruner.from_pretrained(folder))."
         )
-    return without_autocast(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
+    return remove_autocast(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
 
 
-def without_autocast(model: PreTrainedModel) -> PreTrainedModel:
+def remove_autocast(model: PreTrainedModel) -> PreTrainedModel:
     """Remove, in place, the mixed-precision wrapper that accelerate puts around `forward` in training."""
     original = vars(model).pop("_original_forward", None)
     if original is not None:
@@ -57,7 +57,7 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
     return None
 
 
-def origin_of(trainer: Any) -> str | None:
+def trained_model_path(trainer: Any) -> str | None:
     """Return the Trainer's output folder as origin of a trained model; `None` where nothing was trained yet."""
     return str(Path(trainer.args.output_dir).absolute()) if trainer.state.global_step else None
 

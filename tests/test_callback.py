@@ -50,6 +50,7 @@ def same_weights(one, other) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.state_dict().items())
 
 
+@pytest.mark.long
 def test_the_best_checkpoint_is_pruned_saved_and_logged(tmp_path: Path, tokenizer) -> None:
     model = tiny_model()
     trainer = plain_trainer(tmp_path, model, tokenizer, eval_dataset=tokenised(tokenizer, seed=20))
@@ -76,6 +77,7 @@ def test_the_best_checkpoint_is_pruned_saved_and_logged(tmp_path: Path, tokenize
     assert any("sleb_parameters_after" in entry for entry in trainer.state.log_history)
 
 
+@pytest.mark.long
 def test_the_live_model_stays_as_it_is(tmp_path: Path, tokenizer) -> None:
     weights = {}
     for name in ("with", "without"):
@@ -93,6 +95,7 @@ def test_the_live_model_stays_as_it_is(tmp_path: Path, tokenizer) -> None:
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "with" / "run-sleb").config.num_hidden_layers == 4
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_an_earlier_training_is_passed_over(tmp_path: Path, tokenizer) -> None:
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
     tiny_model(seed=1).save_pretrained(tmp_path / "run" / "checkpoint-2")
@@ -102,6 +105,7 @@ def test_a_checkpoint_of_an_earlier_training_is_passed_over(tmp_path: Path, toke
     assert pruned.get_input_embeddings().weight.equal(trainer.model.get_input_embeddings().weight)
 
 
+@pytest.mark.long
 def test_with_trl_on_labels(tmp_path: Path, tokenizer) -> None:
     trainer = sft_trainer(tmp_path, tiny_model(), tokenizer)
     config = SLEBConfig(num_blocks_to_remove=1, loss="labels")
@@ -145,6 +149,7 @@ def test_calibration_data_are_tried_before_the_training(
         SLEBCallback(plain_trainer(tmp_path, tiny_model(), tokenizer), config, calibration=calibration)
 
 
+@pytest.mark.long
 def test_a_second_training(tmp_path: Path, tokenizer) -> None:
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
     trainer.add_callback(SLEBCallback(trainer, CONFIG))
@@ -154,6 +159,7 @@ def test_a_second_training(tmp_path: Path, tokenizer) -> None:
     assert trainer.state.global_step == 0  # refused before the first step
 
 
+@pytest.mark.long
 def test_two_processes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.callback_driver", str(tmp_path)]
@@ -166,6 +172,7 @@ def test_two_processes(tmp_path: Path) -> None:
     assert report.calibration.num_windows == 5  # all rows, not this process's share
 
 
+@pytest.mark.long
 def test_one_of_several_eval_data_sets(tmp_path: Path, tokenizer) -> None:
     several = {"a": tokenised(tokenizer, seed=20), "b": tokenised(tokenizer, seed=30)}
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset=several)

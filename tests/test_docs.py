@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.image import imread
 
 from optimum_sleb import PruningReport
-from optimum_sleb.card.plot import draw_losses
+from optimum_sleb.card.loss_plot import draw_losses
 
 from .conftest import ROOT
 

@@ -17,6 +17,7 @@ from .families import tiny_model
 from .hub.local_hub import LocalHub
 
 
+@pytest.mark.long
 def test_push_to_hub(hub: LocalHub, model_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "examples" / "push_to_hub.py", model_folder, tmp_path / "out", "--repo", "me/a"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
@@ -42,6 +43,7 @@ def divergence(model: PreTrainedModel, dense: PreTrainedModel, ids: torch.Tensor
     return torch.nn.functional.kl_div(given, wanted, log_target=True, reduction="sum").item()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("recipe", "more", "method"),
     [
@@ -83,6 +85,7 @@ def test_healing(recipe: str, more: list[str], method: str, pruned_folder: Path,
         assert adapter["base_model_name_or_path"] == str(pruned_folder)
 
 
+@pytest.mark.long
 def test_no_model_is_replaced_unasked(pruned_folder: Path) -> None:
     command = [sys.executable, ROOT / "examples" / "heal_with_trainer.py", pruned_folder, pruned_folder]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)

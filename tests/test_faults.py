@@ -111,6 +111,7 @@ def always(path: Any, *_: Any, **__: Any) -> bool:
     return ".out." in str(path)
 
 
+@pytest.mark.long
 @disk_is_full_or_read_only
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
 @pytest.mark.parametrize("size", [0, 1, 100, 500, 900, 1_500, 3_000, 10_000, 50_000, 100_000, 110_000])
@@ -130,6 +131,7 @@ def test_disk_full_within_the_tokenizer(out: Path) -> None:
     fails_and_leaves(out, pruner, files_no_larger_than(300_000), r"cannot be written .*too large")
 
 
+@pytest.mark.long
 @disk_is_full_or_read_only
 @pytest.mark.tries(len(SURELY_WRITTEN))
 def test_disk_full_at_every_file(pruner: SLEBPruner, out: Path) -> None:

@@ -60,6 +60,7 @@ def logits_without_gradients(model: PreTrainedModel, ids: torch.Tensor) -> torch
         return logits_of(model, ids)
 
 
+@pytest.mark.long
 @at_random
 @pytest.mark.tries(fuzz.max_examples)
 @fuzz
@@ -83,6 +84,7 @@ def test_any_blocks_of_any_model(model: tuple[str, dict[str, Any]], data: st.Dat
     torch.testing.assert_close(logits_without_gradients(reloaded, ids), expected)
 
 
+@pytest.mark.long
 @at_random
 @pytest.mark.tries(fuzz.max_examples)
 @fuzz

@@ -19,6 +19,7 @@ def loaded_in(dtype: torch.dtype, model: PreTrainedModel, folder: Path) -> PreTr
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
 
+@pytest.mark.long
 @HALVES
 @pytest.mark.parametrize("search_dtype", ["auto", "float32", "model"])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3"])
@@ -30,6 +31,7 @@ def test_prune(family: str, search_dtype: str, dtype: torch.dtype, tmp_path: Pat
     assert {parameter.dtype for parameter in pruner.model.parameters()} == {dtype}
 
 
+@pytest.mark.long
 @HALVES
 @pytest.mark.parametrize("family", ["gptj", "codegen"])
 def test_positions_are_computed_as_from_pretrained_computes_them(
@@ -41,6 +43,7 @@ def test_positions_are_computed_as_from_pretrained_computes_them(
     pruner.save_pretrained(tmp_path / "pruned")
 
 
+@pytest.mark.long
 def test_each_part_keeps_its_attention(tmp_path: Path) -> None:
     """Eager attention, which the image part needs, rounds otherwise than that of the text part."""
     model = loaded_in(torch.bfloat16, tiny("got_ocr2"), tmp_path / "dense")

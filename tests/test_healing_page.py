@@ -85,6 +85,7 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / "docs" / target).exists(), target
 
 
+@pytest.mark.long
 def test_the_code_runs(tmp_path: Path, tokenizer, one_thread, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pruner = SLEBPruner(tiny_model(), make_tokenizer(add_bos=False))

@@ -26,6 +26,7 @@ def recipe(**values) -> SLEBConfig:
     return SLEBConfig(**{"num_blocks_to_remove": 2, "loss": "labels", **values})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("search", ["exact", "reference"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_the_loss_is_the_models_own(search: str, family: str) -> None:
@@ -41,6 +42,7 @@ def test_the_loss_is_the_models_own(search: str, family: str) -> None:
         assert pruner.report.perplexity_after == pytest.approx(model(**batch).loss.exp().item(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_padding_never_counts() -> None:
     ids = random_ids(3, 10)
     labels = ids.clone()
@@ -61,6 +63,7 @@ def test_padding_never_counts() -> None:
     assert reports[:2] == reports[2:]
 
 
+@pytest.mark.long
 def test_labels_and_plain_text_choose_different_blocks() -> None:
     """Of two blocks, one predicts the prompt and one the answer; prompts are longer, but nobody asks for them."""
     ids = torch.tensor([[PROMPT] * 9 + [ANSWER] * 3])
@@ -74,6 +77,7 @@ def test_labels_and_plain_text_choose_different_blocks() -> None:
     assert removed == {"next_token": (3,), "labels": (2,)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("values", [{"search": "racing"}, {"compensate": "during"}, {"max_perplexity_increase": 9.0}])
 def test_every_way_to_search_keeps_to_the_labels(values: dict) -> None:
     if "max_perplexity_increase" in values:
@@ -87,6 +91,7 @@ def test_every_way_to_search_keeps_to_the_labels(values: dict) -> None:
         assert pruner.report.perplexity_after == pytest.approx(model(**batch).loss.exp().item(), rel=1e-4)
 
 
+@pytest.mark.long
 def test_recipe_and_report_say_so(tmp_path) -> None:
     data = completions(random_ids(4, 12), num_prompt=7)
     pruner = SLEBPruner(tiny_model())

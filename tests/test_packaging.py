@@ -42,6 +42,7 @@ def test_wheel_declares_what_the_card_needs(wheel: Path) -> None:
         assert f"Requires-Dist: {library}>=" in metadata
 
 
+@pytest.mark.long
 def test_card_is_rendered_from_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     """In a new environment with the wheel and, to spare minutes, the libraries of this one; not this checkout."""
     python = tmp_path / "environment" / "bin" / "python"
@@ -52,11 +53,11 @@ def test_card_is_rendered_from_the_installed_wheel(wheel: Path, tmp_path: Path) 
     (site_packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     make_report().save(tmp_path)
     code = (
-        "from pathlib import Path; import optimum_sleb; from optimum_sleb.hub import card, plot\n"
+        "from pathlib import Path; import optimum_sleb; from optimum_sleb.card import card, loss_plot\n"
         f"assert optimum_sleb.__file__.startswith({str(site_packages)!r}), optimum_sleb.__file__\n"
         "report = optimum_sleb.PruningReport.load('sleb_report.json')\n"
         "print(card.render_card(report, 'me/small').content)\n"
-        "plot.draw_losses(report, Path('sleb_loss.png'))"
+        "loss_plot.draw_losses(report, Path('sleb_loss.png'))"
     )
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -48,6 +48,7 @@ def pruner(llama: PreTrainedModel, tokenizer) -> SLEBPruner:
     return SLEBPruner(llama, tokenizer)
 
 
+@pytest.mark.long
 def test_prune_save_reload(model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruner = SLEBPruner.from_pretrained(model_folder)
     model = pruner.prune(SLEBConfig(sparsity=0.3, dataset=str(text_file), window_length=20))
@@ -88,6 +89,7 @@ def test_report_holds_what_happened(pruner: SLEBPruner) -> None:
     assert f"removed, in order: {report.steps[0].block} {report.steps[1].block}" in report.summary()
 
 
+@pytest.mark.long
 def test_reference_and_exact_search_decide_alike(text: str, tokenizer) -> None:
     reports = []
     for search in ("exact", "reference"):
@@ -100,6 +102,7 @@ def test_reference_and_exact_search_decide_alike(text: str, tokenizer) -> None:
         assert fast.candidate_losses == pytest.approx(slow.candidate_losses, rel=1e-5)
 
 
+@pytest.mark.long
 def test_pruning_goes_on_from_a_saved_folder(model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     recipe = SLEBConfig(num_blocks_to_remove=1, dataset=str(text_file), window_length=20)
     first = SLEBPruner.from_pretrained(model_folder)
@@ -136,6 +139,7 @@ def own_tokens(model: PreTrainedModel) -> torch.Tensor:
     return model.generate(random_ids(4, 1), max_new_tokens=40, min_new_tokens=40, do_sample=True, top_k=0)
 
 
+@pytest.mark.long
 def test_budget_stops_before_it_is_broken() -> None:
     tokens = own_tokens(tiny_model())
     free = SLEBPruner(tiny_model())
@@ -156,6 +160,7 @@ def test_budget_that_allows_nothing(pruner: SLEBPruner) -> None:
     assert pruner.model.config.num_hidden_layers == NUM_BLOCKS
 
 
+@pytest.mark.long
 def test_one_search_serves_every_depth(model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     deep = SLEBPruner.from_pretrained(model_folder)
     deep.prune(SLEBConfig(num_blocks_to_remove=3, dataset=str(text_file), window_length=20))
@@ -193,6 +198,7 @@ def test_half_precision_on_a_cpu_is_searched_in_float32_and_comes_back_untouched
         assert model.state_dict()[f"model.layers.{new}.{name}"].equal(before[f"model.layers.{old}.{name}"])
 
 
+@pytest.mark.long
 def test_model_keeps_its_flags_and_forgets_its_dense_name(model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruner = SLEBPruner.from_pretrained(model_folder)
     pruner.model.train()
@@ -207,6 +213,7 @@ def test_model_keeps_its_flags_and_forgets_its_dense_name(model_folder: Path, te
     assert model.name_or_path == str(tmp_path / "pruned")
 
 
+@pytest.mark.long
 def test_provenance_outlives_the_cards_of_others(hub: LocalHub, model_folder: Path, tmp_path: Path) -> None:
     """A Trainer and `push_to_hub` write cards of their own: what the model itself carries is what they keep."""
     pruner = SLEBPruner.from_pretrained(model_folder)
@@ -245,6 +252,7 @@ def test_the_report_says_which_weights_they_were(model_folder: Path, monkeypatch
     assert report.weight_bytes_after == 2 * report.parameters_after
 
 
+@pytest.mark.long
 def test_an_overwritten_folder_keeps_no_records_of_the_old_model(
     model_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def put_in_place(model_folder: Path, text_file: Path):
     return replace
 
 
+@pytest.mark.long
 def test_python(put_in_place, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, *_ = blocks("python")
@@ -50,6 +51,7 @@ def test_python(put_in_place, hub: LocalHub, tmp_path: Path, monkeypatch: pytest
     assert "config.json" in hub.files("me/smollm2-sleb-20")
 
 
+@pytest.mark.long
 def test_trainer(tmp_path: Path, tokenizer, one_thread) -> None:
     (code,) = [code for code in blocks("python") if "from_trainer" in code]
     (callback,) = re.findall(r"`(trainer\.add_callback\(.*?\))`", README)

@@ -11,7 +11,7 @@ from huggingface_hub.utils import httpx, validate_repo_id
 
 
 @dataclass(frozen=True)
-class Inherited:
+class BaseCardFields:
     """Fields of the dense model's card that also hold for the pruned model; `None` where the card has none."""
 
     license: str | None = None  # identifier, such as "apache-2.0"
@@ -20,20 +20,20 @@ class Inherited:
     language: str | list[str] | None = None
 
 
-def inherited_from(base_model: str | None) -> Inherited:
+def read_base_card(base_model: str | None) -> BaseCardFields:
     """Return licence and language from the dense model's card; empty without a card or a connection to the Hub."""
-    place = hub_name(base_model) or Path(base_model or "", "README.md")
-    if isinstance(place, Path) and not (base_model and place.is_file()):
-        return Inherited()
+    source = hub_name(base_model) or Path(base_model or "", "README.md")
+    if isinstance(source, Path) and not (base_model and source.is_file()):
+        return BaseCardFields()
     try:
-        data: dict[str, Any] = ModelCard.load(place, ignore_metadata_errors=True).data.to_dict()
+        data: dict[str, Any] = ModelCard.load(source, ignore_metadata_errors=True).data.to_dict()
     except (OSError, ValueError, httpx.HTTPError, yaml.YAMLError):
         # No card, no connection, or an unreadable card: the pruned model's card then leaves these fields out.
-        return Inherited()
+        return BaseCardFields()
     text = {key: data[key] for key in ("license", "license_name", "license_link") if isinstance(data.get(key), str)}
     language = data.get("language")
     many = isinstance(language, list) and all(isinstance(item, str) for item in language)
-    return Inherited(**text, language=language if many or isinstance(language, str) else None)
+    return BaseCardFields(**text, language=language if many or isinstance(language, str) else None)
 
 
 def hub_name(base_model: str | None) -> str | None:

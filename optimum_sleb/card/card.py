@@ -8,15 +8,15 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..models.auto import takes_images
-from ..report.records import HealingRecord
+from ..report.records import CalibrationRecord, HealingRecord
 from ..report.report import PruningReport
-from .base_card import Inherited, hub_name
-from .commands import commands_of
-from .comparison import calibration_evaluation, comparison_rows, windows_of
-from .cuts import cut_rows
-from .format import dataset_name, one_line, plain
+from .base_card import BaseCardFields, hub_name
+from .commands import repeat_commands
+from .compensation_table import compensation_rows
+from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
-from .strip import strip_of
+from .stack_diagram import stack_diagram
+from .tables import calibration_evaluation, comparison_rows, describe_windows
 
 CARD_FILE_NAME = "README.md"
 _PACKAGE = Path(__file__).parents[1]
@@ -25,24 +25,24 @@ _TEMPLATES = [folder / "model_card_template.md" for folder in (_PACKAGE, _PACKAG
 TEMPLATE = _TEMPLATES[0] if _TEMPLATES[0].is_file() else _TEMPLATES[1]
 
 
-def render_card(report: PruningReport, load_from: str, inherited: Inherited | None = None) -> ModelCard:
+def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields | None = None) -> ModelCard:
     """Return the card of a pruned model, with measured facts only; readers pass `load_from` to `from_pretrained`."""
-    inherited = inherited or Inherited()
+    base_card = base_card or BaseCardFields()
     name = one_line(Path(load_from).name)
     calibration = report.calibration if report.search else None
     remote_code = "trust_remote_code" in report.loading
     # `ModelCard.from_template` would do the same, but writes nothing at all where a variable is missing.
     environment = Environment(loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined)
-    environment.filters["plain"] = plain
+    environment.filters["escape_markdown"] = escape_markdown
     content = environment.get_template(TEMPLATE.name).render(
-        card_data=front_matter(report, name, inherited).to_yaml(),
+        card_data=front_matter(report, name, base_card).to_yaml(),
         title=name,
         base_model=hub_name(report.base_model),
         architecture=report.architecture,
         num_removed=len(report.removed_blocks),
         num_blocks=report.original_num_blocks,
         rows=comparison_rows(report),
-        strip=strip_of(report),
+        diagram=stack_diagram(report),
         removed_blocks=", ".join(map(str, report.removed_blocks)),
         has_plot=has_plot(report),
         load_arguments=_quoted(one_line(load_from)) + (", trust_remote_code=True" if remote_code else ""),
@@ -50,16 +50,16 @@ def render_card(report: PruningReport, load_from: str, inherited: Inherited | No
         quantised="quantization_config" in report.loading,
         takes_images=takes_images(report.architecture),
         searched=report.search is not None,
-        calibration=f"{dataset_name(calibration.source)} ({windows_of(calibration)})" if calibration else "",
-        cuts=cut_rows(report.compensation),
+        calibration=_calibration_text(calibration) if calibration else "",
+        cuts=compensation_rows(report.compensation),
         compensation=report.compensation,
         measured_on_calibration=calibration_evaluation(report) is not None and not report.healing,
         evaluated=bool(report.evaluations),
         healing=[_healing_of(one) for one in report.healing],
         healed_between=report.healed_between_runs,
-        commands=commands_of(report, name),
+        commands=repeat_commands(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
-        licence=inherited.license,
+        licence=base_card.license,
     )
     return ModelCard(content)
 
@@ -71,7 +71,9 @@ def address_card(card: ModelCard, load_from: str) -> None:
         return
     old, new = json.loads(found[1]), one_line(load_from)
     card.text = card.text.replace(found[1], _quoted(new))
-    card.text = card.text.replace(f"# {plain(Path(old).name)}\n", f"# {plain(Path(new).name)}\n", 1)
+    card.text = card.text.replace(
+        f"# {escape_markdown(Path(old).name)}\n", f"# {escape_markdown(Path(new).name)}\n", 1
+    )
     if isinstance(card.data, ModelCardData) and card.data.eval_results:
         card.data.model_name = Path(new).name
 
@@ -81,10 +83,14 @@ def has_plot(report: PruningReport) -> bool:
     return bool(report.steps) and calibration_evaluation(report) is not None
 
 
+def _calibration_text(record: CalibrationRecord) -> str:
+    return f"{public_dataset_name(record.source)} ({describe_windows(record)})"
+
+
 def _healing_of(record: HealingRecord) -> str:
     tokens = "" if record.tokens is None else f"{record.tokens:,} tokens, "
     minutes = f"{record.seconds / 60:.1f} minutes"
-    return f"{record.method} on {dataset_name(record.dataset)}: {record.steps:,} steps, {tokens}{minutes}"
+    return f"{record.method} on {public_dataset_name(record.dataset)}: {record.steps:,} steps, {tokens}{minutes}"
 
 
 def _quoted(name: str) -> str:

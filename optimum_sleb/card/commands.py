@@ -10,13 +10,13 @@ from ..calibration.texts import NAMED_DATASETS
 from ..config import SLEBConfig
 from ..report.report import PruningReport
 from .base_card import hub_name
-from .format import dataset_name, one_line
+from .format import one_line, public_dataset_name
 
 _FILES = (".txt", ".jsonl", ".parquet")
 _AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
 
 
-def commands_of(report: PruningReport, output: str) -> list[str]:
+def repeat_commands(report: PruningReport, output: str) -> list[str]:
     """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
     Empty where no command can repeat a run: data in memory, a model quantised at loading, healing between runs.
@@ -57,14 +57,14 @@ def _command(run: PruningReport, model: str, output: str) -> str:
 
 def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
     """Return the option for the number of blocks; a cut of a deeper search equals a search of that smaller depth."""
-    wanted = recipe.num_blocks_to_remove_of(len(run.blocks_before))
-    if recipe.sparsity is not None and wanted == len(run.steps):
+    num_asked_for = recipe.num_blocks_to_remove_of(len(run.blocks_before))
+    if recipe.sparsity is not None and num_asked_for == len(run.steps):
         return ["--sparsity", str(recipe.sparsity)]
     return ["--num-blocks", str(len(run.steps))]
 
 
 def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
-    words = ["--dataset", dataset_name(recipe.dataset)]
+    words = ["--dataset", public_dataset_name(recipe.dataset)]
     if not recipe.bos_per_window:
         words.append("--published-bos")
     for field in fields(SLEBConfig):

@@ -19,37 +19,37 @@ def one_line(text: str) -> str:
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return a text on one line, with the special characters of Markdown and HTML escaped; safe in a table too.
 
-    >>> print(plain("a|b <script>"))
+    >>> print(escape_markdown("a|b <script>"))
     a\\|b \\<script\\>
     """
     return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
-def dataset_name(source: str) -> str:
+def public_dataset_name(source: str) -> str:
     """Return the name of a data set without the folder of a local file, which must not appear in a public card.
 
-    >>> dataset_name("/home/me/texts/novel.txt"), dataset_name("c4")
+    >>> public_dataset_name("/home/me/texts/novel.txt"), public_dataset_name("c4")
     ('novel.txt', 'c4')
     """
     return "+".join(part if part in NAMED_DATASETS else Path(part).name for part in parts_of(source))
 
 
-def is_finite(value: float | None) -> bool:
+def is_finite_number(value: float | None) -> bool:
     """Return whether a value was measured and is a finite number.
 
-    >>> is_finite(None), is_finite(float("inf")), is_finite(2.5)
+    >>> is_finite_number(None), is_finite_number(float("inf")), is_finite_number(2.5)
     (False, False, True)
     """
     return value is not None and math.isfinite(value)
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return a number with two decimals, or four where it is below 1; empty where it is `None` or not finite.
 
-    >>> number(1234.5678), number(0.68123), number(None)
+    >>> format_number(1234.5678), format_number(0.68123), format_number(None)
     ('1,234.57', '0.6812', '')
     """
     if value is None or not math.isfinite(value):
@@ -57,13 +57,13 @@ def number(value: float | None) -> str:
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
 
 
-def with_error(value: float | None, stderr: float | None) -> str:
-    """Return a number as `number` does, and its standard error with as many decimals.
+def format_with_stderr(value: float | None, stderr: float | None) -> str:
+    """Return a number as `format_number` does, and its standard error with as many decimals.
 
-    >>> with_error(0.68123, 0.0123), with_error(33.7, None)
+    >>> format_with_stderr(0.68123, 0.0123), format_with_stderr(33.7, None)
     ('0.6812 ± 0.0123', '33.70')
     """
-    text = number(value)
+    text = format_number(value)
     if not text or stderr is None:
         return text
     return f"{text} ± {stderr:.{len(text.partition('.')[2])}f}"

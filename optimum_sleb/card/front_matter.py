@@ -10,12 +10,12 @@ from ..models.auto import takes_images
 from ..models.provenance import TAGS
 from ..report.records import EvaluationRecord
 from ..report.report import PruningReport
-from .base_card import Inherited, hub_name
-from .comparison import calibration_evaluation
-from .format import dataset_name, one_line
+from .base_card import BaseCardFields, hub_name
+from .format import one_line, public_dataset_name
+from .tables import calibration_evaluation
 
 
-def front_matter(report: PruningReport, name: str, inherited: Inherited) -> ModelCardData:
+def front_matter(report: PruningReport, name: str, base_card: BaseCardFields) -> ModelCardData:
     """Return the metadata of a pruned model, with known and measured facts only."""
     base_model = hub_name(report.base_model)
     results = [_result(evaluation, split="evaluation") for evaluation in report.evaluations]
@@ -30,10 +30,10 @@ def front_matter(report: PruningReport, name: str, inherited: Inherited) -> Mode
         library_name="transformers",
         pipeline_tag="image-text-to-text" if takes_images(report.architecture) else "text-generation",
         tags=TAGS,
-        license=inherited.license,
-        license_name=inherited.license_name,
-        license_link=inherited.license_link,
-        language=inherited.language,
+        license=base_card.license,
+        license_name=base_card.license_name,
+        license_link=base_card.license_link,
+        language=base_card.language,
         datasets=_calibration_datasets(report) or None,
         model_name=name if results else None,
         eval_results=results or None,
@@ -52,12 +52,12 @@ def _calibration_datasets(report: PruningReport | None) -> list[str]:
 
 
 def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
-    name = one_line(dataset_name(evaluation.dataset)) or "unnamed"
-    place: dict[str, Any] = {"dataset_type": name}
+    name = one_line(public_dataset_name(evaluation.dataset)) or "unnamed"
+    fields: dict[str, Any] = {"dataset_type": name}
     if evaluation.dataset in NAMED_DATASETS:
         dataset = NAMED_DATASETS[evaluation.dataset]
         identifier, *config = dataset.load_arguments
-        place = {
+        fields = {
             "dataset_type": identifier,
             "dataset_config": config[0] if config else None,
             "dataset_split": dataset.evaluation_split if split == "evaluation" else "train",
@@ -69,5 +69,5 @@ def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
         metric_type=one_line(evaluation.metric),
         metric_value=evaluation.after,
         metric_args={"protocol": one_line(evaluation.protocol), **error},
-        **place,
+        **fields,
     )

@@ -2,9 +2,10 @@
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimum.commands.base import BaseOptimumCLICommand
 
@@ -12,7 +13,8 @@ from ..errors import ConfigError
 from .common import (
     add_json_argument,
     add_loading_arguments,
-    clear_endings,
+    add_update_card_argument,
+    exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
 )
@@ -20,7 +22,9 @@ from .common import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from ..evaluation.assisted import Assisted
     from ..evaluation.scenarios import Scenario
+    from ..evaluation.speeds import Speed
 
 
 class BenchmarkCommand(BaseOptimumCLICommand):
@@ -57,67 +61,51 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             "--repeats", type=int, help="How often each model is timed (default: 20, and 5 generating)."
         )
         parser.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
-        parser.add_argument(
-            "--update-card",
-            action="store_true",
-            help="Write the results into report and card of --model, a folder that prune or remove wrote.",
-        )
+        add_update_card_argument(parser)
         add_json_argument(parser)
         add_loading_arguments(parser)
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("benchmark"):
-            from ..evaluation.assisted import assisted_generation
-            from ..evaluation.benchmark import benchmark
-            from ..evaluation.speeds import speed_table
-            from ..hub.evaluations import record_evaluations
-            from ..hub.records import check_records, size_on_disk
-            from ..models.loading import load_model
+        with exit_on_known_errors("benchmark"):
+            self._time_models()
 
-            args = self.args
-            if args.assisted and not args.baseline:
-                raise ConfigError("--assisted needs the dense model that the text is generated for (--baseline).")
-            if args.update_card:
-                check_records(Path(args.model))  # before anything is measured
-            arguments = loading_arguments(args)
-            model = load_model(args.model, **arguments)
-            baseline, tokenizer = None, None
-            if args.assisted:
-                baseline, tokenizer = load_with_tokenizer(args.baseline, arguments)
-            elif args.baseline:
-                baseline = load_model(args.baseline, **arguments)
-            speeds = benchmark(
-                model, baseline, self._scenarios(model), repeats=args.repeats, progress_dir=args.progress
-            )
-            if args.update_card:
-                record_evaluations(args.model, speeds=[speed.record() for speed in speeds])
-            assisted = None
-            if baseline is not None and tokenizer is not None:
-                new_tokens, repeats = args.new_tokens or 64, args.repeats or 3
-                assisted = assisted_generation(model, baseline, tokenizer, new_tokens=new_tokens, repeats=repeats)
-            if args.json:
-                told = [
-                    {**asdict(speed), "record": asdict(speed.record()), "speedup": speed.speedup, "ideal": speed.ideal}
-                    for speed in speeds
-                ]
-                draft = {} if assisted is None else {"assisted": {**asdict(assisted), "speedup": assisted.speedup}}
-                print(json.dumps({"speeds": told, **draft}, allow_nan=False))
-                return
-            print(speed_table(speeds))
-            on_disk = [size_on_disk(Path(name)) for name in (args.baseline, args.model) if name]
-            if all(on_disk):
-                print(f"weights on disk, MB: {', '.join(f'{size / 1e6:,.1f}' for size in on_disk if size)}")
-            for speed in speeds:
-                if speed.dense is not None:
-                    print(speed.explanation())
-            if assisted is not None:
-                print(assisted.summary())
+    def _time_models(self) -> None:
+        from ..evaluation.assisted import assisted_generation
+        from ..evaluation.benchmark import benchmark
+        from ..hub.card_update import add_to_report_and_card
+        from ..hub.records import check_model_folder
+        from ..models.loading import load_model
+
+        args = self.args
+        if args.assisted and not args.baseline:
+            raise ConfigError("--assisted needs the dense model that the text is generated for (--baseline).")
+        if args.update_card:
+            check_model_folder(Path(args.model))  # before anything is measured
+        arguments = loading_arguments(args)
+        model = load_model(args.model, **arguments)
+        baseline, tokenizer = None, None
+        if args.assisted:
+            baseline, tokenizer = load_with_tokenizer(args.baseline, arguments)
+        elif args.baseline:
+            baseline = load_model(args.baseline, **arguments)
+        scenarios = self._scenarios(model)
+        speeds = benchmark(model, baseline, scenarios, repeats=args.repeats, progress_dir=args.progress)
+        if args.update_card:
+            add_to_report_and_card(args.model, speeds=[speed.record() for speed in speeds])
+        assisted = None
+        if baseline is not None and tokenizer is not None:
+            new_tokens, repeats = args.new_tokens or 64, args.repeats or 3
+            assisted = assisted_generation(model, baseline, tokenizer, new_tokens=new_tokens, repeats=repeats)
+        if args.json:
+            _print_json(speeds, assisted)
+        else:
+            _print_tables(speeds, assisted, [Path(name) for name in (args.baseline, args.model) if name])
 
     def _scenarios(self, model: "PreTrainedModel") -> "list[Scenario]":
         from ..evaluation.scenarios import paper_scenarios
 
-        args, wanted = self.args, []
+        args, scenarios = self.args, []
         for scenario in paper_scenarios(model, tuple(args.batch_sizes)):
             if scenario.kind not in args.scenarios:
                 continue
@@ -126,5 +114,32 @@ class BenchmarkCommand(BaseOptimumCLICommand):
                 changes = {"prompt_length": args.short_prompt, "new_tokens": args.new_tokens}
             given = {name: value for name, value in changes.items() if value is not None}
             static = args.static_cache and scenario.kind == "generation"
-            wanted.append(replace(scenario, **given, static_cache=static, compile=args.compile))
-        return wanted
+            scenarios.append(replace(scenario, **given, static_cache=static, compile=args.compile))
+        return scenarios
+
+
+def _print_json(speeds: "Sequence[Speed]", assisted: "Assisted | None") -> None:
+    values: dict[str, Any] = {
+        "speeds": [
+            {**asdict(speed), "record": asdict(speed.record()), "speedup": speed.speedup, "ideal": speed.ideal}
+            for speed in speeds
+        ]
+    }
+    if assisted is not None:
+        values["assisted"] = {**asdict(assisted), "speedup": assisted.speedup}
+    print(json.dumps(values, allow_nan=False))
+
+
+def _print_tables(speeds: "Sequence[Speed]", assisted: "Assisted | None", models: list[Path]) -> None:
+    from ..evaluation.speeds import speed_table
+    from ..hub.records import size_on_disk
+
+    print(speed_table(speeds))
+    sizes = [size_on_disk(model) for model in models]
+    if all(sizes):
+        print(f"weights on disk, MB: {', '.join(f'{size / 1e6:,.1f}' for size in sizes if size)}")
+    for speed in speeds:
+        if speed.dense is not None:
+            print(speed.explanation())
+    if assisted is not None:
+        print(assisted.summary())

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import UnsupportedModelError
-from .common import add_json_argument, add_loading_arguments, clear_endings, loading_arguments
+from .common import add_json_argument, add_loading_arguments, exit_on_known_errors, loading_arguments
 
 
 class CheckCommand(BaseOptimumCLICommand):
@@ -23,7 +23,7 @@ class CheckCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command; exit with 0 if blocks can be removed, with 1 if none can."""
-        with clear_endings("check"):
+        with exit_on_known_errors("check"):
             self._check_model()
 
     def _check_model(self) -> None:

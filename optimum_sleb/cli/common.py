@@ -38,17 +38,9 @@ def loading_arguments(args: Namespace) -> dict[str, Any]:
     """Return the keyword arguments of `from_pretrained` that the command line asks for."""
     import torch
 
-    arguments: dict[str, Any] = {
-        "dtype": args.dtype,
-        "device_map": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-    }
-    if args.revision:
-        arguments["revision"] = args.revision
-    if args.gguf_file:
-        arguments["gguf_file"] = args.gguf_file
-    if args.trust_remote_code:
-        arguments["trust_remote_code"] = True
-    return arguments
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    optional = {name: getattr(args, name) for name in ("revision", "gguf_file", "trust_remote_code")}
+    return {"dtype": args.dtype, "device_map": device, **{name: value for name, value in optional.items() if value}}
 
 
 def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -77,8 +69,17 @@ def add_json_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
 
 
+def add_update_card_argument(parser: ArgumentParser) -> None:
+    """Add `--update-card`, of a command that measures `--model`."""
+    parser.add_argument(
+        "--update-card",
+        action="store_true",
+        help="Write the results into report and card of --model, a folder that prune or remove wrote.",
+    )
+
+
 @contextmanager
-def clear_endings(command: str) -> Iterator[None]:
+def exit_on_known_errors(command: str) -> Iterator[None]:
     """Print an expected error as one line without a traceback, and exit with code 2."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -92,7 +93,7 @@ def clear_endings(command: str) -> Iterator[None]:
         sys.exit(2)
 
 
-def only_the_first_speaks(is_first: bool) -> None:
+def log_on_first_rank(is_first: bool) -> None:
     """Silence warnings and progress bars of all processes but the first: they share one terminal."""
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -107,7 +108,7 @@ class _StoppedError(BaseException):
 
 
 @contextmanager
-def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
+def exit_on_signals(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
     """Print one line (unless `quiet`) on SIGINT or SIGTERM, and exit with 128 + the number of the signal."""
     stopped_by = 0
 
@@ -131,10 +132,10 @@ def stopping_clearly(command: str, folder: str, *, quiet: bool = False) -> Itera
 
 def _state_of(folder: Path) -> str:
     """Return one sentence on how far an interrupted search got and how to go on."""
-    from ..hub.records import WEIGHTS
+    from ..hub.records import WEIGHT_FILES
     from ..report.report import JOURNAL_FILE_NAME, PruningReport
 
-    holds_model = any(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    holds_model = any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
     if not (folder / JOURNAL_FILE_NAME).is_file():
         return f"{folder} holds a whole model." if holds_model else "nothing was measured yet."
     if holds_model:  # an older model, which --overwrite would replace; the report there belongs to it

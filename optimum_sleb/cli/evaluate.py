@@ -12,7 +12,8 @@ from ..errors import ConfigError
 from .common import (
     add_json_argument,
     add_loading_arguments,
-    clear_endings,
+    add_update_card_argument,
+    exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
 )
@@ -61,17 +62,13 @@ class EvaluateCommand(BaseOptimumCLICommand):
             help="Measure every depth of the search of --report, and draw perplexity and speed.",
         )
         parser.add_argument("--output", default="sleb_curve.png", help="With --curve: the picture (sleb_curve.png).")
-        parser.add_argument(
-            "--update-card",
-            action="store_true",
-            help="Write the results into report and card of --model, a folder that prune or remove wrote.",
-        )
+        add_update_card_argument(parser)
         add_json_argument(parser)
         add_loading_arguments(parser)
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("evaluate"):
+        with exit_on_known_errors("evaluate"):
             if self.args.curve:
                 self._draw_curve()
             else:
@@ -82,8 +79,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..evaluation.protocol import headline
         from ..evaluation.scores import without_examples
         from ..evaluation.table import score_table
-        from ..hub.evaluations import record_evaluations, record_scores
-        from ..hub.records import check_records
+        from ..hub.card_update import add_to_report_and_card, evaluation_records
+        from ..hub.records import check_model_folder
 
         args = self.args
         if args.report:
@@ -92,17 +89,17 @@ class EvaluateCommand(BaseOptimumCLICommand):
             raise ConfigError("Name the model to evaluate (--model).")
         check_tasks(args.tasks, args.data_dir)  # this and the next check come before the long work
         if args.update_card:
-            check_records(Path(args.model))
+            check_model_folder(Path(args.model))
         names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
         results = {name: self._evaluate(name) for name in names}
         pruned, dense = results[args.model], results.get(args.baseline)
         if args.json:
-            plain = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
-            print(json.dumps(plain, allow_nan=False))
+            values = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
+            print(json.dumps(values, allow_nan=False))
         else:
             print(score_table(headline(pruned), headline(dense) if dense else None))
         if args.update_card:  # last: a failure here comes after the printing
-            record_evaluations(args.model, record_scores(pruned, dense))
+            add_to_report_and_card(args.model, evaluation_records(pruned, dense))
 
     def _draw_curve(self) -> None:
         from ..card.curve_plot import draw_curve
@@ -139,8 +136,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         )
         draw_curve(depths, Path(args.output))
         if args.json:
-            told = [replace(depth, score=without_examples(depth.score)) for depth in depths]
-            print(json.dumps([asdict(depth) for depth in told], allow_nan=False))
+            values = [asdict(replace(depth, score=without_examples(depth.score))) for depth in depths]
+            print(json.dumps(values, allow_nan=False))
         else:
             print(f"{curve_table(depths)}\ndrawn to {args.output}")
 

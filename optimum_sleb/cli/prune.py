@@ -11,11 +11,11 @@ from ..config import SLEBConfig
 from .common import (
     add_loading_arguments,
     add_output_arguments,
-    clear_endings,
+    exit_on_known_errors,
+    exit_on_signals,
     loading_arguments,
-    only_the_first_speaks,
+    log_on_first_rank,
     save_and_print,
-    stopping_clearly,
 )
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ class PruneCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("prune"):
+        with exit_on_known_errors("prune"):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..runtime.ranks import Ranks
 
             ranks = Ranks.from_launcher(cpu=(args.device or "").startswith("cpu"))
-            with stopping_clearly("prune", args.output, quiet=not ranks.is_first), ranks.fail_together():
+            with exit_on_signals("prune", args.output, quiet=not ranks.is_first), ranks.fail_together():
                 self._prune(config, ranks)
             ranks.close()
 
@@ -100,12 +100,12 @@ class PruneCommand(BaseOptimumCLICommand):
         from ..pruner import SLEBPruner
 
         args = self.args
-        only_the_first_speaks(ranks.is_first)
+        log_on_first_rank(ranks.is_first)
         ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
-        where = device_to_load_on(args.model, config, args.offload, **arguments)
-        arguments["device_map"] = "cpu" if ranks.largest(int(where == "cpu")) else where
+        load_on = device_to_load_on(args.model, config, args.offload, **arguments)
+        arguments["device_map"] = "cpu" if ranks.largest(int(load_on == "cpu")) else load_on
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
             config,

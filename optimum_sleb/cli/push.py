@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optimum.commands.base import BaseOptimumCLICommand
 
-from .common import add_json_argument, clear_endings
+from .common import add_json_argument, exit_on_known_errors
 
 
 class PushCommand(BaseOptimumCLICommand):
@@ -25,7 +25,7 @@ class PushCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("push"):
+        with exit_on_known_errors("push"):
             from ..hub.push import push_folder
 
             args = self.args

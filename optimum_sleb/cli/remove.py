@@ -6,7 +6,13 @@ from pathlib import Path
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
-from .common import add_loading_arguments, add_output_arguments, clear_endings, loading_arguments, save_and_print
+from .common import (
+    add_loading_arguments,
+    add_output_arguments,
+    exit_on_known_errors,
+    loading_arguments,
+    save_and_print,
+)
 
 
 class RemoveCommand(BaseOptimumCLICommand):
@@ -29,7 +35,7 @@ class RemoveCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with clear_endings("remove"):
+        with exit_on_known_errors("remove"):
             args = self.args
             from ..hub.folder import check_output_folder
             from ..pruner import SLEBPruner

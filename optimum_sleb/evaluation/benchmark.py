@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 from ..blocks.forward import evaluating
 from ..blocks.shortening import num_blocks_of
 from ..errors import ConfigError, OutOfMemoryError
-from ..models.config_values import config_values
+from ..models.fingerprint import model_fingerprint
 from ..runtime.memory import ran_out_of_memory
-from ..search.progress import model_fingerprint
 from ..version import versions
 from .finished import Finished
 from .profile import Parts, parts_of
@@ -68,9 +67,10 @@ def benchmark(
     models = [model, *([] if baseline is None else [baseline])]
     _check(models, repeats, warm_up)
     finished = Finished(progress_dir)
-    of_models = (
-        {} if progress_dir is None else {"models": [_conditions(one) for one in models], "place": _place(model)}
-    )
+    of_models: dict[str, Any] = {}
+    if progress_dir is not None:
+        fingerprints = [{**model_fingerprint(one), "versions": versions()} for one in models]
+        of_models = {"models": fingerprints, "place": _place(model)}
     speeds = []
     for scenario in scenarios or paper_scenarios(model):
         times = repeats or _default_repeats(scenario, model.device)
@@ -130,12 +130,3 @@ def _default_repeats(scenario: Scenario, device: torch.device) -> int:
     if device.type == "cpu":
         return 5 if scenario.kind == "prompt" else 3
     return 20 if scenario.kind == "prompt" else 5
-
-
-def _conditions(model: PreTrainedModel) -> dict[str, Any]:
-    return {
-        "weights": model_fingerprint(model),
-        "config": config_values(model.config),
-        "dtype": str(model.dtype),
-        "versions": versions(),
-    }

@@ -17,13 +17,14 @@ from ..blocks.verify import check_removal
 from ..errors import ReportError
 from ..models.provenance import check_same_model, provenance_of
 from ..report.report import PruningReport
+from ..runtime.table import text_table
 from ..search.compensating import put_weights, repeat_compensation
 from .evaluate import conditions_of, data_of
 from .finished import Finished
 from .perplexity import perplexity
 from .scenarios import paper_scenarios
 from .scores import Score
-from .table import text_table, with_error
+from .table import with_error
 from .timing import Timing, time_in_turns
 
 

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
 from ..errors import CalibrationError, ConfigError
-from ..models.config_values import config_values
-from ..search.progress import model_fingerprint
+from ..models.fingerprint import model_fingerprint
+from ..runtime.files import file_sha256
 from ..version import versions
-from .finished import Finished, contents_of
+from .finished import Finished
 from .local_tasks import local_files
 from .perplexity import perplexity
 from .protocol import expand, is_text
@@ -122,10 +122,10 @@ def evaluate(
 def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return all that decides the scores of a model, as values that JSON can hold."""
     harness = {"lm_eval": version("lm_eval")} if find_spec("lm_eval") else {}
+    fingerprint = model_fingerprint(model)
     return {
-        "model": model_fingerprint(model),
-        "config": config_values(model.config),
-        "dtype": str(model.dtype),
+        "model": fingerprint.pop("weights"),
+        **fingerprint,
         "device": model.device.type,
         "tokenizer": [type(tokenizer).__name__, len(tokenizer)],
         "versions": versions() | harness,
@@ -134,8 +134,9 @@ def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 def data_of(name: str, folder: Path | None) -> list[str]:
     """Return the SHA-256 of each local file that a task is read from; empty for data on the Hub."""
-    if not is_text(name):
-        return [] if folder is None else contents_of(local_files(name, folder))
-    if name not in NAMED_DATASETS:
-        return contents_of([Path(name)])
-    return [] if folder is None else contents_of([local_evaluation_file(name, folder)])
+    files: list[Path] = []
+    if is_text(name) and name not in NAMED_DATASETS:
+        files = [Path(name)]
+    elif folder is not None:
+        files = [local_evaluation_file(name, folder)] if is_text(name) else local_files(name, folder)
+    return [file_sha256(file).hex() for file in files]

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import OutputFolderError
-from ..runtime.json import read_json
-from ..runtime.plain import parse
+from ..runtime.files import replace_file
+from ..runtime.json import parse, read_json
 
 T = TypeVar("T")
 
@@ -40,25 +39,11 @@ class Finished:
         return result
 
     def _write(self, file: Path, content: dict[str, Any]) -> None:
-        fresh = file.with_suffix(".new")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("w", encoding="utf-8") as opened:
-                json.dump(content, opened, default=vars)
-                opened.flush()
-                os.fsync(opened.fileno())
-            fresh.replace(file)
+            replace_file(file, json.dumps(content, default=vars))
         except OSError as error:
             raise OutputFolderError(f"{file} cannot be written ({error}); choose another folder.") from error
-
-
-def contents_of(files: Iterable[Path]) -> list[str]:
-    """Return the SHA-256 of each file."""
-    digests = []
-    for file in files:
-        with file.open("rb") as opened:
-            digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
-    return digests
 
 
 def _plain(name: str) -> str:

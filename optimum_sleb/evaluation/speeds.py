@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..report.records import SpeedRecord
+from ..runtime.table import text_table
 from .profile import Parts
 from .scenarios import Scenario
-from .table import text_table
 from .timing import Timing
 
 

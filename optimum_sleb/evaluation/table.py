@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..runtime.table import text_table
 from .scores import Score, difference_stderr
 
 
@@ -16,24 +17,6 @@ def score_table(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -
     others = {(score.task, score.metric): score for score in dense or ()}
     rows = [header, *(_row(score, others.get((score.task, score.metric)), bool(dense)) for score in pruned)]
     return text_table(rows)
-
-
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as lines of text: the first two columns left-aligned, the others right-aligned.
-
-    >>> print(text_table([["a", "b", "c"], ["long", "b", "22"]]))
-    a     b   c
-    long  b  22
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def with_error(value: float, stderr: float | None, *, signed: bool = False) -> str:

@@ -18,10 +18,11 @@ from ..models.loading import load_processing_class, load_report
 from ..models.provenance import check_report, provenance_of, rename
 from ..report.records import EvaluationRecord, HealingRecord
 from ..report.report import PruningReport
-from ..trainer import switch_cache_on, without_autocast
-from .evaluations import healed_evaluations
-from .folder import save_model, write_folder
-from .records import write_records
+from ..trainer import remove_autocast, switch_cache_on
+from .card_update import healed_evaluations
+from .folder import write_folder
+from .records import write_sleb_files
+from .saved_model import save_model
 
 
 def healing_record(trainer: Any, method: str, dataset: str) -> HealingRecord:
@@ -102,14 +103,12 @@ def save_healed(
         ```
     """
     check_model(model)
-    before = _report_of(model, str(parent))
+    before = _parent_report(model, str(parent))
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
     directory = Path(save_directory)
-    report = before
 
-    def fill(folder: Path) -> None:
-        nonlocal report
+    def fill(folder: Path) -> PruningReport:
         saved = model if model.dtype == dtype else _in_precision(model, dtype, folder)
         save_model(folder, saved, processing_class, max_shard_size)
         size = saved.get_memory_footprint(return_buffers=False)
@@ -121,10 +120,10 @@ def save_healed(
             healing=(*before.healing, healing),
             evaluations=healed_evaluations(before.evaluations, evaluations),
         )
-        report = write_records(folder, report, report.recipe, directory.name)
+        return write_sleb_files(folder, report, report.recipe, directory.name)
 
-    switch_cache_on(without_autocast(model))
-    write_folder(directory, fill, overwrite)
+    switch_cache_on(remove_autocast(model))
+    report = write_folder(directory, fill, overwrite)
     rename(model, str(directory))
     return report
 
@@ -147,7 +146,7 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
         )
 
 
-def _report_of(model: PreTrainedModel, parent: str) -> PruningReport:
+def _parent_report(model: PreTrainedModel, parent: str) -> PruningReport:
     """Return the parent's report; raise ReportError if the model was not made from this parent."""
     report = load_report(parent)
     if report is None:

@@ -12,7 +12,7 @@ from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, 
 from ..card.card import CARD_FILE_NAME, address_card
 from ..card.format import one_line
 from ..errors import PushError
-from .records import RECORDS, WEIGHTS, check_records
+from .records import SLEB_FILES, WEIGHT_FILES, check_model_folder
 
 _REMEDIES = {
     401: "log in with `hf auth login`, or pass a valid token",
@@ -38,7 +38,7 @@ def push_folder(
 
     Weights and records that only the repository has are deleted: transformers would otherwise load the old weights.
     """
-    report = check_records(directory)
+    report = check_model_folder(directory)
     message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
     try:
         return _upload(directory, repo_id, private, token, revision, create_pr, message)
@@ -75,7 +75,7 @@ def _upload(
     card = ModelCard.load(directory / CARD_FILE_NAME)
     address_card(card, repo_id)
     remote = api.list_repo_files(repo_id, revision=revision)
-    stale = [name for name in remote if name not in files and _tells_of_a_model(name)]
+    stale = [name for name in remote if name not in files and _belongs_to_a_model(name)]
     commit = api.create_commit(
         repo_id,
         [
@@ -97,9 +97,9 @@ def _files(directory: Path) -> dict[str, Path]:
     return {name: paths[name] for name in filter_repo_objects(paths, ignore_patterns=DEFAULT_IGNORE_PATTERNS)}
 
 
-def _tells_of_a_model(name: str) -> bool:
+def _belongs_to_a_model(name: str) -> bool:
     """Return whether a file in the repository belongs to the earlier model and must be deleted with it."""
-    return "/" not in name and any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *RECORDS))
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in (*WEIGHT_FILES, *SLEB_FILES))
 
 
 def _reason(error: Exception) -> str:
@@ -108,8 +108,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "mend what it says and try again")
-        said = f" ({one_line(error.server_message)[:200]})" if error.server_message else ""
-        return f"the Hub answered {status}{said}; {remedy}"
+        detail = f" ({one_line(error.server_message)[:200]})" if error.server_message else ""
+        return f"the Hub answered {status}{detail}; {remedy}"
     if isinstance(error, httpx.TransportError):
         return f"the connection was lost ({one_line(str(error))[:200]}); try again"
     if isinstance(error, json.JSONDecodeError):

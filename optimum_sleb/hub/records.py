@@ -4,20 +4,21 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from ..card.base_card import inherited_from
+from ..card.base_card import read_base_card
 from ..card.card import CARD_FILE_NAME, has_plot, render_card
-from ..card.plot import PLOT_FILE_NAME, draw_losses
+from ..card.loss_plot import PLOT_FILE_NAME, draw_losses
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
 from ..models.provenance import provenance_in
 from ..report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME, PruningReport
+from ..runtime.files import file_sha256
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 # Like the weights, these files are replaced or deleted together with the model that they describe.
-RECORDS = (RECIPE_FILE_NAME, REPORT_FILE_NAME, PLOT_FILE_NAME, CARD_FILE_NAME, JOURNAL_FILE_NAME)
+SLEB_FILES = (RECIPE_FILE_NAME, REPORT_FILE_NAME, PLOT_FILE_NAME, CARD_FILE_NAME, JOURNAL_FILE_NAME)
 
 
-def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None, load_from: str) -> PruningReport:
+def write_sleb_files(folder: Path, report: PruningReport, recipe: SLEBConfig | None, load_from: str) -> PruningReport:
     """Write recipe, report, plot and card into a folder that already holds the weights.
 
     Return the report with size and fingerprint of the weight files; `recipe` is `None` without a search.
@@ -26,24 +27,29 @@ def write_records(folder: Path, report: PruningReport, recipe: SLEBConfig | None
     report = replace(report, size_on_disk=size_on_disk(folder), weights_sha256=fingerprint)
     if recipe is not None:
         recipe.save_pretrained(folder)
-    report.save(folder)
     if has_plot(report):
         draw_losses(report, folder / PLOT_FILE_NAME)
-    render_card(report, load_from, inherited_from(report.base_model)).save(folder / CARD_FILE_NAME)
+    write_report_and_card(folder, report, load_from, report.base_model)
     return report
 
 
-def check_records(folder: Path) -> PruningReport:
+def write_report_and_card(folder: Path, report: PruningReport, load_from: str, base_card_of: str | None) -> None:
+    """Write the two files that tell of measurements; the card takes over fields of the card of `base_card_of`."""
+    report.save(folder)
+    render_card(report, load_from, read_base_card(base_card_of)).save(folder / CARD_FILE_NAME)
+
+
+def check_model_folder(folder: Path) -> PruningReport:
     """Return the report of a complete folder; raise PushError if a file is missing or the weights were changed."""
     _check_files(folder, ("config.json", REPORT_FILE_NAME, CARD_FILE_NAME))
     report = PruningReport.load(folder)
     _check_files(folder, (PLOT_FILE_NAME,) if has_plot(report) else ())
     provenance = provenance_in(folder / "config.json")
     if provenance is None or provenance.removed_blocks != report.removed_blocks:
-        told = "no removed blocks" if provenance is None else f"removed blocks {list(provenance.removed_blocks)}"
+        found = "no removed blocks" if provenance is None else f"removed blocks {list(provenance.removed_blocks)}"
         raise PushError(
             f"The report in {folder} says {list(report.removed_blocks)} were removed, but its config.json tells of "
-            f"{told}; save the pruned model again."
+            f"{found}; save the pruned model again."
         )
     if report.weights_sha256 != _fingerprint(_weight_files(folder)):
         raise PushError(
@@ -74,6 +80,5 @@ def _weight_files(folder: Path) -> list[Path]:
 def _fingerprint(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(file_sha256(file))
     return digest.hexdigest()

@@ -9,9 +9,10 @@ from ..config import SLEBConfig
 from ..errors import ReportError
 from ..models.provenance import rename
 from ..report.report import PruningReport
-from .folder import check_saved, save_model, write_folder
+from .folder import write_folder
 from .push import push_folder
-from .records import write_records
+from .records import write_sleb_files
+from .saved_model import check_unchanged_since_save, save_model
 
 
 class Saving:
@@ -115,7 +116,7 @@ class Saving:
             if self._folder is None:
                 write_folder(folder, lambda fresh: self._write(fresh, repo_id), overwrite=False)
             else:
-                check_saved(folder, self.model)
+                check_unchanged_since_save(folder, self.model)
             address = push_folder(
                 folder,
                 repo_id,
@@ -132,4 +133,4 @@ class Saving:
     def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
         report = self.report
         save_model(folder, self.model, self._processing_class, max_shard_size)
-        self._report = write_records(folder, report, self._recipe, load_from)
+        self._report = write_sleb_files(folder, report, self._recipe, load_from)

@@ -9,10 +9,9 @@ from transformers import PreTrainedModel
 from ..config import MAX_BLOCKS
 from ..errors import ReportError
 from ..report.report import PruningReport
-from ..runtime.json import read_json
-from ..runtime.plain import parse_dataclass
+from ..runtime.json import parse_dataclass, read_json
 from ..version import __version__
-from .weights import differing_weight
+from .fingerprint import first_differing_weight
 
 TAGS = ["sleb", "pruned", "depth-pruning"]
 
@@ -90,7 +89,7 @@ def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: Pr
             f"{report.parameters_before:,} parameters, but this is a {architecture} with {len(blocks)} blocks and "
             f"{parameters:,} parameters; load the model that the report began with."
         )
-    differing = None if report.weights_before is None else differing_weight(model, report.weights_before)
+    differing = None if report.weights_before is None else first_differing_weight(model, report.weights_before)
     if differing is not None:
         raise ReportError(
             f"The report is of another {architecture}, which differs in {differing}; load the model that the report "

@@ -72,7 +72,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """A sample of a model's weights that tells it from other models of the same shape; see `weights_record`."""
+    """A sample of a model's weights that tells it from other models of the same shape; see `sample_weights`."""
 
     epsilon: float  # machine epsilon of the model's precision
     values: dict[str, float]  # one weight of each sampled parameter, by name

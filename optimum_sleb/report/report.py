@@ -1,7 +1,6 @@
 """The report of a run: every step, the loss of every candidate, and how they were measured."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -9,8 +8,9 @@ from typing import Any, Self
 from ..blocks.losses import perplexity_of
 from ..config import SLEBConfig
 from ..errors import ConfigError, ReportError
-from ..runtime.json import read_json
-from ..runtime.plain import parse_dataclass
+from ..runtime.files import replace_file
+from ..runtime.json import parse_dataclass, read_json
+from ..runtime.table import text_table
 from .records import (
     CalibrationRecord,
     CompensationRecord,
@@ -206,7 +206,7 @@ class PruningReport:
         if self.perplexity_before is not None and self.perplexity_after is not None:
             perplexities = (f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}")
             rows.append(("calibration perplexity", *perplexities))
-        lines = [f"{name:<24}{before:>12}{after:>12}" for name, before, after in rows]
+        lines = [text_table(rows, num_left=1, widths=(24, 12, 12), gap="")]
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
         lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:
@@ -277,13 +277,8 @@ class PruningReport:
             ```
         """
         path = Path(directory) / REPORT_FILE_NAME
-        # Written to a temporary file and renamed, so that a reader sees the old or the new report, never a part.
-        fresh = path.with_name(f".{REPORT_FILE_NAME}.new")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return fresh.replace(path)
+        replace_file(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -1,1 +1,1 @@
-"""What the whole package stands on: JSON files, memory, and the processes of a run."""
+"""What the whole package stands on: files, JSON, tables of text, memory, and the processes of a run."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, JournalError
 from ..report.report import JOURNAL_FILE_NAME
-from ..runtime.plain import parse_dataclass
+from ..runtime.json import parse_dataclass
 from .sealed_lines import seal, unseal
 
 # A search is deterministic, so its state is not saved: a resumed search starts from the beginning and reads every

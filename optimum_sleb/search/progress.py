@@ -1,23 +1,18 @@
 """The progress of a search on disk: the journal, and a report of the steps so far."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from transformers import PreTrainedModel
 
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
 from ..errors import ConfigError, JournalError
-from ..models.config_values import config_values
+from ..models.fingerprint import model_fingerprint
 from ..report.report import PruningReport
 from ..version import versions
 from .journal import Journal
-
-# Elements of each tensor that go into a model's fingerprint: few are fast to read and still tell models apart.
-_SAMPLES = 1024
 
 
 class Progress:
@@ -65,17 +60,6 @@ class Progress:
             ) from error
 
 
-def model_fingerprint(model: PreTrainedModel) -> str:
-    """Return SHA-256 over the names, the shapes and evenly spaced elements of all tensors of a model."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        step = max(1, tensor.numel() // _SAMPLES)
-        sample = tensor.detach().reshape(-1)[::step]
-        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
-        digest.update(sample.to("cpu", torch.float64).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _header(
     model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig
 ) -> dict[str, Any]:
@@ -84,8 +68,7 @@ def _header(
         "model": {
             "architecture": type(model).__name__,
             "blocks": list(blocks),
-            "weights": model_fingerprint(model),
-            "config": config_values(model.config),
+            **model_fingerprint(model),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
         },

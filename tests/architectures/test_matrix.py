@@ -35,6 +35,7 @@ FAST = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("architecture", FAST, ids=str)
 def test_one_of_each_mechanism(architecture: Architecture) -> None:
     verdict = try_architecture(architecture)
@@ -43,6 +44,7 @@ def test_one_of_each_mechanism(architecture: Architecture) -> None:
     assert bool(verdict.removable) == (verdict.status in ("exact", "some blocks"))
 
 
+@pytest.mark.long
 def test_a_fault_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without renumbering, generation with a cache would go wrong; without slicing, so would the reloaded model.
     monkeypatch.setattr("optimum_sleb.blocks.verify.reason_not_removable", lambda *_, **__: None)

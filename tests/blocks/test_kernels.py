@@ -23,6 +23,7 @@ def measure_with(kernels, family: str) -> torch.Tensor:
     return torch.cat([*steps, measure.losses_of(range(NUM_BLOCKS))[None]])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_graph_for_all_blocks_of_a_kind_and_one_for_the_loss(family: str) -> None:
@@ -34,6 +35,7 @@ def test_one_graph_for_all_blocks_of_a_kind_and_one_for_the_loss(family: str) ->
     assert not counters["graph_break"]
 
 
+@pytest.mark.long
 def test_generated_code_computes_the_same(device: str) -> None:
     torch._dynamo.reset()
     model = tiny_model("llama").to(device)

@@ -92,6 +92,7 @@ def test_the_model_runs_as_it_is(device: str) -> None:
             torch.testing.assert_close(skipped, model(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom", "qwen2"])
 def test_the_gates_block_by_block(family: str, device: str) -> None:
     model = tiny_model(family)
@@ -132,6 +133,7 @@ def test_at_most_two_blocks_are_on_the_device() -> None:
             assert torch.cuda.memory_allocated() - around <= 2.1 * block
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("search", ["exact", "racing"])
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 @pytest.mark.parametrize("compensate", ["no", "during"])
@@ -153,6 +155,7 @@ def test_a_whole_search(family: str, search: str, compensate: str, device: str) 
         torch.testing.assert_close(offloaded_there.weights[name].cpu(), value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 def test_blocks_are_used_only_while_they_are_there(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU, whoever computes with a block that was not brought meets another device; here, NaN."""

@@ -75,6 +75,7 @@ def test_numbers_of_blocks() -> None:
     assert new_value("num_nextn_predict_layers", 1) == new_value("num_mtp_layers", 2) == 0
 
 
+@pytest.mark.long
 @given(
     st.sets(st.integers(0, COUNT - 1), min_size=1),
     st.integers(1, COUNT).flatmap(lambda period: st.tuples(st.just(period), st.integers(0, period - 1))),

@@ -110,6 +110,7 @@ def test_other_errors_are_not_swallowed() -> None:
         run_in_batches(WINDOWS.batches(4), run)
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "memory runs out at random blocks of a step: exact and reference search",
     lost="nothing: the losses are the same, in smaller batches",

@@ -2,25 +2,25 @@ from pathlib import Path
 
 import pytest
 
-from optimum_sleb.card.base_card import Inherited, hub_name, inherited_from
+from optimum_sleb.card.base_card import BaseCardFields, hub_name, read_base_card
 
 from ..hub.local_hub import Commit, LocalHub, Repository
 
 CARD = (
     "---\nlicense: other\nlicense_name: nice\nlicense_link: LICENSE\nlanguage:\n- en\n- de\ntags: [x]\n---\n# Dense\n"
 )
-INHERITED = Inherited(license="other", license_name="nice", license_link="LICENSE", language=["en", "de"])
+FIELDS = BaseCardFields(license="other", license_name="nice", license_link="LICENSE", language=["en", "de"])
 
 
 def test_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(CARD)
-    assert inherited_from(str(tmp_path)) == INHERITED
+    assert read_base_card(str(tmp_path)) == FIELDS
 
 
 def test_from_the_hub(hub: LocalHub) -> None:
     files = {"README.md": CARD.encode()}
     hub.repositories["me/dense"] = Repository(False, {"main": [Commit(files)]})
-    assert inherited_from("me/dense") == INHERITED
+    assert read_base_card("me/dense") == FIELDS
 
 
 @pytest.mark.parametrize(
@@ -29,16 +29,16 @@ def test_from_the_hub(hub: LocalHub) -> None:
 )
 def test_a_card_that_does_not_say(content: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(content)
-    assert inherited_from(str(tmp_path)) == Inherited()
+    assert read_base_card(str(tmp_path)) == BaseCardFields()
 
 
 @pytest.mark.parametrize("base_model", [None, "", "/no/such/folder", "me/dense"])
 def test_no_card_or_no_network(base_model: str | None) -> None:
-    assert inherited_from(base_model) == Inherited()
+    assert read_base_card(base_model) == BaseCardFields()
 
 
 def test_a_model_without_a_card(hub: LocalHub) -> None:
-    assert inherited_from("me/nothing") == Inherited()
+    assert read_base_card("me/nothing") == BaseCardFields()
 
 
 @pytest.mark.parametrize("path", ["/home/me/model", "./model", "a/b/c", "C:\\models\\dense", "", None])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from optimum_sleb.card.base_card import Inherited
+from optimum_sleb.card.base_card import BaseCardFields
 from optimum_sleb.card.card import address_card, render_card
-from optimum_sleb.card.format import number
+from optimum_sleb.card.format import format_number
 from optimum_sleb.report.records import EvaluationRecord, StepRecord
 from optimum_sleb.report.report import PruningReport
 
@@ -42,7 +42,7 @@ def test_card_says_what_the_report_says() -> None:
         size_on_disk=1_400_500,
         evaluations=(EvaluationRecord("perplexity", "wikitext2", "8 windows of 20 tokens", 1234.5, 21.25),),
     )
-    card = render_card(report, "me/small", Inherited(license="apache-2.0", language=["en", "de"]))
+    card = render_card(report, "me/small", BaseCardFields(license="apache-2.0", language=["en", "de"]))
     calibration = "calibration text, on which the blocks were chosen: 2 windows of 20 tokens, in float32"
     assert front_matter_of(card.content) == {
         "base_model": "me/dense",
@@ -124,7 +124,7 @@ def test_over_two_runs_the_dense_model_stays_the_measure() -> None:
     first = make_report((2, 4))
     card = render_card(make_report((5, 3), previous=first), "small")
     assert table_of(card)["decoder blocks"][:2] == ["8", "4"]
-    assert table_of(card)["perplexity, wikitext2"][0] == number(first.perplexity_before)
+    assert table_of(card)["perplexity, wikitext2"][0] == format_number(first.perplexity_before)
     # On other tokens, the dense model was not measured.
     other = replace(first, calibration=replace(first.calibration, fingerprint="cd" * 32))
     card = render_card(make_report((5, 3), previous=other), "small")
@@ -225,6 +225,7 @@ def reports(draw: st.DrawFn) -> PruningReport:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(report=reports(), load_from=ODD_NAMES)
 def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> None:
@@ -250,7 +251,7 @@ def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> N
     shown_evaluations = shown[-len(values) :] if values else []
     for row, evaluation in zip(shown_evaluations, report.evaluations, strict=False):
         assert float(row[2].replace(",", "")) == pytest.approx(evaluation.after, abs=0.0051)
-        assert row[1:3] == [number(evaluation.before), number(evaluation.after)]
+        assert row[1:3] == [format_number(evaluation.before), format_number(evaluation.after)]
     # The strip tells when each block went.
     strip = re.search(r"```text\n(.*?)\n```", card.text, flags=re.DOTALL)[1]
     cells = [cell for line in strip.splitlines() for cell in line.split()[1:]]
@@ -265,6 +266,7 @@ def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> N
     assert len(fences) % 2 == 0
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(report=reports(), load_from=ODD_NAMES)
 def test_a_card_is_addressed_anew(report: PruningReport, load_from: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optimum_sleb import SLEBConfig
-from optimum_sleb.card.commands import commands_of
+from optimum_sleb.card.commands import repeat_commands
 from optimum_sleb.cli.prune import PruneCommand
 from optimum_sleb.report.records import StepRecord
 from optimum_sleb.report.report import PruningReport
@@ -36,7 +36,7 @@ def parse(command: str):
     ],
 )
 def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
-    (command,) = commands_of(replace(make_report(), recipe=recipe), "out")
+    (command,) = repeat_commands(replace(make_report(), recipe=recipe), "out")
     args = parse(command)
     assert SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)}) == recipe
     assert (args.model, args.output) == ("me/dense", "out")
@@ -44,26 +44,26 @@ def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
 
 def test_how_the_model_was_loaded() -> None:
     loading = {"revision": "v1", "gguf_file": "a b.gguf", "dtype": "bfloat16", "trust_remote_code": "True"}
-    (command,) = commands_of(replace(make_report(), loading=loading), "out")
+    (command,) = repeat_commands(replace(make_report(), loading=loading), "out")
     args = parse(command)
     assert (args.revision, args.gguf_file, args.dtype, args.trust_remote_code) == ("v1", "a b.gguf", "bfloat16", True)
 
 
 def test_a_cut_and_a_budget_name_the_depth_that_was_reached() -> None:
     report = replace(make_report(), recipe=SLEBConfig(sparsity=0.3)).cut(2)
-    assert parse(commands_of(report, "out")[0]).num_blocks_to_remove == 2
+    assert parse(repeat_commands(report, "out")[0]).num_blocks_to_remove == 2
     report = replace(make_report(), recipe=SLEBConfig(max_perplexity_increase=0.5))
-    assert parse(commands_of(report, "out")[0]).num_blocks_to_remove == 3
+    assert parse(repeat_commands(report, "out")[0]).num_blocks_to_remove == 3
 
 
 def test_all_windows_that_there_were() -> None:
     report = replace(make_report(), recipe=SLEBConfig(num_blocks_to_remove=3, max_windows=None))
-    assert parse(commands_of(report, "out")[0]).max_windows == 2
+    assert parse(repeat_commands(report, "out")[0]).max_windows == 2
 
 
 def test_several_runs_are_a_chain() -> None:
     first = replace(make_report((2,)), recipe=None, search=None, calibration=None, steps=(StepRecord(2),))
-    first_command, second_command = commands_of(make_report((5, 3), previous=first), "out")
+    first_command, second_command = repeat_commands(make_report((5, 3), previous=first), "out")
     assert first_command == "optimum-cli sleb remove --model me/dense --blocks 2 --output out-after-run-1"
     args = parse(second_command)
     assert (args.model, args.output) == ("out-after-run-1", "out")
@@ -72,10 +72,10 @@ def test_several_runs_are_a_chain() -> None:
 @pytest.mark.parametrize("source", ["a list of 3 texts", "a DataLoader", "token ids (Tensor)"])
 def test_data_in_memory_have_no_command(source: str) -> None:
     report = replace(make_report(), recipe=SLEBConfig(num_blocks_to_remove=3, dataset=source))
-    assert commands_of(report, "out") == []
+    assert repeat_commands(report, "out") == []
 
 
 @pytest.mark.parametrize(("base_model", "name"), [(None, "MODEL"), ("/home/me/dense", "dense")])
 def test_models_that_are_not_on_the_hub(base_model: str | None, name: str, tmp_path: Path) -> None:
     report: PruningReport = replace(make_report(), base_model=base_model)
-    assert parse(commands_of(report, "out")[0]).model == name
+    assert parse(repeat_commands(report, "out")[0]).model == name

@@ -16,7 +16,7 @@ from optimum.commands import optimum_cli
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
-from optimum_sleb.cli.common import stopping_clearly
+from optimum_sleb.cli.common import exit_on_signals
 from optimum_sleb.report.report import JOURNAL_FILE_NAME
 
 from ..architectures.tiny import tiny_model as tiny
@@ -50,6 +50,7 @@ def sleb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
     return run_here
 
 
+@pytest.mark.long
 def test_prune_evaluate_remove(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruned, shallower, listed = tmp_path / "pruned", tmp_path / "shallower", tmp_path / "listed"
     data = ["--dataset", text_file, "--window-length", 20]
@@ -80,6 +81,7 @@ def test_prune_evaluate_remove(sleb, model_folder: Path, text_file: Path, tmp_pa
     assert (listed / "model.safetensors").read_bytes() == (pruned / "model.safetensors").read_bytes()
 
 
+@pytest.mark.long
 def test_prune_and_push(sleb, hub: LocalHub, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruned = tmp_path / "pruned"
     data = ["--dataset", text_file, "--window-length", 20]
@@ -113,6 +115,7 @@ def test_prune_and_push(sleb, hub: LocalHub, model_folder: Path, text_file: Path
     assert hub.repositories["me/b"].private
 
 
+@pytest.mark.long
 def test_prune_block_by_block(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     common = ("prune", "--model", model_folder, "--dataset", text_file, "--window-length", 32, "--num-blocks", 2)
     done = sleb(*common, "--output", tmp_path / "out", "--offload", "cpu")
@@ -153,6 +156,7 @@ def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: 
     assert "holds no sleb_report.json" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_thread")
 def test_curve_of_a_search(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruned, picture = tmp_path / "pruned", tmp_path / "curve.png"
@@ -185,6 +189,7 @@ def test_curve_of_a_search(sleb, model_folder: Path, text_file: Path, tmp_path: 
         assert message in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_thread")
 def test_benchmark(sleb, model_folder: Path, tmp_path: Path) -> None:
     pruned = tmp_path / "pruned"
@@ -279,6 +284,7 @@ def test_a_folder_that_holds_a_model_is_refused_before_the_search(sleb, model_fo
 class TestPlugin:
     """How `optimum-cli` finds and bears the commands, in processes of their own."""
 
+    @pytest.mark.long
     def test_a_command_runs(self, model_folder: Path, tmp_path: Path) -> None:
         output = tmp_path / "out"
         done = run("sleb", "remove", "--model", model_folder, "--blocks", 2, "--output", output, "--device", "cpu")
@@ -312,6 +318,7 @@ class TestPlugin:
         assert "optimum-sleb could not register its commands: ImportError('broken on purpose')" in done.stderr
 
 
+@pytest.mark.long
 def test_check(sleb, model_folder: Path) -> None:
     done = sleb("check", "--model", model_folder)
     assert done.returncode == 0, done.stderr
@@ -337,6 +344,7 @@ def test_check_of_nothing(sleb, tmp_path: Path) -> None:
     assert done.stderr.startswith("optimum-cli sleb check: error: There is no model")
 
 
+@pytest.mark.long
 @pytest.mark.reliability("SIGINT and SIGTERM of the command", lost="nothing; exit codes 130 and 143, and how to go on")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_and_resumed(number: int, code: int, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
@@ -370,12 +378,13 @@ def test_stopped_and_resumed(number: int, code: int, model_folder: Path, text_fi
 def test_the_line_after_a_signal(files: list[str], state: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for name in files:
         (tmp_path / name).touch()
-    with pytest.raises(SystemExit) as ended, stopping_clearly("prune", str(tmp_path)):
+    with pytest.raises(SystemExit) as ended, exit_on_signals("prune", str(tmp_path)):
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
     assert re.search(f"stopped by SIGTERM; .*{state}", capsys.readouterr().err)
 
 
+@pytest.mark.long
 def test_resume(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     options = ["--num-blocks", 2, "--dataset", text_file, "--window-length", 20]
     done = sleb("prune", "--model", model_folder, *options, "--output", tmp_path / "whole")

@@ -157,6 +157,7 @@ def test_judges_what_rounding_leaves() -> None:
             assert model.get_parameter(name).equal(value.float())
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     family=st.sampled_from(["llama", "opt", "gpt2", "gemma3"]),

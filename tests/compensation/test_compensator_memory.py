@@ -84,6 +84,7 @@ def fit(
 some = settings(max_examples=30, deadline=None)
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "memory runs out at random places of a compensation, of whole models and block by block",
     lost="nothing: the same fit, in smaller batches",
@@ -151,6 +152,7 @@ def test_other_errors_are_not_swallowed() -> None:
         fit()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compensate", ["during", "after"])
 def test_a_whole_search_goes_on(compensate: str) -> None:
     config = SLEBConfig(num_blocks_to_remove=2, compensate=compensate, batch_size=8)

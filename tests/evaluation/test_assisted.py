@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = {"prompts": ["w3 w4 w5", "w9"], "new_tokens": 12, "repeats": 2}
 
 
+@pytest.mark.long
 def test_a_draft_that_is_the_model_itself_is_always_right(tokenizer) -> None:
     draft, dense = tiny_model(), tiny_model()
     before = copy.deepcopy(draft.generation_config)
@@ -26,6 +27,7 @@ def test_a_draft_that_is_the_model_itself_is_always_right(tokenizer) -> None:
     assert not dense._forward_hooks
 
 
+@pytest.mark.long
 def test_whatever_the_draft_says_the_text_is_the_dense_models(tokenizer) -> None:
     result = assisted_generation(tiny_model(seed=1), tiny_model(), tokenizer, **OPTIONS)
     assert result.acceptance < 0.5

@@ -121,6 +121,7 @@ def test_the_papers_scenarios(llama: PreTrainedModel) -> None:
     assert compiled.protocol == "1 x 8 tokens, 2 new ones each, static cache, compiled"
 
 
+@pytest.mark.long
 def test_a_prompt_is_compiled(llama: PreTrainedModel, traced_only: None) -> None:
     scenario = replace(PROMPT, compile=True)
     (speed,) = benchmark(llama, scenarios=[scenario], repeats=1)

@@ -23,6 +23,7 @@ def search(text_file: Path, compensate: str, family: str = "llama") -> PruningRe
     return pruner.report
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "compensate"), [("llama", "no"), ("qwen3", "no"), ("llama", "during"), ("opt", "after")]
 )
@@ -64,6 +65,7 @@ def test_of_another_model(text_file: Path, tokenizer) -> None:
         curve(tiny_model("gpt2"), tokenizer, search(text_file, "no"), str(text_file))
 
 
+@pytest.mark.long
 def test_an_earlier_compensation_is_not_dropped(text_file: Path, tokenizer) -> None:
     pruner = SLEBPruner(tiny_model(), tokenizer)
     for compensate in ("during", "no"):

@@ -59,6 +59,7 @@ def describe(data: Path, folder: Path) -> list[str]:
     return [f"local_{task}" for task in TASKS]
 
 
+@pytest.mark.long
 def test_equals_the_harness_on_the_saved_folder(
     llama: PreTrainedModel, tokenizer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_of_limited_examples_and_of_what_is_no_mean(llama: PreTrainedModel, toke
     assert tokenizer.pad_token == pad_token
 
 
+@pytest.mark.long
 @mishaps.kept_measurement_does_not_fit
 @mishaps.measuring_is_interrupted
 def test_an_interruption_loses_no_finished_task(

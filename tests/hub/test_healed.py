@@ -20,10 +20,10 @@ from optimum_sleb import (
     UnsupportedModelError,
     save_healed,
 )
-from optimum_sleb.card.commands import commands_of
-from optimum_sleb.hub.evaluations import record_evaluations
+from optimum_sleb.card.commands import repeat_commands
+from optimum_sleb.hub.card_update import add_to_report_and_card
 from optimum_sleb.hub.healed import healing_record
-from optimum_sleb.hub.records import check_records
+from optimum_sleb.hub.records import check_model_folder
 
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
@@ -41,7 +41,7 @@ def parent(tmp_path: Path) -> Path:
     pruner = SLEBPruner(tiny_model(), make_tokenizer(add_bos=False))
     pruner.prune(SLEBConfig(num_blocks_to_remove=2, window_length=20), calibration=[make_text(200)])
     folder = pruner.save_pretrained(tmp_path / "pruned")
-    record_evaluations(folder, [PRUNED, replace(PRUNED, dataset="wikitext2")])
+    add_to_report_and_card(folder, [PRUNED, replace(PRUNED, dataset="wikitext2")])
     return folder
 
 
@@ -64,7 +64,7 @@ def test_the_folder_is_ordinary_and_generates_with_a_cache(parent: Path, tmp_pat
     assert (tmp_path / "healed" / "tokenizer.json").is_file()
     assert SLEBConfig.from_pretrained(tmp_path / "healed") == report.recipe
     # Complete and of its own weights, so that it can be pushed and evaluated like any other.
-    assert check_records(tmp_path / "healed") == report == PruningReport.load(tmp_path / "healed")
+    assert check_model_folder(tmp_path / "healed") == report == PruningReport.load(tmp_path / "healed")
     assert report.weights_sha256 != PruningReport.load(parent).weights_sha256
     assert report.steps == PruningReport.load(parent).steps
     assert "then healed: full fine-tuning on /home/me/text.jsonl, 300 steps" in report.summary()
@@ -94,7 +94,7 @@ def test_without_a_measurement_the_card_says_so(parent: Path, tmp_path: Path) ->
 
 def test_what_is_measured_later_keeps_the_pruned_number(parent: Path, tmp_path: Path) -> None:
     save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=HEALING, evaluations=[HEALED])
-    report = record_evaluations(tmp_path / "healed", [replace(HEALED, after=40.0, before=30.5)])
+    report = add_to_report_and_card(tmp_path / "healed", [replace(HEALED, after=40.0, before=30.5)])
     assert report.evaluations == (replace(HEALED, after=40.0, before=30.5, pruned=74.8),)
 
 
@@ -114,7 +114,7 @@ def test_pruned_further(parent: Path, tmp_path: Path) -> None:
     folder = pruner.save_pretrained(tmp_path / "again")
     assert pruner.report.previous.healing == (HEALING,)
     assert not pruner.report.healing
-    assert commands_of(pruner.report, "out") == []
+    assert repeat_commands(pruner.report, "out") == []
     assert "The model was fine-tuned between two runs, so no command" in (folder / "README.md").read_text()
 
 

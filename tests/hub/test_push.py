@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PushError, SLEBConfig, SLEBPruner
 from optimum_sleb.hub.push import push_folder
-from optimum_sleb.hub.records import check_records
+from optimum_sleb.hub.records import check_model_folder
 
 from .. import mishaps
 from ..conftest import make_text, make_tokenizer
@@ -39,6 +39,7 @@ def logits_of(place: str | Path, **kwargs: str) -> torch.Tensor:
         return model(random_ids(1, 12)).logits
 
 
+@pytest.mark.long
 def test_what_is_pushed_is_the_folder_and_loads(hub: LocalHub, folder: Path) -> None:
     address = push_folder(folder, REPO)
     commits = hub.repositories[REPO].branches["main"]
@@ -65,6 +66,7 @@ def test_the_users_name_is_added(hub: LocalHub, folder: Path) -> None:
     assert b'from_pretrained("me/small")' in hub.files("me/small")["README.md"]
 
 
+@pytest.mark.long
 def test_nothing_of_an_earlier_model_is_left(hub: LocalHub, folder: Path, tmp_path: Path) -> None:
     older = SLEBPruner(tiny_model(seed=5))
     older.remove([3])
@@ -152,6 +154,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "the Hub answers 401, 403, 409, 412, 429 or 500, or the connection drops, at every stage of a push",
     lost="nothing: the folder is as it was, the second try succeeds",
@@ -251,6 +254,7 @@ class TestPruner:
         assert hub.repositories == {}
 
 
+@pytest.mark.long
 def test_from_the_hub_to_the_hub(hub: LocalHub, model_folder: Path) -> None:
     dense = {path.name: path.read_bytes() for path in model_folder.iterdir()}
     commit = Commit({**dense, "README.md": b"---\nlicense: mit\nlanguage: en\n---\n"})
@@ -286,7 +290,7 @@ class TestCompleteness:
         return copy
 
     def test_a_whole_folder(self, copy: Path) -> None:
-        assert check_records(copy).removed_blocks
+        assert check_model_folder(copy).removed_blocks
 
     @pytest.mark.parametrize("name", ["config.json", "sleb_report.json", "sleb_loss.png", "README.md"])
     def test_a_missing_file(self, name: str, copy: Path) -> None:

@@ -76,6 +76,7 @@ def test_gemma3_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert type(load_model(str(tmp_path / "text"))).__name__ == "Gemma3ForCausalLM"
 
 
+@pytest.mark.long
 def test_blocks_that_take_image_features_stay() -> None:
     pruner = SLEBPruner(tiny_model("qwen3_vl", with_images=True))
     pruner.prune(RECIPE, calibration=random_ids(2, 20))

@@ -28,6 +28,7 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compensate", ["no", "during"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_offloaded_equals_resident(tmp_path: Path, family: str, compensate: str) -> None:
@@ -60,6 +61,7 @@ def test_a_model_that_does_not_fit_is_offloaded(llama: PreTrainedModel, monkeypa
     assert llama.device.type == "cpu"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left", [10**6, 10**12])
 def test_a_whole_run_under_a_small_limit(model_folder: Path, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
     expected = SLEBPruner.from_pretrained(model_folder)

@@ -57,6 +57,7 @@ METHODS = [
 ]
 
 
+@pytest.mark.long
 @quantised_while_loaded
 @pytest.mark.filterwarnings("ignore:No tokenizer")
 @pytest.mark.parametrize(("method", "device"), METHODS)
@@ -76,6 +77,7 @@ def test_shortened_is_skipped_is_reloaded(method: str, device: str, folder: Path
         torch.testing.assert_close(logits_of(reloaded, IDS), expected)
 
 
+@pytest.mark.long
 @quantised_while_loaded
 @pytest.mark.filterwarnings("ignore:No tokenizer")
 @pytest.mark.parametrize(("method", "device"), METHODS)

@@ -41,6 +41,7 @@ def met(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_processes_decide_as_one(met: list[dict[str, Any]], name: str) -> None:
     alone = json.loads(json.dumps(what_counts(prune(name))))
@@ -57,6 +58,7 @@ def test_two_processes_decide_as_one(met: list[dict[str, Any]], name: str) -> No
         assert {**step, **numbers} == {**expected, **numbers}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param("memory runs out in one", marks=memory_of_one), "resumed", "together again"]
 )
@@ -64,6 +66,7 @@ def test_what_went_wrong_does_not_change_the_losses(met: list[dict[str, Any]], n
     assert met[0][name] == met[1][name] == met[0]["batches" if name == "resumed" else "uneven"]
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_while_one_compensates_for_all(met: list[dict[str, Any]]) -> None:
     first, second = (their["memory runs out while the first compensates"] for their in met)
     expected = met[0]["compensated"]
@@ -72,6 +75,7 @@ def test_memory_that_runs_out_while_one_compensates_for_all(met: list[dict[str, 
     assert first["logits"] == pytest.approx(expected["logits"], rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "one of two processes that search together fails: in its share, in the journal, in reading the text",
     lost="nothing: all end with its error, and can start again",
@@ -90,6 +94,7 @@ def test_an_error_of_one_is_told_to_all(met: list[dict[str, Any]], name: str, nu
     assert met[1 - number][name] == f"RankError: Process {number} of 2 failed: {error}"
 
 
+@pytest.mark.long
 @pytest.mark.reliability("one of two processes is killed", lost="its search; the other does not wait for it")
 def test_one_that_is_gone_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
     started = time.monotonic()
@@ -98,6 +103,7 @@ def test_one_that_is_gone_does_not_leave_the_others_waiting(tmp_path: Path) -> N
     assert time.monotonic() - started < 45
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_the_command(model_folder: Path, text_file: Path, tmp_path: Path, launcher: str) -> None:
     start = TORCHRUN

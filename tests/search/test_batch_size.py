@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from optimum_sleb import memory
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.runtime import memory
 from optimum_sleb.search import batch_size
 from optimum_sleb.search.batch_size import choose_batch_size
 from optimum_sleb.search.exact import ExactLosses

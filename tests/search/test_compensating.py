@@ -43,6 +43,7 @@ def same_weights(one: SLEBPruner, other: SLEBPruner) -> bool:
     return mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in mine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compensate", ["after", "during"])
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 def test_report_model_and_folder_agree(compensate: str, search: str, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_report_model_and_folder_agree(compensate: str, search: str, tmp_path: P
     assert PruningReport.load(tmp_path / "pruned") == compensated.report
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compensate", ["after", "during"])
 def test_a_shallower_cut_equals_a_search_to_its_depth(compensate: str) -> None:
     deep, straight, cut = pruner(), pruner(), pruner()
@@ -79,6 +81,7 @@ def test_a_shallower_cut_equals_a_search_to_its_depth(compensate: str) -> None:
     assert cut.report.compensation.cuts == straight.report.compensation.cuts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "hy_v4"])
 def test_where_some_blocks_are_barred_it_is_applied_all_the_same(family: str) -> None:
     searched, applied = SLEBPruner(tiny_of(family)), SLEBPruner(tiny_of(family))
@@ -96,6 +99,7 @@ def test_a_shallower_cut_needs_the_same_data() -> None:
         pruner().apply(deep.report, 1, calibration=IDS[:12])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compensations", [("during", "no"), ("after", "no"), ("no", "during")], ids=str)
 def test_compensation_of_several_runs_is_refused_rather_than_dropped(compensations: tuple[str, str]) -> None:
     twice, fresh = pruner(), pruner()
@@ -116,6 +120,7 @@ def test_compensation_before_blocks_were_named_is_not_dropped_either() -> None:
         pruner().apply(twice.report, calibration=IDS)
 
 
+@pytest.mark.long
 def test_the_command_cuts_a_compensated_run_again(
     tmp_path: Path, text_file: Path, model_folder: Path, tokenizer
 ) -> None:
@@ -128,6 +133,7 @@ def test_the_command_cuts_a_compensated_run_again(
     assert same_weights(cut, straight)
 
 
+@pytest.mark.long
 def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken, resumed = pruner(), pruner(), pruner()
     whole.prune(recipe(3, "during"), calibration=IDS)
@@ -161,6 +167,7 @@ def test_the_weights_come_back_after_an_error(dtype: torch.dtype, monkeypatch: p
     assert all(after[name].equal(before[name]) and after[name].dtype == dtype for name in before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("applied", [False, True])
 def test_the_dense_weights_come_back_if_the_cut_fails(
@@ -189,6 +196,7 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
     assert same_weights(again, searched)
 
 
+@pytest.mark.long
 def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     searched, broken = pruner(), pruner()
     searched.prune(recipe(2, "during"), calibration=IDS)
@@ -199,6 +207,7 @@ def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.Mon
     assert same_weights(broken, searched)  # by then, the names of weights are those of other blocks
 
 
+@pytest.mark.long
 def test_a_model_that_takes_no_fit_is_plain_sleb_and_says_so() -> None:
     def mixtral() -> SLEBPruner:
         config = MixtralConfig(
@@ -221,6 +230,7 @@ def test_a_model_that_takes_no_fit_is_plain_sleb_and_says_so() -> None:
     }
 
 
+@pytest.mark.long
 def test_the_card_tells_what_was_kept() -> None:
     one = pruner()
     one.prune(recipe(3, "during"), calibration=IDS)
@@ -239,6 +249,7 @@ def test_the_report_survives_json() -> None:
     assert PruningReport.from_dict(json.loads(json.dumps(one.report.to_dict()))) == one.report
 
 
+@pytest.mark.long
 def test_a_residual_stream_more_precise_than_the_blocks(tmp_path: Path) -> None:
     tiny_of("zaya").save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -247,6 +258,7 @@ def test_a_residual_stream_more_precise_than_the_blocks(tmp_path: Path) -> None:
     assert one.report.compensation.cuts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budget", [0.01, 0.05])
 def test_a_budget_judges_the_compensated_model(budget: float) -> None:
     deep, budgeted, straight = pruner(), pruner(), pruner()

@@ -51,6 +51,7 @@ def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.Mo
     assert "other losses" in result.summary
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize("search", ["exact", "racing"])
 def test_the_report_says_what_was_compiled(search: str) -> None:

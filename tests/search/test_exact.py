@@ -59,6 +59,7 @@ def test_a_batch_is_its_windows_one_by_one() -> None:
     torch.testing.assert_close(together, alone)
 
 
+@pytest.mark.long
 def test_takes_at_most_55_percent_of_the_block_passes_on_30_blocks() -> None:
     model = tiny_model("llama", num_hidden_layers=30, hidden_size=8, intermediate_size=8, head_dim=2)
     stack = find_decoder_stack(model)

@@ -14,8 +14,8 @@ import torch
 
 from optimum_sleb import ConfigError, PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.errors import JournalError
+from optimum_sleb.models.fingerprint import weights_hash
 from optimum_sleb.report.report import JOURNAL_FILE_NAME, REPORT_FILE_NAME
-from optimum_sleb.search.progress import model_fingerprint
 
 from .. import mishaps
 from ..families import random_ids, tiny_model
@@ -58,6 +58,7 @@ def run(
     return pruner
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "an interrupt in the first, second or third step: exact, racing and reference search, without compensation, with "
     "it during and after the search",
@@ -79,6 +80,7 @@ def test_resumed_equals_uninterrupted(
     assert resumed.calls < expected.calls
 
 
+@pytest.mark.long
 @mishaps.memory_runs_out_then_an_interrupt
 @pytest.mark.parametrize("search", ["exact", "racing", "reference"])
 @pytest.mark.parametrize("done", [0.6, 0.8, None])
@@ -105,6 +107,7 @@ def test_the_same_run_gives_the_same_result() -> None:
     assert timeless(run(config).report) == timeless(run(config).report)
 
 
+@pytest.mark.long
 def test_a_finished_search_is_only_read(tmp_path: Path) -> None:
     config = SLEBConfig(num_blocks_to_remove=3)
     first = run(config, tmp_path)
@@ -114,6 +117,7 @@ def test_a_finished_search_is_only_read(tmp_path: Path) -> None:
     assert (tmp_path / JOURNAL_FILE_NAME).read_text() == lines
 
 
+@pytest.mark.long
 def test_the_report_of_the_steps_so_far_can_be_used(tmp_path: Path) -> None:
     config = SLEBConfig(num_blocks_to_remove=3, batch_size=1)
     finished = run(config)
@@ -126,6 +130,7 @@ def test_the_report_of_the_steps_so_far_can_be_used(tmp_path: Path) -> None:
     assert pruner.report.parameters_after == report.parameters_after == pruner.model.num_parameters()
 
 
+@pytest.mark.long
 def test_saving_the_model_removes_the_journal(tmp_path: Path) -> None:
     folder = tmp_path / "pruned"
     pruner = run(SLEBConfig(num_blocks_to_remove=1), folder)
@@ -136,6 +141,7 @@ def test_saving_the_model_removes_the_journal(tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.long
 def test_a_model_that_is_replaced_keeps_its_report_until_then(tmp_path: Path) -> None:
     folder = tmp_path / "pruned"
     run(SLEBConfig(num_blocks_to_remove=1)).save_pretrained(folder)
@@ -146,6 +152,7 @@ def test_a_model_that_is_replaced_keeps_its_report_until_then(tmp_path: Path) ->
     assert len(PruningReport.load(folder).steps) == 2
 
 
+@pytest.mark.long
 @mishaps.journal_that_is_refused
 @pytest.mark.parametrize(
     ("config", "message"),
@@ -160,6 +167,7 @@ def test_another_recipe_is_refused(config: SLEBConfig, message: str, tmp_path: P
         run(config, tmp_path, resume=True)
 
 
+@pytest.mark.long
 @mishaps.journal_that_is_refused
 @pytest.mark.tries(2)
 def test_another_model_and_other_data_are_refused(tmp_path: Path) -> None:
@@ -174,6 +182,7 @@ def test_another_model_and_other_data_are_refused(tmp_path: Path) -> None:
         SLEBPruner(tiny_model("llama")).prune(config, calibration=IDS[1:], progress_dir=tmp_path, resume=True)
 
 
+@pytest.mark.long
 @mishaps.journal_that_is_refused
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -192,11 +201,12 @@ def test_the_same_weights_with_another_config_are_refused(
     config = SLEBConfig(num_blocks_to_remove=3)
     run(config, tmp_path)
     other = tiny_model("llama", **change)
-    assert model_fingerprint(other) == model_fingerprint(tiny_model("llama"))
+    assert weights_hash(other) == weights_hash(tiny_model("llama"))
     with pytest.raises(JournalError, match=message):
         SLEBPruner(other).prune(config, calibration=IDS, progress_dir=tmp_path, resume=True)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:No tokenizer")
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 def test_a_model_that_is_loaded_again_goes_on(family: str, tmp_path: Path) -> None:
@@ -210,6 +220,7 @@ def test_a_model_that_is_loaded_again_goes_on(family: str, tmp_path: Path) -> No
         again.prune(config, calibration=IDS, progress_dir=tmp_path / "out", resume=True)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:No tokenizer")
 def test_a_model_that_another_process_loads_goes_on(tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path / "dense")
@@ -229,14 +240,6 @@ def test_a_model_that_another_process_loads_goes_on(tmp_path: Path) -> None:
 def test_resume_needs_a_place() -> None:
     with pytest.raises(ConfigError, match="say with progress_dir where it is"):
         run(SLEBConfig(num_blocks_to_remove=1), resume=True)
-
-
-def test_fingerprint() -> None:
-    assert model_fingerprint(tiny_model("llama")) == model_fingerprint(tiny_model("llama"))
-    changed = tiny_model("llama")
-    with torch.no_grad():
-        changed.model.norm.weight[7] += 1e-3
-    assert model_fingerprint(tiny_model("llama")) != model_fingerprint(changed)
 
 
 @pytest.mark.reliability(

@@ -119,6 +119,7 @@ def test_where_no_loss_is_finite_nobody_wins() -> None:
     assert race(measure).sums() == {}
 
 
+@pytest.mark.long
 def test_the_same_removals_as_exact_on_a_model() -> None:
     reports = {}
     for search in ("exact", "racing"):

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..card.base_card import inherited_from
-from ..card.card import CARD_FILE_NAME, render_card
+from ..card.card import CARD_FILE_NAME
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import headline
 from ..evaluation.scores import Score, record_of
 from ..report.records import EvaluationRecord, SpeedRecord
 from ..report.report import REPORT_FILE_NAME, PruningReport
-from .records import check_records
+from .records import check_model_folder, write_report_and_card
 
 
 def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> EvaluationRecord:
@@ -24,7 +23,7 @@ def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> Ev
     return record_of(pruned.score(), None if dense is None else dense.score())
 
 
-def record_scores(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> list[EvaluationRecord]:
+def evaluation_records(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> list[EvaluationRecord]:
     """Return a measurement for each headline score of the pruned model, with the dense model's score where given.
 
     Raise ConfigError if the two were measured by different protocols.
@@ -33,7 +32,7 @@ def record_scores(pruned: Sequence[Score], dense: Sequence[Score] | None = None)
     return [record_of(score, others.get((score.task, score.metric))) for score in headline(pruned)]
 
 
-def record_evaluations(
+def add_to_report_and_card(
     directory: str | Path, evaluations: Sequence[EvaluationRecord] = (), speeds: Sequence[SpeedRecord] = ()
 ) -> PruningReport:
     """Write measurements into the report and the card of a saved model, and return the new report.
@@ -41,19 +40,18 @@ def record_evaluations(
     A measurement replaces the earlier one with the same protocol. The card is rendered again.
     """
     folder = Path(directory)
-    report = check_records(folder)
-    known = {_key(one): one for one in report.evaluations}
-    for one in evaluations:
-        earlier = known.get(_key(one))
-        # The number before healing cannot be measured again, so keep it.
-        known[_key(one)] = replace(one, pruned=earlier.pruned) if earlier and one.pruned is None else one
-    fast = {(one.scenario, one.protocol): one for one in (*report.speeds, *speeds)}
-    report = replace(report, evaluations=tuple(known.values()), speeds=tuple(fast.values()))
-    # The existing card holds licence and language, so the Hub need not be asked again.
-    card = render_card(report, folder.resolve().name, inherited_from(str(folder.resolve())))
+    report = check_model_folder(folder)
+    latest = {_measured(record): record for record in report.evaluations}
+    for record in evaluations:
+        earlier = latest.get(_measured(record))
+        if earlier is not None and record.pruned is None:
+            record = replace(record, pruned=earlier.pruned)  # the number before healing cannot be measured again
+        latest[_measured(record)] = record
+    latest_speeds = {(speed.scenario, speed.protocol): speed for speed in (*report.speeds, *speeds)}
+    report = replace(report, evaluations=tuple(latest.values()), speeds=tuple(latest_speeds.values()))
     with TemporaryDirectory(dir=folder) as temporary:
-        report.save(temporary)
-        card.save(Path(temporary) / CARD_FILE_NAME)
+        # The existing card holds licence and language, so the Hub need not be asked again.
+        write_report_and_card(Path(temporary), report, folder.resolve().name, str(folder.resolve()))
         for name in (REPORT_FILE_NAME, CARD_FILE_NAME):
             os.replace(Path(temporary) / name, folder / name)
     return report
@@ -69,18 +67,18 @@ def healed_evaluations(
     >>> one.before, one.pruned, one.after
     (30.5, 74.8, 41.0)
     """
-    known = {_key(one): one for one in pruned}
-    together = []
-    for one in healed:
-        earlier = known.get(_key(one))
-        if earlier is not None:
-            if one.before is None:
-                one = replace(one, before=earlier.before, before_stderr=earlier.before_stderr)
-            if one.pruned is None:  # healed twice: the first number is the pruned model's
-                one = replace(one, pruned=earlier.after if earlier.pruned is None else earlier.pruned)
-        together.append(one)
-    return tuple(together)
+    earlier = {_measured(record): record for record in pruned}
+    return tuple(_with_earlier_numbers(record, earlier.get(_measured(record))) for record in healed)
 
 
-def _key(evaluation: EvaluationRecord) -> tuple[str, str, str]:
-    return evaluation.metric, evaluation.dataset, evaluation.protocol
+def _with_earlier_numbers(healed: EvaluationRecord, earlier: EvaluationRecord | None) -> EvaluationRecord:
+    if earlier is not None and healed.before is None:
+        healed = replace(healed, before=earlier.before, before_stderr=earlier.before_stderr)
+    if earlier is not None and healed.pruned is None:  # healed twice: the first number is the pruned model's
+        healed = replace(healed, pruned=earlier.after if earlier.pruned is None else earlier.pruned)
+    return healed
+
+
+def _measured(record: EvaluationRecord) -> tuple[str, str, str]:
+    """Return what was measured and how; two numbers compare only where this is the same."""
+    return record.metric, record.dataset, record.protocol

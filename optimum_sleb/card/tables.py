@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 from ..report.records import CalibrationRecord, EvaluationRecord, SpeedRecord
 from ..report.report import PruningReport
-from .format import dataset_name, is_finite, number, with_error
+from .format import format_number, format_with_stderr, is_finite_number, public_dataset_name
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One line of the table; a number that was not measured is an empty string."""
 
     name: str  # the metric
@@ -18,13 +18,13 @@ class Row:
     healed: str = ""  # empty where the model was not fine-tuned
 
 
-def comparison_rows(report: PruningReport) -> list[Row]:
+def comparison_rows(report: PruningReport) -> list[ComparisonRow]:
     """Return the rows of the card's table, in order, with measured numbers only."""
-    dense = dense_run(report)
+    dense = run_from_dense_model(report)
     blocks, parameters = str(len(report.blocks_after)), f"{report.parameters_after:,}"
     rows = [
-        Row("decoder blocks", str(report.original_num_blocks), blocks, healed=blocks),
-        Row("parameters", f"{dense.parameters_before:,}" if dense else "", parameters, healed=parameters),
+        ComparisonRow("decoder blocks", str(report.original_num_blocks), blocks, healed=blocks),
+        ComparisonRow("parameters", f"{dense.parameters_before:,}" if dense else "", parameters, healed=parameters),
     ]
     if report.weight_bytes_after is not None:
         before = _megabytes(dense.weight_bytes_before if dense else None)
@@ -36,36 +36,36 @@ def comparison_rows(report: PruningReport) -> list[Row]:
     rows += [row for speed in report.speeds for row in _speed_rows(report, speed)]
     rows += [_evaluation_row(report, evaluation) for evaluation in report.evaluations]
     if (calibration := calibration_evaluation(report)) is not None:
-        rows.append(
-            Row(_name_of(calibration), number(calibration.before), number(calibration.after), calibration.protocol)
-        )
+        before, after = format_number(calibration.before), format_number(calibration.after)
+        rows.append(ComparisonRow(_name_of(calibration), before, after, calibration.protocol))
     return rows
 
 
 def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
     """Return the calibration perplexity as a measurement; `None` without a search or with a non-finite perplexity."""
     after, record = report.perplexity_after, report.calibration
-    if record is None or report.search is None or after is None or not is_finite(after):
+    if record is None or report.search is None or after is None or not is_finite_number(after):
         return None
     return EvaluationRecord(
         metric="perplexity",
         dataset=record.source,
-        protocol=f"calibration text, on which the blocks were chosen: {windows_of(record)}, in {report.search.dtype}",
+        protocol="calibration text, on which the blocks were chosen: "
+        f"{describe_windows(record)}, in {report.search.dtype}",
         after=after,
         before=_dense_calibration_perplexity(report),
     )
 
 
-def dense_run(report: PruningReport) -> PruningReport | None:
+def run_from_dense_model(report: PruningReport) -> PruningReport | None:
     """Return the report of the run that began with the dense model; `None` where that report was lost."""
     first = report.first_run
     return first if len(first.blocks_before) == report.original_num_blocks else None
 
 
-def windows_of(record: CalibrationRecord) -> str:
+def describe_windows(record: CalibrationRecord) -> str:
     """Return number and length of the calibration windows, in words.
 
-    >>> windows_of(CalibrationRecord("c4", 2, 40, 20, False, "ab"))
+    >>> describe_windows(CalibrationRecord("c4", 2, 40, 20, False, "ab"))
     '2 windows of 20 tokens'
     """
     amount = f"{record.num_windows:,} window{'s' if record.num_windows != 1 else ''}"
@@ -75,34 +75,36 @@ def windows_of(record: CalibrationRecord) -> str:
 
 
 def _dense_calibration_perplexity(report: PruningReport) -> float | None:
-    dense = dense_run(report)
+    dense = run_from_dense_model(report)
     if dense is None or dense.calibration is None or report.calibration is None:
         return None
     # Over several runs, the perplexity before the first run is comparable only if measured on the same tokens.
     same_tokens = dense.calibration.fingerprint == report.calibration.fingerprint
-    return dense.perplexity_before if same_tokens and is_finite(dense.perplexity_before) else None
+    return dense.perplexity_before if same_tokens and is_finite_number(dense.perplexity_before) else None
 
 
-def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> Row:
+def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> ComparisonRow:
     """Return a row whose second number belongs to the finished model: the healed one, or else the pruned one."""
-    return Row(name, dense, "", protocol, finished) if report.healing else Row(name, dense, finished, protocol)
+    if report.healing:
+        return ComparisonRow(name, dense, "", protocol, finished)
+    return ComparisonRow(name, dense, finished, protocol)
 
 
-def _evaluation_row(report: PruningReport, evaluation: EvaluationRecord) -> Row:
-    dense = with_error(evaluation.before, evaluation.before_stderr)
-    after = with_error(evaluation.after, evaluation.after_stderr)
+def _evaluation_row(report: PruningReport, evaluation: EvaluationRecord) -> ComparisonRow:
+    dense = format_with_stderr(evaluation.before, evaluation.before_stderr)
+    after = format_with_stderr(evaluation.after, evaluation.after_stderr)
     row = _finished(report, _name_of(evaluation), dense, after, evaluation.protocol)
-    return replace(row, pruned=number(evaluation.pruned)) if report.healing else row
+    return replace(row, pruned=format_number(evaluation.pruned)) if report.healing else row
 
 
 def _name_of(evaluation: EvaluationRecord) -> str:
-    return f"{evaluation.metric}, {dataset_name(evaluation.dataset)}"
+    return f"{evaluation.metric}, {public_dataset_name(evaluation.dataset)}"
 
 
-def _speed_rows(report: PruningReport, speed: SpeedRecord) -> list[Row]:
+def _speed_rows(report: PruningReport, speed: SpeedRecord) -> list[ComparisonRow]:
     name = "prompt latency" if speed.scenario == "prompt" else f"{speed.scenario} throughput"
     faster = "" if speed.speedup is None else f", {speed.speedup:.2f} times as fast"
-    before, after = number(speed.before), number(speed.after)
+    before, after = format_number(speed.before), format_number(speed.after)
     rows = [_finished(report, f"{name}, {speed.unit}", before, after, speed.protocol + faster)]
     if speed.after_peak_bytes is not None:
         before, after = _megabytes(speed.before_peak_bytes), _megabytes(speed.after_peak_bytes)

@@ -6,7 +6,7 @@ _PER_LINE = 10
 _KEPT = "■"
 
 
-def strip_of(report: PruningReport) -> str:
+def stack_diagram(report: PruningReport) -> str:
     """Draw the dense model's stack, ten blocks a line: a square is a kept block, a number the step of a removal."""
     step_of = {block: step for step, block in enumerate(report.removed_blocks, start=1)}
     width = max(len(str(len(step_of))), 1) + 2

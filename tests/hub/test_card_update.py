@@ -15,7 +15,7 @@ from optimum_sleb import (
     perplexity,
 )
 from optimum_sleb.evaluation.perplexity import Perplexity
-from optimum_sleb.hub.evaluations import perplexity_record, record_evaluations, record_scores
+from optimum_sleb.hub.card_update import add_to_report_and_card, evaluation_records, perplexity_record
 
 from ..conftest import make_tokenizer
 from ..families import tiny_model
@@ -45,8 +45,8 @@ def test_what_was_measured_otherwise_does_not_compare(other: dict) -> None:
 
 
 def test_report_and_card_tell_of_it(folder: Path) -> None:
-    record_evaluations(folder, [perplexity_record(PRUNED)])
-    report = record_evaluations(folder, [perplexity_record(PRUNED, DENSE)])  # instead of the one before
+    add_to_report_and_card(folder, [perplexity_record(PRUNED)])
+    report = add_to_report_and_card(folder, [perplexity_record(PRUNED, DENSE)])  # instead of the one before
     assert PruningReport.load(folder) == report
     assert report.evaluations == (perplexity_record(PRUNED, DENSE),)
     text = (folder / "README.md").read_text()
@@ -58,7 +58,7 @@ def test_report_and_card_tell_of_it(folder: Path) -> None:
 
 def test_standard_errors_stand_in_the_card(folder: Path) -> None:
     scores = [Score("piqa", "acc_norm", value, "1,838 examples", True, 1838, 0.011) for value in (0.6, 0.68)]
-    record_evaluations(folder, record_scores(scores[:1], scores[1:]))
+    add_to_report_and_card(folder, evaluation_records(scores[:1], scores[1:]))
     text = (folder / "README.md").read_text()
     assert "| acc\\_norm, piqa | 0.6800 ± 0.0110 | 0.6000 ± 0.0110 | 1,838 examples |" in text
     (result,) = ModelCard(text).data.eval_results
@@ -68,8 +68,8 @@ def test_standard_errors_stand_in_the_card(folder: Path) -> None:
 def test_speeds_stand_in_report_and_card(folder: Path) -> None:
     prompt = SpeedRecord("prompt", "1 x 2,048 tokens, no cache, bfloat16 on a card", "ms", 80.0, 100.0, (79.0, 81.0))
     generation = SpeedRecord("generation", "64 x 64 tokens", "tokens/s", 5000.0, after_peak_bytes=5 * 10**6)
-    record_evaluations(folder, speeds=[replace(prompt, after=90.0)])
-    report = record_evaluations(folder, [perplexity_record(PRUNED)], [prompt, generation])
+    add_to_report_and_card(folder, speeds=[replace(prompt, after=90.0)])
+    report = add_to_report_and_card(folder, [perplexity_record(PRUNED)], [prompt, generation])
     assert PruningReport.load(folder).speeds == report.speeds == (prompt, generation)
     text = (folder / "README.md").read_text()
     protocol = "1 x 2,048 tokens, no cache, bfloat16 on a card, 1.25 times as fast"
@@ -84,7 +84,7 @@ def test_the_card_is_what_a_fresh_evaluation_gives(folder: Path, text_file: Path
     """What stands in the card can be measured again from the folder that carries it."""
     pruned = SLEBPruner.from_pretrained(folder)
     result = perplexity(pruned.model, pruned.tokenizer, str(text_file), window_length=20)
-    record_evaluations(folder, [perplexity_record(result)])
+    add_to_report_and_card(folder, [perplexity_record(result)])
     number = f"{result.perplexity:.2f} ± {result.score().stderr:.2f}"
     text = (folder / "README.md").read_text().replace("text\\.txt", "text.txt")
     assert f"| perplexity, text.txt |  | {number} | 20 windows of 20 tokens |" in text
@@ -92,4 +92,4 @@ def test_the_card_is_what_a_fresh_evaluation_gives(folder: Path, text_file: Path
 
 def test_a_folder_of_another_kind(model_folder: Path) -> None:
     with pytest.raises(PushError, match=r"holds no sleb_report\.json"):
-        record_evaluations(model_folder, [perplexity_record(PRUNED)])
+        add_to_report_and_card(model_folder, [perplexity_record(PRUNED)])

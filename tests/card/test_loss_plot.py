@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from optimum_sleb import ReportError
-from optimum_sleb.card.plot import draw_losses
+from optimum_sleb.card.loss_plot import draw_losses
 from optimum_sleb.report.records import StepRecord
 
 from ..conftest import ROOT
@@ -51,10 +51,11 @@ def test_without_a_search_there_is_nothing_to_draw(tmp_path: Path) -> None:
         draw_losses(by_order, tmp_path / "loss.png")
 
 
+@pytest.mark.long
 def test_needs_no_display_and_leaves_pyplot_alone(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.test_report import make_report\n"
-        "from optimum_sleb.card.plot import draw_losses\n"
+        "import sys; from pathlib import Path; from tests.report.test_report import make_report\n"
+        "from optimum_sleb.card.loss_plot import draw_losses\n"
         f"draw_losses(make_report(), Path({str(tmp_path / 'a.png')!r}))\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -13,7 +13,7 @@ import transformers
 from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig
 from transformers.utils.quantization_config import QuantizationMethod
 
-from optimum_sleb.models.config_values import config_values
+from optimum_sleb.models.fingerprint import loss_relevant_config
 
 from ..families import FAMILIES, tiny_model
 
@@ -22,8 +22,8 @@ from ..families import FAMILIES, tiny_model
 def test_loaded_again_they_are_the_same(family: str, tmp_path: Path) -> None:
     model = tiny_model(family)
     model.save_pretrained(tmp_path)
-    loaded = config_values(AutoModelForCausalLM.from_pretrained(tmp_path).config)
-    assert loaded == config_values(model.config)
+    loaded = loss_relevant_config(AutoModelForCausalLM.from_pretrained(tmp_path).config)
+    assert loaded == loss_relevant_config(model.config)
     assert json.loads(json.dumps(loaded)) == loaded
 
 
@@ -42,18 +42,20 @@ def test_what_changes_no_loss_is_not_told(switches: dict) -> None:
     config = LlamaConfig()
     for name, value in switches.items():
         setattr(config, name, value)
-    assert config_values(config) == config_values(LlamaConfig())
+    assert loss_relevant_config(config) == loss_relevant_config(LlamaConfig())
 
 
 @pytest.mark.parametrize(
     "settings", [{"rms_norm_eps": 1e-3}, {"hidden_act": "gelu"}, {"attn_implementation": "eager"}]
 )
 def test_what_changes_a_loss_is_told(settings: dict) -> None:
-    assert config_values(LlamaConfig(**settings)) != config_values(LlamaConfig(attn_implementation="sdpa"))
+    assert loss_relevant_config(LlamaConfig(**settings)) != loss_relevant_config(
+        LlamaConfig(attn_implementation="sdpa")
+    )
 
 
 def test_a_config_within_a_config_is_told() -> None:
-    values = config_values(Gemma3Config(text_config={"rms_norm_eps": 1e-3}))
+    values = loss_relevant_config(Gemma3Config(text_config={"rms_norm_eps": 1e-3}))
     assert values["text_config"]["rms_norm_eps"] == 1e-3
     assert "use_cache" not in values["text_config"]
 
@@ -66,21 +68,22 @@ def test_values_that_json_does_not_know() -> None:
     config.limits = (float("nan"), float("inf"))
     config.parts = [LlamaConfig(rms_norm_eps=1e-3)]
     config.other = SimpleNamespace()
-    values = config_values(config)
+    values = loss_relevant_config(config)
     assert json.loads(json.dumps(values)) == values
     assert (values["method"], values["precision"], values["places"]) == ("gguf", "torch.bfloat16", ["down", "up"])
     assert (values["limits"], values["parts"][0]["rms_norm_eps"]) == (["nan", "inf"], 1e-3)
     assert values["other"] == "SimpleNamespace"
 
 
+@pytest.mark.long
 def test_a_quantisation_whose_skipped_modules_come_from_a_set() -> None:
     """The order of a set of strings is another in each process."""
     script = (
         "import json, torch; from transformers import BitsAndBytesConfig, LlamaConfig; "
-        "from optimum_sleb.models.config_values import config_values; config = LlamaConfig(); "
+        "from optimum_sleb.models.fingerprint import loss_relevant_config; config = LlamaConfig(); "
         "config.quantization_config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16, "
         "llm_int8_skip_modules=list({'lm_head', 'model.norm', 'model.embed_tokens', 'score'})); "
-        "print(json.dumps(config_values(config)))"
+        "print(json.dumps(loss_relevant_config(config)))"
     )
     told = set()
     for seed in ("1", "2", "3"):
@@ -97,5 +100,5 @@ def test_the_place_of_a_gguf_file_is_not_told() -> None:
     for file in ("here.gguf", "there.gguf"):
         config = LlamaConfig()
         config.quantization_config = transformers.GgufConfig(gguf_file=file, dequantize=True)
-        values.append(config_values(config))
+        values.append(loss_relevant_config(config))
     assert values[0] == values[1]

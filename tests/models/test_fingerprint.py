@@ -10,8 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from optimum_sleb import PruningReport, ReportError, SLEBConfig, SLEBPruner
+from optimum_sleb.models.fingerprint import first_differing_weight, sample_weights, weights_hash
 from optimum_sleb.models.loading import load_model
-from optimum_sleb.models.weights import differing_weight, weights_record
 
 from ..families import FAMILIES, random_ids, tiny_model
 
@@ -49,9 +49,9 @@ def test_a_model_is_known_again_in_every_precision(family: str, stored: torch.dt
     tiny_model(family, dtype=stored).save_pretrained(tmp_path)
     loaded = [load_model(str(tmp_path), dtype=dtype) for dtype in DTYPES]
     other = [tiny_model(family, seed=5, dtype=dtype) for dtype in DTYPES]
-    for record in map(weights_record, loaded):
-        assert [differing_weight(model, record) for model in loaded] == [None] * len(DTYPES)
-        assert None not in [differing_weight(model, record) for model in other]
+    for record in map(sample_weights, loaded):
+        assert [first_differing_weight(model, record) for model in loaded] == [None] * len(DTYPES)
+        assert None not in [first_differing_weight(model, record) for model in other]
 
 
 @pytest.mark.parametrize(("searched", "applied"), [(DTYPES[0], DTYPES[1]), (DTYPES[1], DTYPES[0])], ids=str)
@@ -85,7 +85,7 @@ def test_the_sample_is_of_the_weights_before_they_were_compensated() -> None:
     pruner = SLEBPruner(tiny_model())
     pruner.prune(SLEBConfig(num_blocks_to_remove=2, compensate="after"), calibration=IDS)
     assert any(cut.kept for cut in pruner.report.compensation.cuts)
-    assert pruner.report.weights_before == weights_record(tiny_model())
+    assert pruner.report.weights_before == sample_weights(tiny_model())
     SLEBPruner(tiny_model()).apply(pruner.report, calibration=IDS)
 
 
@@ -93,31 +93,39 @@ def test_every_run_samples_its_own_beginning() -> None:
     pruner = SLEBPruner(tiny_model())
     pruner.remove([2])
     pruner.remove([4])
-    assert pruner.report.first_run.weights_before == weights_record(tiny_model())
+    assert pruner.report.first_run.weights_before == sample_weights(tiny_model())
     assert not any(".5." in name for name in pruner.report.weights_before.values)
     SLEBPruner(tiny_model()).apply(pruner.report)
 
 
 def test_what_is_not_at_hand_is_passed_over(llama: PreTrainedModel) -> None:
-    whole = weights_record(llama)
+    whole = sample_weights(llama)
     llama.model.layers[2].to("meta")
-    part = weights_record(llama)
+    part = sample_weights(llama)
     assert 0 < len(part.values) < len(whole.values)
-    assert differing_weight(llama, whole) is None
-    assert differing_weight(tiny_model(), part) is None
-    assert differing_weight(tiny_model(seed=5), part) is not None
+    assert first_differing_weight(llama, whole) is None
+    assert first_differing_weight(tiny_model(), part) is None
+    assert first_differing_weight(tiny_model(seed=5), part) is not None
     packed = nn.Parameter(torch.zeros(3, 4, dtype=torch.uint8), requires_grad=False)
     llama.model.layers[1].mlp.up_proj.weight = packed
-    assert differing_weight(llama, whole) is None
-    assert "model.layers.1.mlp.up_proj.weight" not in weights_record(llama).values
+    assert first_differing_weight(llama, whole) is None
+    assert "model.layers.1.mlp.up_proj.weight" not in sample_weights(llama).values
 
 
 def test_weights_that_are_not_finite_are_left_out(llama: PreTrainedModel, tmp_path: Path) -> None:
     with torch.no_grad():
         llama.model.norm.weight.fill_(float("nan"))
-    record = weights_record(llama)
+    record = sample_weights(llama)
     assert "model.norm.weight" not in record.values
-    assert differing_weight(tiny_model(), record) is None
-    assert differing_weight(llama, weights_record(tiny_model())) is None
+    assert first_differing_weight(tiny_model(), record) is None
+    assert first_differing_weight(llama, sample_weights(tiny_model())) is None
     report = replace(report_of(tiny_model()), weights_before=record)
     assert PruningReport.load(report.save(tmp_path)) == report
+
+
+def test_the_hash_of_the_weights() -> None:
+    assert weights_hash(tiny_model("llama")) == weights_hash(tiny_model("llama"))
+    changed = tiny_model("llama")
+    with torch.no_grad():
+        changed.model.norm.weight[7] += 1e-3
+    assert weights_hash(tiny_model("llama")) != weights_hash(changed)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from ..blocks.losses import perplexity_of
 from ..report.records import CompensationRecord, CutRecord
-from .format import number
+from .format import format_number
 
 
 @dataclass(frozen=True)
-class CutRow:
+class CompensationRow:
     """One gap, in the words of the card."""
 
     gap: str  # the removed blocks
@@ -18,17 +18,17 @@ class CutRow:
     after: str  # the same after compensation
 
 
-def cut_rows(record: CompensationRecord | None) -> list[CutRow]:
+def compensation_rows(record: CompensationRecord | None) -> list[CompensationRow]:
     """Return a row for each gap, from the bottom of the stack up; no rows where nothing was compensated."""
     return [] if record is None else [_row(cut, record.held_back_tokens) for cut in record.cuts]
 
 
-def _row(cut: CutRecord, tokens: int) -> CutRow:
+def _row(cut: CutRecord, tokens: int) -> CompensationRow:
     fit = f"{cut.kept} (best of {len(cut.tried)})" if cut.kept else f"none of {len(cut.tried)} was better"
-    return CutRow(
+    return CompensationRow(
         gap=", ".join(map(str, cut.gap)),
         folded_into=f"block {cut.block}, {cut.module}" if cut.module else f"nothing: {cut.reason}",
         fit=fit if cut.tried else "",
-        before=number(perplexity_of(cut.loss_before, tokens)),
-        after=number(perplexity_of(cut.loss_after, tokens)),
+        before=format_number(perplexity_of(cut.loss_before, tokens)),
+        after=format_number(perplexity_of(cut.loss_after, tokens)),
     )

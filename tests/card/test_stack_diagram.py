@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from optimum_sleb.card.strip import strip_of
+from optimum_sleb.card.stack_diagram import stack_diagram
 from optimum_sleb.report.records import StepRecord
 
 from ..report.test_report import make_report
@@ -9,14 +9,14 @@ from ..report.test_report import make_report
 def test_ten_blocks_a_line() -> None:
     steps = (StepRecord(5), StepRecord(4), StepRecord(11))
     report = replace(make_report(), original_num_blocks=12, blocks_before=tuple(range(12)), steps=steps)
-    assert strip_of(report) == " 0   ■  ■  ■  ■  2  1  ■  ■  ■  ■\n10   ■  3"
+    assert stack_diagram(report) == " 0   ■  ■  ■  ■  2  1  ■  ■  ■  ■\n10   ■  3"
 
 
 def test_over_two_runs_and_with_two_digits() -> None:
     steps = tuple(StepRecord(block) for block in range(10, 20))
     first = replace(make_report(), original_num_blocks=30, blocks_before=tuple(range(30)), steps=steps)
     report = replace(first, blocks_before=first.blocks_after, steps=(StepRecord(1),), previous=first)
-    assert strip_of(report).splitlines()[:2] == [
+    assert stack_diagram(report).splitlines()[:2] == [
         " 0    ■  11   ■   ■   ■   ■   ■   ■   ■   ■",
         "10    1   2   3   4   5   6   7   8   9  10",
     ]

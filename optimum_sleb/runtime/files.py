@@ -1,0 +1,21 @@
+"""Files as wholes: their hash, and replacement of their content in one step."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def file_sha256(file: Path) -> bytes:
+    """Return the SHA-256 of a file, 32 bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part: to a sibling, which is renamed."""
+    fresh = file.with_name(f".{file.name}.new")
+    with fresh.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    fresh.replace(file)
