@@ -133,9 +133,7 @@ class Compensator:
         """Walk up the dense and the shortened model side by side, and compensate each gap."""
         # Blocks that text skips (cross-attention to an image) pass nothing on, so the fit is made in the block below.
         alive = [block for block in sorted(self._stack.forms) if block not in removed]
-        fitting = [runner.start(batch.ids) for batch in self._batches(self._fitting)]
-        held_back = [(runner.start(batch.ids), batch) for batch in self._batches(self._verifying)]
-        walk = _Walk(runner, fitting, list(fitting), held_back, runner.start(probe_ids(self._model)))
+        walk = self._start_walk(runner)
         walk.loss = self._loss(walk, alive)
         below = range(alive[0] if alive else len(self._stack))
         if gap := tuple(block for block in below if block in removed):
@@ -152,6 +150,11 @@ class Compensator:
             walk.short_streams = [runner.run(stream, [block]) for stream in walk.short_streams]
             walk.held_back = [(runner.run(stream, [block]), batch) for stream, batch in walk.held_back]
             walk.probe = runner.run(walk.probe, [block])
+
+    def _start_walk(self, runner: BlockRunner) -> _Walk:
+        fitting = [runner.start(batch.ids) for batch in self._batches(self._fitting)]
+        held_back = [(runner.start(batch.ids), batch) for batch in self._batches(self._verifying)]
+        return _Walk(runner, fitting, list(fitting), held_back, runner.start(probe_ids(self._model)))
 
     def _compensate(self, walk: _Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
         """Compensate one gap; the block below it then has its new weights."""
