@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import measuring
+from ..blocks.forward import evaluating
 from ..errors import ConfigError
 from .timing import Timing, time_in_turns
 
@@ -79,7 +79,7 @@ def assisted_generation(
             tokens.append(whole[0, ids.shape[1] :])
         return tokens
 
-    with _keeping_generation_config(draft), measuring(draft), measuring(dense):
+    with _keeping_generation_config(draft), evaluating(draft), evaluating(dense):
         alone = generate(None)
         with _counting(draft) as proposed, _counting(dense) as checked:
             together = generate(draft)

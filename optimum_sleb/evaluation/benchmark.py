@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ..blocks.forward import measuring
+from ..blocks.forward import evaluating
 from ..blocks.shortening import num_blocks_of
 from ..errors import ConfigError, OutOfMemoryError
 from ..models.fingerprint import model_fingerprint
@@ -84,7 +84,7 @@ def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int
     device = models[0].device
     with ExitStack() as measured:
         for model in models:
-            measured.enter_context(measuring(model))
+            measured.enter_context(evaluating(model))
         runs = [runner(model, scenario) for model in models]
         try:
             timings = time_in_turns(runs, device, repeats=repeats, warm_up=warm_up)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import logits_of, measuring, vocab_size_of
+from ..blocks.forward import evaluating, logits_of, vocab_size_of
 from ..blocks.stack import DecoderStack, find_decoder_stack
 from ..blocks.verify import check_removal
 from ..errors import ReportError
@@ -76,7 +76,7 @@ def curve(
 
         def measure(depth: int = depth) -> Score:
             cut = report.cut(depth) if depth else None
-            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.without(set(order[:depth])):
+            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.skipping(set(order[:depth])):
                 return perplexity(model, tokenizer, dataset, **protocol).score()
 
         scores.append(store.get_or_measure(f"depth-{depth}", of_depth, Score, measure))
@@ -124,9 +124,9 @@ def _latencies(model: PreTrainedModel, stack: DecoderStack, order: list[int], re
     ids = torch.randint(vocab_size_of(model), (1, scenario.prompt_length), generator=generator).to(model.device)
 
     def run(removed: set[int]) -> None:
-        with stack.without(removed):
+        with stack.skipping(removed):
             logits_of(model, ids)
 
     runs: list[Callable[[], None]] = [partial(run, set(order[:depth])) for depth in range(len(order) + 1)]
-    with measuring(model):
+    with evaluating(model):
         return time_in_turns(runs, model.device, repeats=repeats, warm_up=1)

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..blocks.stack import find_decoder_stack
-from ..blocks.surgery import attention_of
+from ..blocks.surgery import attn_implementation_of
 from ..errors import ReportError
 from ..models.auto import auto_class_of
 from ..models.checks import check_model
@@ -141,7 +141,7 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
             temporary,
             dtype=dtype,
             device_map={"": model.device},
-            attn_implementation=attention_of(model.config),
+            attn_implementation=attn_implementation_of(model.config),
             trust_remote_code=model._auto_class is not None,
         )
 

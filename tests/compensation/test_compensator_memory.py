@@ -75,7 +75,7 @@ def fit(
         ):
             with trouble or nullcontext():
                 record = compensator.fit(REMOVED)
-            return record, compensator.folded(), compensator.batch_size
+            return record, compensator.changed_weights(), compensator.batch_size
     finally:
         assert all(value.equal(before[name]) for name, value in model.state_dict().items())
         assert not any(module._forward_hooks for module in model.modules())

@@ -265,7 +265,7 @@ def test_memory_ran_out_before_the_run_died(
             batches.append(batch.place)
             return super().measure_without(alive, candidates, batch, losses)
 
-    def measuring(**options):
+    def evaluating(**options):
         pairs: list[int] = []
         measure = Failing(model, stack, windows, batch_size, on_progress=pairs.append, **options)
         return measure, pairs
@@ -273,15 +273,15 @@ def test_memory_ran_out_before_the_run_died(
     def counted(measure, pairs):
         return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
 
-    plain, plain_pairs = measuring()
+    plain, plain_pairs = evaluating()
     expected = plain(alive, candidates)
     whole, batches, dies_after = len(batches), [], measured
     with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
-        measuring(journal=journal)[0](alive, candidates)
+        evaluating(journal=journal)[0](alive, candidates)
     dies_after = len(windows)
     for batches, left in (([], whole - measured), ([], 0)):  # the second time, all of it is read
         with Journal(tmp_path, HEADER, resume=True) as journal:
-            again, pairs = measuring(journal=journal)
+            again, pairs = evaluating(journal=journal)
             assert again(alive, candidates).equal(expected)
         assert counted(again, pairs) == counted(plain, plain_pairs)
         assert len(batches) == left
