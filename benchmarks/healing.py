@@ -153,7 +153,7 @@ def run_part(arguments: argparse.Namespace) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from optimum_sleb import evaluate, perplexity, save_healed
-    from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, headline
+    from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, paper_scores
 
     log(part, "imported")
     torch.manual_seed(0)
@@ -176,7 +176,7 @@ def run_part(arguments: argparse.Namespace) -> None:
         result[name] = {"perplexity": measured.perplexity, "windows": measured.num_windows}
         log(part, f"{name} {measured.perplexity:.2f}")
     keep(work / f"{part}.json", result)  # should the tasks fail, this is there
-    scores = headline(evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data))
+    scores = paper_scores(evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data))
     result["zero_shot"] = {score.task: [score.value, score.stderr] for score in scores}
     result["zero_shot_mean"] = result["zero_shot"].pop(MEAN)
     log(part, f"zero-shot mean {_percent(result['zero_shot_mean'])}")

@@ -26,11 +26,11 @@ from shapes import random_model
 
 from optimum_sleb import Scenario, SLEBConfig, SLEBPruner, evaluate
 from optimum_sleb.blocks.shortening import num_blocks_of
-from optimum_sleb.evaluation.profile import parts_of
-from optimum_sleb.evaluation.protocol import TEXTS, ZERO_SHOT, headline
+from optimum_sleb.evaluation.protocol import TEXTS, ZERO_SHOT, paper_scores
 from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.scores import Score, record_of
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed
+from optimum_sleb.evaluation.time_shares import measure_time_shares
 from optimum_sleb.evaluation.timing import time_in_turns
 from optimum_sleb.runtime.json import parse
 
@@ -134,7 +134,7 @@ def in_turns(models: dict[str, Any], scenarios: tuple[Scenario, ...]) -> list[di
         repeats = 20 if scenario.kind == "prompt" else REPEATS
         timings = time_in_turns(runs, dense.device, repeats=repeats, warm_up=3 if scenario.kind == "prompt" else 1)
         short = scenario if scenario.kind == "prompt" else Scenario("generation", scenario.batch_size, 64, 16)
-        parts = [parts_of(dense, runner(dense, short)), *(None for _ in others)]
+        parts = [measure_time_shares(dense, runner(dense, short)), *(None for _ in others)]
         measured = [
             ModelSpeed(timing, num_blocks_of(model.config), model.get_memory_footprint(return_buffers=False), part)
             for model, timing, part in zip(models.values(), timings, parts, strict=True)
@@ -221,7 +221,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def collect(files: dict[str, Path], timed: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """What all processes wrote, each model's scores against the dense one's."""
     parts = {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
-    scores = {name: headline(parse(tuple[Score, ...], part.pop("scores"), name)) for name, part in parts.items()}
+    scores = {name: paper_scores(parse(tuple[Score, ...], part.pop("scores"), name)) for name, part in parts.items()}
     dense = scores.get("dense", ())
     for name, part in parts.items():
         others = {(score.task, score.metric): score for score in dense if name != "dense"}

@@ -6,14 +6,13 @@ from typing import Any, Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from .blocks.probes import check_causal_lm, check_saving_changes_nothing
-from .blocks.removability import Removability
 from .blocks.stack import find_decoder_stack
+from .blocks.verify import Removability
 from .calibration.rows import Batches
 from .hub.saving import Saving
-from .models.checks import check_model
+from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
 from .models.loading import load_model, load_processing_class, load_report
-from .models.provenance import check_report, loading_of, model_name, provenance_of
+from .models.provenance import check_report_matches_config, loading_arguments_of, model_name, provenance_of
 from .trainer import calibration_of, model_of, switch_cache_on, trained_model_path
 
 
@@ -69,10 +68,10 @@ class BasePruner(Saving):
         """
         name = str(model_name_or_path)
         pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
-        pruner._loading = loading_of(kwargs)
+        pruner._loading = loading_arguments_of(kwargs)
         earlier = load_report(name, **kwargs)
         if earlier is not None:
-            check_report(earlier, pruner._provenance, name)
+            check_report_matches_config(earlier, pruner._provenance, name)
             pruner._report = earlier
             pruner._base_model = earlier.base_model
         return pruner

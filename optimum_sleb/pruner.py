@@ -13,7 +13,8 @@ from .base import BasePruner
 from .blocks import verify
 from .blocks.forward import vocab_size_of
 from .blocks.stack import find_decoder_stack
-from .blocks.verify import check_removal, take_out
+from .blocks.surgery import remove_blocks
+from .blocks.verify import check_removal
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .models.fingerprint import sample_weights
@@ -201,7 +202,7 @@ class SLEBPruner(BasePruner):
         """Remove the blocks of a report's steps; `weights` are the folded weights of a compensated model."""
         removed = tuple(step.block for step in report.steps)
         with weights_during_removal(self.model, self._stack, weights or {}):
-            take_out(self.model, self._stack, [self.blocks.index(block) for block in removed])
+            remove_blocks(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__

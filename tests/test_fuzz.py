@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError
-from optimum_sleb.blocks.forward import logits_of, losses_of, measuring
+from optimum_sleb.blocks.forward import evaluating, logits_of, losses_of
 from optimum_sleb.blocks.losses import next_tokens
 
 from .families import FAMILIES, random_ids, tiny_model
@@ -56,7 +56,7 @@ def models(draw: st.DrawFn, least: int = 2) -> tuple[str, dict[str, Any]]:
 
 
 def logits_without_gradients(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    with measuring(model):
+    with evaluating(model):
         return logits_of(model, ids)
 
 
@@ -125,6 +125,6 @@ def test_any_recipe(model: tuple[str, dict[str, Any]], data: st.DataObject) -> N
             assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
             break
         alive.remove(ours.block)
-    with measuring(exact.model):
+    with evaluating(exact.model):
         loss = sum(losses_of(exact.model, window[None], next_tokens(window[None])).item() for window in windows)
     assert loss == pytest.approx(exact.report.steps[-1].loss, rel=1e-5)

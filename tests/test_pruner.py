@@ -367,7 +367,7 @@ class TestRefusals:
         monkeypatch.setattr("optimum_sleb.blocks.verify.removable_blocks", lambda model, stack, wanted: ([2, 4], {}))
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        monkeypatch.setattr("optimum_sleb.blocks.verify.refusal", lambda *_, **__: "no")
+        monkeypatch.setattr("optimum_sleb.blocks.verify.reason_not_removable", lambda *_, **__: "no")
         message = (
             r"No block of this LlamaForCausalLM can be removed \(block 4: no; block 2: without it the loss is NaN"
         )
@@ -382,7 +382,7 @@ class TestRefusals:
         )
         for index, factor in {1: 1e30, 2: 1e-30, 3: 1e30, 5: 1e-30}.items():
             llama.model.layers[index].register_forward_hook(lambda _, __, output, factor=factor: output * factor)
-        refusal = "optimum_sleb.blocks.verify.refusal"
+        refusal = "optimum_sleb.blocks.verify.reason_not_removable"
         monkeypatch.setattr(refusal, lambda model, stack, gone, **_: None if gone == {4} else "no")
         message = "1 of the 2 blocks .*block 3: no; block 2: without it the loss is NaN or infinite"
         with pytest.warns(UserWarning, match=message):

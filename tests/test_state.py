@@ -96,6 +96,7 @@ def test_dropout_takes_no_part() -> None:
     assert pruner.model.transformer.h[0].mlp.dropout.p == 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "phi3"])
 def test_tied_weights_stay_tied(family: str, tmp_path: Path) -> None:
     model = tiny_model(family, tie_word_embeddings=True)

@@ -1,14 +1,8 @@
 """Models that accelerate has spread over several devices, where hooks move inputs to the weights."""
 
-import copy
-from collections.abc import Sequence
-
 import torch
-from accelerate.hooks import AlignDevicesHook, ModelHook, SequentialHook, add_hook_to_module
+from accelerate.hooks import AlignDevicesHook, ModelHook, SequentialHook
 from transformers import PreTrainedModel
-
-from .stack import DecoderStack
-from .surgery import module_names, new_name
 
 
 def hooks_of(model: PreTrainedModel) -> dict[str, ModelHook]:
@@ -25,20 +19,3 @@ def moves_weights(hook: ModelHook) -> bool:
 def devices_of(model: PreTrainedModel) -> list[torch.device]:
     """Return the devices of a model's weights; the first is that of its first weight."""
     return list(dict.fromkeys(parameter.device for parameter in model.parameters()))
-
-
-def spread_alike(template: PreTrainedModel, model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> None:
-    """Give a shortened model the hooks of the dense model whose weights it shares; do nothing without hooks."""
-    hooks = hooks_of(model)
-    for mine, theirs in module_names(model, stack.path, kept) if hooks else []:
-        if mine in hooks:
-            add_hook_to_module(template.get_submodule(theirs), copy.copy(hooks[mine]))
-
-
-def rename_devices(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> None:
-    """Renumber the kept blocks in `hf_device_map`, in place; do nothing where the model has none."""
-    devices = getattr(model, "hf_device_map", None)
-    if devices is None:
-        return
-    renamed = {new_name(name, stack.path, kept): device for name, device in devices.items()}
-    model.hf_device_map = {name: device for name, device in renamed.items() if name is not None}

@@ -10,7 +10,7 @@ from torch import nn
 Fold = Callable[[Any, float, float], None]
 
 
-def fold_of(module: nn.Module, attribute: str) -> Fold | None:
+def find_fold(module: nn.Module, attribute: str) -> Fold | None:
     """Return the function that folds a constant into the weights of its module, or None where there is none."""
     # In half precision a factor costs bits, so nothing is folded.
     if any(parameter.dtype not in (torch.float32, torch.float64) for parameter in module.parameters()):
@@ -18,7 +18,7 @@ def fold_of(module: nn.Module, attribute: str) -> Fold | None:
     return FOLDS.get((type(module).__name__, attribute))
 
 
-def _into_queries(attention: Any, old: float, new: float) -> None:
+def _fold_into_gpt2_queries(attention: Any, old: float, new: float) -> None:
     """Scale the queries of GPT-2 (`scale_attn_by_inverse_layer_idx`), where scores = (query . key) * scaling."""
     # c_attn holds queries, keys and values, in this order.
     factor = torch.ones(attention.c_attn.weight.shape[-1], device=attention.c_attn.weight.device)
@@ -27,7 +27,7 @@ def _into_queries(attention: Any, old: float, new: float) -> None:
     attention.c_attn.bias = nn.Parameter(attention.c_attn.bias * factor)
 
 
-def _into_lambda_and_output(attention: Any, old: float, new: float) -> None:
+def _fold_into_diffllama_lambda(attention: Any, old: float, new: float) -> None:
     """Adapt DiffLlama's lambda = exp(q1 . k1) - exp(q2 . k2) + lambda_init, and its output, which is scaled by
     1 - lambda_init."""
     query, key = attention.lambda_q1, attention.lambda_k1
@@ -39,6 +39,6 @@ def _into_lambda_and_output(attention: Any, old: float, new: float) -> None:
 
 
 FOLDS: dict[tuple[str, str], Fold] = {
-    ("GPT2Attention", "scaling"): _into_queries,
-    ("DiffLlamaAttention", "lambda_init"): _into_lambda_and_output,
+    ("GPT2Attention", "scaling"): _fold_into_gpt2_queries,
+    ("DiffLlamaAttention", "lambda_init"): _fold_into_diffllama_lambda,
 }

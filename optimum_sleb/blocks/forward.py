@@ -22,6 +22,15 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {})).logits
 
 
+def same_logits(logits: Tensor, expected: Tensor) -> bool:
+    """Tell whether two sets of logits agree up to the rounding of their precision, also across devices."""
+    try:
+        torch.testing.assert_close(logits, expected.to(logits.device), equal_nan=True)
+    except AssertionError:
+        return False
+    return True
+
+
 def losses_of(model: PreTrainedModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each token window in nats, (batch,), by one forward; both inputs are (batch, length)."""
     logits = logits_of(model, ids)
@@ -37,7 +46,7 @@ def vocab_size_of(model: PreTrainedModel) -> int:
 
 
 @contextmanager
-def measuring(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Run a model without dropout and gradients; every module gets its own training flag back afterwards."""
     in_training = [module for module in model.modules() if module.training]
     model.eval()
@@ -49,10 +58,10 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
             module.training = True
 
 
-def reason_of(error: Exception) -> str:
+def message_or_raise(error: Exception) -> str:
     r"""Return what an error from a family's own code says, in one line.
 
-    >>> reason_of(ValueError("no\nway"))
+    >>> message_or_raise(ValueError("no\nway"))
     'no way'
     """
     # Memory that runs out, or a device that fails, says nothing about the family: raise instead.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .losses import MAX_COMPILED_LOGITS, MAX_LOGITS, nll_sums
 
 
-class _MakesLogits(Protocol):
+class _LogitsMaker(Protocol):
     """Any maker of logits from a final hidden state: a `BlockRunner`."""
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor: ...
@@ -22,7 +22,7 @@ def call_block(block: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: 
     return block(hidden, *args, **kwargs)
 
 
-def nll_behind_blocks(runner: _MakesLogits, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+def nll_of_final_hidden(runner: _LogitsMaker, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
     """Return the summed loss, (batch,), that norm and head make of a final hidden state (batch, positions, width)."""
     return nll_sums(runner.logits(hidden, ids), targets)
 
@@ -33,12 +33,12 @@ class Kernels:
 
     # Runs one block, as `call_block` does.
     block: Callable[[nn.Module, Tensor, tuple[Any, ...], dict[str, Any]], Any] = call_block
-    # Makes the loss of a final hidden state, as `nll_behind_blocks` does.
-    nll: Callable[[_MakesLogits, Tensor, Tensor, Tensor], Tensor] = nll_behind_blocks
+    # Makes the loss of a final hidden state, as `nll_of_final_hidden` does.
+    nll: Callable[[_LogitsMaker, Tensor, Tensor, Tensor], Tensor] = nll_of_final_hidden
     max_logits: int = MAX_LOGITS  # elements of the logits that `nll` may hold at a time
 
 
-PLAIN = Kernels()
+UNCOMPILED = Kernels()
 
 
 def compiled_kernels(batch_size: int, length: int, *, blocks: bool, loss: bool) -> Kernels:
@@ -50,7 +50,7 @@ def compiled_kernels(batch_size: int, length: int, *, blocks: bool, loss: bool) 
     # cross-entropy takes half of the head's. Fusing saves their passes through memory.
     return Kernels(
         block=_compiled(call_block, lambda shape: shape == (batch_size, length)) if blocks else call_block,
-        nll=_compiled(nll_behind_blocks, lambda shape: shape[0] == batch_size) if loss else nll_behind_blocks,
+        nll=_compiled(nll_of_final_hidden, lambda shape: shape[0] == batch_size) if loss else nll_of_final_hidden,
         max_logits=MAX_COMPILED_LOGITS if loss else MAX_LOGITS,
     )
 

@@ -22,71 +22,68 @@ class BlockLoader:
         self._tensors = [list(chain(block.parameters(), block.buffers())) for block in blocks]
         self._host: list[list[Tensor]] = []
         self._read_host()
-        self._places = {
+        self._slots = {
             id(tensor): (index, slot) for index, row in enumerate(self._tensors) for slot, tensor in enumerate(row)
         }
         self.device = device
         self._transfer = Transfer(device)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sleb-blocks")
-        self._coming: tuple[int, Future[list[Tensor]]] | None = None
-        self._here: int | None = None
-        self._next: dict[int, int] = {}
+        self._prefetch: tuple[int, Future[list[Tensor]]] | None = None
+        self._current: int | None = None
+        self._following: dict[int, int] = {}
         self.loads = 0
-        self.expect(range(len(blocks)))
+        self.set_order(range(len(blocks)))
 
     @property
     def most_bytes(self) -> int:
         """Return the largest device memory that blocks take: that of the two largest."""
         return sum(sorted(sum(tensor.nbytes for tensor in row) for row in self._host)[-2:])
 
-    def expect(self, blocks: Sequence[int]) -> None:
+    def set_order(self, blocks: Sequence[int]) -> None:
         """Set the order in which blocks will be asked for, again and again."""
-        self._next = dict(zip(blocks, [*blocks[1:], *blocks[:1]], strict=True))
+        self._following = dict(zip(blocks, [*blocks[1:], *blocks[:1]], strict=True))
 
-    def bring(self, index: int) -> None:
+    def load(self, index: int) -> None:
         """Make a block ready to run on the device, and start to load the next."""
-        if index == self._here:
+        if index == self._current:
             return
         self.release()
-        if self._coming is None or self._coming[0] != index:
-            self._start(index)
-        assert self._coming is not None
-        (_, loading), self._coming = self._coming, None
+        if self._prefetch is None or self._prefetch[0] != index:
+            self._start_prefetch(index)
+        assert self._prefetch is not None
+        (_, loading), self._prefetch = self._prefetch, None
         for tensor, copy in zip(self._tensors[index], loading.result(), strict=True):
-            tensor.data = self._transfer.hand_over(copy)
-        self._here = index
-        following = self._next.get(index, index)
+            tensor.data = self._transfer.record_use(copy)
+        self._current = index
+        following = self._following.get(index, index)
         if following != index:
-            self._start(following)
+            self._start_prefetch(following)
 
     def release(self) -> None:
         """Point the current block back to its weights in host memory, and free its copy on the device."""
-        if self._here is not None:
-            for tensor, original in zip(self._tensors[self._here], self._host[self._here], strict=True):
+        if self._current is not None:
+            for tensor, original in zip(self._tensors[self._current], self._host[self._current], strict=True):
                 tensor.data = original
-            self._here = None
+            self._current = None
 
-    def rest(self) -> None:
+    def release_all(self) -> None:
         """Free all blocks on the device, until one is asked for again."""
         self.release()
-        if self._coming is not None:
-            self._coming[1].exception()  # a copy under way takes memory until it is finished
-            self._coming = None
+        self._drop_prefetch()  # a copy under way takes memory until it is finished
 
-    def keep(self, tensor: Tensor) -> None:
+    def write_back(self, tensor: Tensor) -> None:
         """Write a changed parameter or buffer of a block back to host memory, so that later loads have it."""
-        index, slot = self._places[id(tensor)]
-        if self._coming is not None and self._coming[0] == index:
-            self._coming[1].exception()  # wait for a copy under way, which has the old weight
-            self._coming = None
-        host = self._host[index][slot]
-        if tensor.data_ptr() != host.data_ptr():
-            host.copy_(tensor.data)
+        index, slot = self._slots[id(tensor)]
+        if self._prefetch is not None and self._prefetch[0] == index:
+            self._drop_prefetch()  # it has the old weight
+        original = self._host[index][slot]
+        if tensor.data_ptr() != original.data_ptr():
+            original.copy_(tensor.data)
 
     @contextmanager
     def changing_weights(self) -> Iterator[None]:
         """Let a context point parameters and buffers to other data in host memory, which is loaded from then on."""
-        self.rest()
+        self.release_all()
         try:
             yield
         finally:
@@ -97,10 +94,16 @@ class BlockLoader:
 
     def close(self) -> None:
         """Free all blocks on the device and end the thread."""
-        self.rest()
+        self.release_all()
         self._worker.shutdown(cancel_futures=True)
 
-    def _start(self, index: int) -> None:
+    def _drop_prefetch(self) -> None:
+        """Forget the block that is loaded ahead, as soon as its copy is finished."""
+        if self._prefetch is not None:
+            self._prefetch[1].exception()  # waits for it
+            self._prefetch = None
+
+    def _start_prefetch(self, index: int) -> None:
         self.loads += 1
-        used = self._transfer.so_far()
-        self._coming = index, self._worker.submit(self._transfer.copies, self._host[index], used)
+        used = self._transfer.queued_work()
+        self._prefetch = index, self._worker.submit(self._transfer.copy_all, self._host[index], used)

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .loader import BlockLoader
+from .precision import replacing_data
 from .stack import DecoderStack
 
 
@@ -18,21 +19,21 @@ def offloaded(model: PreTrainedModel, stack: DecoderStack, device: torch.device)
     """Yield the stack with a loader for its blocks, while all other tensors of the model are on the device."""
     loader = BlockLoader(list(stack.blocks), device)
     try:
-        with _around_blocks_on(device, model, stack):
+        with _rest_on_device(device, model, stack):
             yield replace(stack, loader=loader)
     finally:
         loader.close()
 
 
 @contextmanager
-def running_whole(stack: DecoderStack) -> Iterator[None]:
+def loading_hooks(stack: DecoderStack) -> Iterator[None]:
     """Load each offloaded block when the model's own forward reaches it; do nothing without a loader."""
     loader = stack.loader
     if loader is None:
         yield
         return
     hooks = [
-        block.register_forward_pre_hook(lambda _module, _args, index=index: loader.bring(index))
+        block.register_forward_pre_hook(lambda _module, _args, index=index: loader.load(index))
         for index, block in enumerate(stack.blocks)
     ]
     try:
@@ -43,24 +44,24 @@ def running_whole(stack: DecoderStack) -> Iterator[None]:
 
 
 @contextmanager
-def offloaded_alike(template: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
+def offloaded_like(template: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
     """Offload a shortened model like the dense model whose weights it shares; do nothing without a loader."""
     if stack.loader is None:
         yield
         return
-    stack.loader.rest()
+    stack.loader.release_all()
     blocks = template.get_submodule(stack.path)
     assert isinstance(blocks, nn.ModuleList)
-    with offloaded(template, DecoderStack(stack.path, blocks, {}), stack.loader.device) as there, running_whole(there):
+    template_stack = DecoderStack(stack.path, blocks, {})
+    with offloaded(template, template_stack, stack.loader.device) as template_stack, loading_hooks(template_stack):
         yield
 
 
 @contextmanager
-def _around_blocks_on(device: torch.device, model: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
+def _rest_on_device(device: torch.device, model: PreTrainedModel, stack: DecoderStack) -> Iterator[None]:
     """Move everything but the blocks to a device, and back at the end."""
     in_blocks = {id(tensor) for tensor in chain(stack.blocks.parameters(), stack.blocks.buffers())}
     tensors = [tensor for tensor in chain(model.parameters(), model.buffers()) if id(tensor) not in in_blocks]
-    originals = [tensor.data for tensor in tensors]
     # Some rotary embeddings replace their buffers when they see a longer window.
     buffers = [
         (module, name, buffer)
@@ -69,11 +70,8 @@ def _around_blocks_on(device: torch.device, model: PreTrainedModel, stack: Decod
         if buffer is not None and id(buffer) not in in_blocks
     ]
     try:
-        for tensor in tensors:
-            tensor.data = tensor.data.to(device)
-        yield
+        with replacing_data(tensors, lambda tensor: tensor.data.to(device)):
+            yield
     finally:
         for module, name, buffer in buffers:
             module._buffers[name] = buffer
-        for tensor, original in zip(tensors, originals, strict=True):
-            tensor.data = original

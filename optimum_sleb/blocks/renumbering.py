@@ -19,16 +19,18 @@ _STEPS = (1, 2)
 _STARTS = range(4)
 
 
-def is_renumbered(dense: nn.Module, blocks: str, kept: Sequence[int], path: str, attribute: str, new: Any) -> bool:
+def only_holds_position(
+    dense: nn.Module, blocks: str, kept: Sequence[int], path: str, attribute: str, new: Any
+) -> bool:
     """Tell whether an attribute in a kept block only holds the block's position, so that its new value is harmless.
 
     An integer does if it counts the blocks, before and after the removal; a list does if it has an entry for every
     block and keeps the entries of the kept blocks. `path` is the module's name after the removal.
     """
-    place, _, part = path.removeprefix(f"{blocks}.").partition(".")
+    position, _, part = path.removeprefix(f"{blocks}.").partition(".")
     stack = dense.get_submodule(blocks)
     assert isinstance(stack, nn.ModuleList)
-    module = stack[kept[int(place)]].get_submodule(part)
+    module = stack[kept[int(position)]].get_submodule(part)
     old = vars(module)[attribute]
     if (type(module).__name__, attribute) in _OF_THE_STACK:
         return True
@@ -38,7 +40,7 @@ def is_renumbered(dense: nn.Module, blocks: str, kept: Sequence[int], path: str,
         return False
     values = dict(_through_the_stack(stack, part, attribute))
     return any(
-        new == start + step * int(place) and all(value == start + step * index for index, value in values.items())
+        new == start + step * int(position) and all(value == start + step * index for index, value in values.items())
         for step in _STEPS
         for start in _STARTS
     )

@@ -10,70 +10,70 @@ from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
-class Cut:
+class Removal:
     """A removal, as the rules see it."""
 
     config: PreTrainedConfig  # the text config before the removal
-    count: int  # number of blocks before
+    num_blocks: int  # before
     kept: Sequence[int]  # indices of the blocks that stay, ascending
 
-    def before(self, index: int) -> int:
+    def num_kept_before(self, index: int) -> int:
         """Return how many of the first `index` blocks stay.
 
         >>> from transformers import LlamaConfig
-        >>> Cut(LlamaConfig(), 8, [0, 1, 2, 5]).before(3)
+        >>> Removal(LlamaConfig(), 8, [0, 1, 2, 5]).num_kept_before(3)
         3
         """
         return sum(old < index for old in self.kept)
 
 
-def _indices(cut: Cut, value: list[int]) -> list[int]:
-    return [new for new, old in enumerate(cut.kept) if old in value]
+def _indices(removal: Removal, value: list[int]) -> list[int]:
+    return [new for new, old in enumerate(removal.kept) if old in value]
 
 
-def _indices_from_one(cut: Cut, value: list[int]) -> list[int]:
-    return [new + 1 for new, old in enumerate(cut.kept) if old + 1 in value]
+def _indices_from_one(removal: Removal, value: list[int]) -> list[int]:
+    return [new + 1 for new, old in enumerate(removal.kept) if old + 1 in value]
 
 
-def _threshold(cut: Cut, value: int) -> int:
-    return cut.before(value)
+def _threshold(removal: Removal, value: int) -> int:
+    return removal.num_kept_before(value)
 
 
-def _last_index(cut: Cut, value: int) -> int:
-    return cut.before(value + 1) - 1
+def _last_index(removal: Removal, value: int) -> int:
+    return removal.num_kept_before(value + 1) - 1
 
 
-def _from_the_end(cut: Cut, value: int) -> int:
-    return len(cut.kept) - cut.before(cut.count - value)
+def _threshold_from_end(removal: Removal, value: int) -> int:
+    return len(removal.kept) - removal.num_kept_before(removal.num_blocks - value)
 
 
-def _dense_blocks(cut: Cut, value: list[int]) -> list[int]:
-    step = cut.config.decoder_sparse_step
-    return _indices(cut, [old for old in range(cut.count) if old in value or (old + 1) % step])
+def _dense_blocks(removal: Removal, value: list[int]) -> list[int]:
+    step = removal.config.decoder_sparse_step
+    return _indices(removal, [old for old in range(removal.num_blocks) if old in value or (old + 1) % step])
 
 
-def _cycle(cut: Cut, value: list[str]) -> list[str]:
-    return [value[old % len(value)] for old in cut.kept]
+def _cycle(removal: Removal, value: list[str]) -> list[str]:
+    return [value[old % len(value)] for old in removal.kept]
 
 
-def _attention_types(cut: Cut, _value: Any) -> list[Any]:
-    return [[[cut.config.attention_layers[old] for old in cut.kept], 1]]
+def _attention_types(removal: Removal, _value: Any) -> list[Any]:
+    return [[[removal.config.attention_layers[old] for old in removal.kept], 1]]
 
 
-def _per_depth(cut: Cut, value: float) -> float:
-    return value * sqrt(len(cut.kept) / cut.count)
+def _per_depth(removal: Removal, value: float) -> float:
+    return value * sqrt(len(removal.kept) / removal.num_blocks)
 
 
-def _number(cut: Cut, _value: int) -> int:
-    return len(cut.kept)
+def _num_kept(removal: Removal, _value: int) -> int:
+    return len(removal.kept)
 
 
-def _none_left(_cut: Cut, _value: int) -> int:
+def _zero(_removal: Removal, _value: int) -> int:
     return 0
 
 
 # Field: what it means, and its new value.
-RULES: dict[str, tuple[str, Callable[[Cut, Any], Any]]] = {
+RULES: dict[str, tuple[str, Callable[[Removal, Any], Any]]] = {
     "attention_types": ("kinds of attention, as patterns with a number of repeats", _attention_types),
     "attn_layer_indices": ("the blocks with attention", _indices),
     "block_types": ("kinds of blocks, repeated from the start", _cycle),
@@ -88,11 +88,11 @@ RULES: dict[str, tuple[str, Callable[[Cut, Any], Any]]] = {
     "moe_layer_end_index": ("the last block with experts", _last_index),
     "moe_layer_start_index": ("the first block with experts", _threshold),
     "moe_layers": ("the blocks with experts", _indices),
-    "num_blocks": ("a second name of the number of blocks", _number),
+    "num_blocks": ("a second name of the number of blocks", _num_kept),
     "num_dense_layers": ("so many first blocks have no experts", _threshold),
-    "num_kv_shared_layers": ("so many last blocks use keys and values of earlier ones", _from_the_end),
-    "num_mtp_layers": ("blocks for multi-token prediction, which a causal LM does not load", _none_left),
-    "num_nextn_predict_layers": ("blocks for multi-token prediction, which a causal LM does not load", _none_left),
+    "num_kv_shared_layers": ("so many last blocks use keys and values of earlier ones", _threshold_from_end),
+    "num_mtp_layers": ("blocks for multi-token prediction, which a causal LM does not load", _zero),
+    "num_nextn_predict_layers": ("blocks for multi-token prediction, which a causal LM does not load", _zero),
     "ple_layer_ids": ("blocks with their own embedding, counted from 1", _indices_from_one),
     "scale_depth": ("the residual branches are scaled by this / sqrt(number of blocks)", _per_depth),
 }
@@ -104,25 +104,20 @@ PERIODS: dict[str, str] = {
 }
 
 
-def fit_period(cut: Cut, period: int, offset: int) -> tuple[int, int] | None:
+def fit_period(removal: Removal, period: int, offset: int) -> tuple[int, int] | None:
     """Return a period and an offset that describe the remaining layout, or None where there are none.
 
     >>> from transformers import LlamaConfig
-    >>> fit_period(Cut(LlamaConfig(), 8, [1, 5]), period=4, offset=1)
+    >>> fit_period(Removal(LlamaConfig(), 8, [1, 5]), period=4, offset=1)
     (1, 0)
     """
-    layout = [old % period == offset for old in cut.kept]
+    layout = [old % period == offset for old in removal.kept]
     # The period may be one more than the number of blocks: with the last offset, no block is of the kind.
     for candidate in [period, *range(1, len(layout) + 2)]:
         for shift in [offset, *range(candidate)]:
             if shift < candidate and layout == [new % candidate == shift for new in range(len(layout))]:
                 return candidate, shift
     return None
-
-
-def rule_for(field: str) -> str:
-    """Return the meaning of a config field that has a rule, in words."""
-    return RULES[field][0]
 
 
 def num_image_blocks(config: PreTrainedConfig) -> int:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .forward import logits_of, measuring, vocab_size_of
-from .kernels import PLAIN, Kernels
+from .forward import evaluating, logits_of, vocab_size_of
+from .kernels import UNCOMPILED, Kernels
 from .losses import position_slices, window_losses
 from .stack import DecoderStack
-from .standins import Place, StandIn, hidden_state_of
+from .standins import ArgumentKey, StandIn, hidden_state_of
 
 
 class _LastBlockReachedError(Exception):
@@ -32,13 +32,13 @@ class Stream:
     hidden: Tensor  # (batch, length, width)
     arguments: dict[int, Arguments]  # of each block on this batch: masks, position embeddings, ...
     # Values that the block before returned for the next one (few architectures), by where that one receives them.
-    carried: dict[Place, Any] = field(default_factory=dict)
+    carried: dict[ArgumentKey, Any] = field(default_factory=dict)
 
     def arguments_of(self, index: int) -> Arguments:
         """Return the positional and keyword arguments of a block, besides the hidden state."""
         args, kwargs = self.arguments[index]
         if self.carried:
-            args = tuple(self.carried.get(place, value) for place, value in enumerate(args))
+            args = tuple(self.carried.get(key, value) for key, value in enumerate(args))
             kwargs = {name: self.carried.get(name, value) for name, value in kwargs.items()}
         return args, kwargs
 
@@ -46,30 +46,30 @@ class Stream:
 class BlockRunner:
     """Runner of any selection of a model's blocks; while it is open, a stand-in takes the place of every block.
 
-    `enter` runs the model's own forward: the stand-ins record each block's arguments. `run` calls the real blocks with
+    `start` runs the model's own forward: the stand-ins record each block's arguments. `run` calls the real blocks with
     these. `losses` and `logits` run the forward again: the stand-ins return the final hidden state to norm and head.
     """
 
-    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = PLAIN) -> None:
+    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = UNCOMPILED) -> None:
         self._model = model
         self._stack = stack
         self._kernels = kernels
         self._blocks = list(stack.blocks)
         self._arguments: dict[int, Arguments] = {}
-        self._entrance: Tensor | None = None
-        self._handed_out: Tensor | None = None
+        self._first_hidden: Tensor | None = None
+        self._final_hidden: Tensor | None = None
         self._resources = ExitStack()
         self.block_passes = 0
 
     def __enter__(self) -> Self:
-        self._resources.enter_context(measuring(self._model))
+        self._resources.enter_context(evaluating(self._model))
         self._resources.enter_context(self._stand_ins_in_place())
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._resources.close()
         self._arguments = {}
-        self._entrance = None
+        self._first_hidden = None
 
     @contextmanager
     def _stand_ins_in_place(self) -> Iterator[None]:
@@ -82,10 +82,10 @@ class BlockRunner:
                 self._stack.blocks[index] = block
 
     def _respond(self, index: int, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        if self._handed_out is not None:
-            return self._handed_out
+        if self._final_hidden is not None:
+            return self._final_hidden
         if not self._arguments:
-            self._entrance = hidden
+            self._first_hidden = hidden
         self._arguments[index] = (args, kwargs)
         if len(self._arguments) == len(self._stack.forms):
             raise _LastBlockReachedError
@@ -94,16 +94,16 @@ class BlockRunner:
     def block(self, index: int) -> nn.Module:
         """Return a decoder block, not its stand-in, on the device that computes; a loader may move it away later."""
         if self._stack.loader is not None:
-            self._stack.loader.bring(index)
+            self._stack.loader.load(index)
         return self._blocks[index]
 
-    def enter(self, ids: Tensor) -> Stream:
+    def start(self, ids: Tensor) -> Stream:
         """Return the stream before the first block, for a batch of token ids of shape (batch, length)."""
         self._arguments = {}
         with suppress(_LastBlockReachedError):
             logits_of(self._model, ids)
-        assert self._entrance is not None  # the stack was found by running it, so its first block is called
-        return Stream(self._entrance, self._arguments)
+        assert self._first_hidden is not None  # the stack was found by running it, so its first block is called
+        return Stream(self._first_hidden, self._arguments)
 
     def run(self, stream: Stream, blocks: Iterable[int]) -> Stream:
         """Return the stream after the given blocks; those that plain text does not run are skipped."""
@@ -111,7 +111,7 @@ class BlockRunner:
             if index not in stream.arguments:
                 continue
             output = self._kernels.block(self.block(index), stream.hidden, *stream.arguments_of(index))
-            carried = {place: output[slot] for slot, place in self._stack.forms[index].carried}
+            carried = {key: output[slot] for slot, key in self._stack.forms[index].carried}
             stream = Stream(hidden_state_of(output), stream.arguments, carried)
             self.block_passes += 1
         return stream
@@ -135,8 +135,8 @@ class BlockRunner:
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the model's logits for a final hidden state, or for a slice of its positions with their token ids."""
-        self._handed_out = hidden
+        self._final_hidden = hidden
         try:
             return logits_of(self._model, ids)
         finally:
-            self._handed_out = None
+            self._final_hidden = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .rules import PERIODS, RULES, Cut, fit_period
+from .rules import PERIODS, RULES, Removal, fit_period
 
 # Lists with these names are not sliced, even if they have as many entries as there are blocks.
 _NOT_PER_BLOCK = ("rope_parameters", "rope_scaling", "token_id", "id2label", "label2id")
@@ -50,22 +50,22 @@ def shorten_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
     (3, 3, 1)
     """
     text_config = text_config_of(config)
-    cut = Cut(copy.deepcopy(text_config), num_blocks_of(config), kept)
+    removal = Removal(copy.deepcopy(text_config), num_blocks_of(config), kept)
     for name, value in list(vars(text_config).items()):
-        sliced = _slice(name, value, cut)
+        sliced = _slice(name, value, removal)
         if sliced is not value:
             setattr(text_config, name, sliced)
-    old = vars(cut.config)
+    old = vars(removal.config)
     for name, (_, new_value) in RULES.items():
         if old.get(name) is not None:
-            setattr(text_config, name, new_value(cut, old[name]))
+            setattr(text_config, name, new_value(removal, old[name]))
     for period, offset in PERIODS.items():
-        if old.get(period) is not None and (fit := fit_period(cut, old[period], old[offset])):
+        if old.get(period) is not None and (fit := fit_period(removal, old[period], old[offset])):
             setattr(text_config, period, fit[0])
             setattr(text_config, offset, fit[1])
     setattr(text_config, count_field_of(text_config), len(kept))
-    if getattr(cut.config, "is_heterogeneous", False):
-        overrides = {int(index): values for index, values in cut.config.to_dict()["per_layer_config"].items()}
+    if getattr(removal.config, "is_heterogeneous", False):
+        overrides = {int(index): values for index, values in removal.config.to_dict()["per_layer_config"].items()}
         text_config.per_layer_config = {new: overrides[old] for new, old in enumerate(kept) if old in overrides}
 
 
@@ -86,23 +86,23 @@ def config_changes(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, t
     }
 
 
-def only_number_changes(config: PreTrainedConfig, kept: Sequence[int]) -> bool:
+def only_num_blocks_changes(config: PreTrainedConfig, kept: Sequence[int]) -> bool:
     """Tell whether a removal changes only the number of blocks in the config; all such removals are alike."""
     return len(config_changes(config, kept)) == 1
 
 
-def _slice(name: str, value: Any, cut: Cut) -> Any:
+def _slice(name: str, value: Any, removal: Removal) -> Any:
     """Return the value with every list per block sliced, or the value itself; sub-configs change in place."""
     if name.startswith("_") or name.endswith(_NOT_PER_BLOCK):
         return value
-    if isinstance(value, list | tuple) and len(value) == cut.count:
-        return [value[index] for index in cut.kept]
+    if isinstance(value, list | tuple) and len(value) == removal.num_blocks:
+        return [value[index] for index in removal.kept]
     if isinstance(value, dict):
-        sliced = {key: _slice(str(key), item, cut) for key, item in value.items()}
+        sliced = {key: _slice(str(key), item, removal) for key, item in value.items()}
         return sliced if any(sliced[key] is not value[key] for key in value) else value
     if isinstance(value, PreTrainedConfig):
         for key, item in list(vars(value).items()):
-            sliced = _slice(key, item, cut)
+            sliced = _slice(key, item, removal)
             if sliced is not item:
                 setattr(value, key, sliced)
     return value

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError
-from .forward import logits_of, measuring, vocab_size_of
+from .forward import evaluating, logits_of, vocab_size_of
 from .loader import BlockLoader
 from .shortening import num_blocks_of
-from .standins import OutputForm, Place, StandIn, arguments_of, split_call
+from .standins import ArgumentKey, OutputForm, StandIn, arguments_by_key, split_call
 
 PROBE_LENGTH = 16
 
@@ -32,7 +33,7 @@ class DecoderStack:
         return len(self.blocks)
 
     @contextmanager
-    def without(self, removed: set[int]) -> Iterator[None]:
+    def skipping(self, removed: set[int]) -> Iterator[None]:
         """Let the model compute as if some blocks were not there; they come back at the end, also after an error."""
         # Stand-ins keep the indices, because many models choose masks and rotary embeddings by a block's position.
         originals = {index: self.blocks[index] for index in removed}
@@ -93,22 +94,21 @@ def _has_children(module: nn.Module) -> bool:
 
 def _observe_forms(model: PreTrainedModel, lists: dict[str, nn.ModuleList]) -> dict[str, dict[int, OutputForm]]:
     """Run the model once and record what the blocks of each list are called with and return."""
-    calls: dict[tuple[str, int], tuple[dict[Place, Any], object]] = {}
+    calls: dict[tuple[str, int], tuple[dict[ArgumentKey, Any], object]] = {}  # by list and index of the block
 
-    def remember(place: tuple[str, int], args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+    def record(
+        block: tuple[str, int], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object
+    ) -> None:
         _, rest, kwargs = split_call(args, kwargs)
-        calls[place] = (arguments_of(rest, kwargs), output)
+        calls[block] = (arguments_by_key(rest, kwargs), output)
 
     hooks = [
-        block.register_forward_hook(
-            lambda _module, args, kwargs, output, place=(path, index): remember(place, args, kwargs, output),
-            with_kwargs=True,
-        )
+        block.register_forward_hook(partial(record, (path, index)), with_kwargs=True)
         for path, blocks in lists.items()
         for index, block in enumerate(blocks)
     ]
     try:
-        with measuring(model):
+        with evaluating(model):
             logits_of(model, probe_ids(model))
     finally:
         for hook in hooks:
@@ -117,10 +117,10 @@ def _observe_forms(model: PreTrainedModel, lists: dict[str, nn.ModuleList]) -> d
     for (path, index), (_, output) in calls.items():
         next_arguments, _ = calls.get((path, index + 1), ({}, None))
         forms[path][index] = OutputForm.of(output, next_arguments)
-    return {path: _carry_through(of_list) for path, of_list in forms.items()}
+    return {path: _complete_last_form(of_list) for path, of_list in forms.items()}
 
 
-def _carry_through(forms: dict[int, OutputForm]) -> dict[int, OutputForm]:
+def _complete_last_form(forms: dict[int, OutputForm]) -> dict[int, OutputForm]:
     """Give the last block the form of the one before, because no block after it shows what it hands on."""
     last = max(forms, default=0)
     before = forms.get(last - 1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import UnsupportedModelError
 
 # Where a block receives an argument: its position after the hidden state, or its keyword.
-Place = int | str
+ArgumentKey = int | str
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class OutputForm:
     length: int  # number of values in the container
     # Values that the next block receives from this one (router states, top-k indices, ...): position in the container,
     # and where the next block receives them.
-    carried: tuple[tuple[int, Place], ...] = ()
+    carried: tuple[tuple[int, ArgumentKey], ...] = ()
 
     @classmethod
-    def of(cls, output: object, next_arguments: "dict[Place, Any] | None" = None) -> "OutputForm":
+    def of(cls, output: object, next_arguments: "dict[ArgumentKey, Any] | None" = None) -> "OutputForm":
         """Return the form of an observed output; raise UnsupportedModelError if it has no hidden state where expected.
 
         >>> import torch
@@ -35,9 +35,9 @@ class OutputForm:
             return cls(None, 1)
         if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
             carried = tuple(
-                (slot, place)
+                (slot, key)
                 for slot, value in enumerate(output)
-                for place, argument in (next_arguments or {}).items()
+                for key, argument in (next_arguments or {}).items()
                 if slot > 0 and isinstance(value, Tensor) and argument is value
             )
             return cls(tuple if isinstance(output, tuple) else list, len(output), carried)
@@ -46,7 +46,7 @@ class OutputForm:
             "one) is expected; this architecture is not supported."
         )
 
-    def wrap(self, hidden: Tensor, arguments: "dict[Place, Any]") -> Any:
+    def wrap(self, hidden: Tensor, arguments: "dict[ArgumentKey, Any]") -> Any:
         """Return a hidden state in the form of the block's output, with carried values from the arguments, else None.
 
         >>> import torch
@@ -56,15 +56,15 @@ class OutputForm:
         if self.container is None:
             return hidden
         values = [hidden] + [None] * (self.length - 1)
-        for slot, place in self.carried:
-            values[slot] = arguments.get(place)
+        for slot, key in self.carried:
+            values[slot] = arguments.get(key)
         return self.container(values)
 
 
-def arguments_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> "dict[Place, Any]":
+def arguments_by_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> "dict[ArgumentKey, Any]":
     """Return a call's arguments, besides the hidden state, by position or name.
 
-    >>> arguments_of(("a",), {"mask": "b"})
+    >>> arguments_by_key(("a",), {"mask": "b"})
     {0: 'a', 'mask': 'b'}
     """
     return dict(enumerate(args)) | kwargs
@@ -87,7 +87,7 @@ def hidden_state_of(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def _hand_on(hidden: Tensor, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
+def _identity(hidden: Tensor, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
     """Return the hidden state unchanged, as if the block were not there."""
     return hidden
 
@@ -103,7 +103,7 @@ class StandIn(nn.Module):
         self,
         block: nn.Module,
         form: OutputForm,
-        respond: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor] = _hand_on,
+        respond: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor] = _identity,
     ) -> None:
         super().__init__()
         self._block = (block,)  # in a tuple, so that nn.Module does not register it as a child
@@ -119,4 +119,4 @@ class StandIn(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the response, in the form of the block's output."""
         hidden, rest, kwargs = split_call(args, kwargs)
-        return self._form.wrap(self._respond(hidden, rest, kwargs), arguments_of(rest, kwargs))
+        return self._form.wrap(self._respond(hidden, rest, kwargs), arguments_by_key(rest, kwargs))

@@ -1,25 +1,50 @@
-"""Removal of decoder blocks from a live model, and from one that is rebuilt from its config."""
+"""How a block goes: removal of decoder blocks from a live model, and from one that is rebuilt from its config."""
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from accelerate.hooks import add_hook_to_module
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from ..errors import UnsupportedModelError
-from .folding import fold_of
-from .forward import reason_of
+from ..errors import UnsupportedModelError, VerificationError
+from . import forward
+from .devices import hooks_of
+from .folding import find_fold
+from .forward import evaluating, logits_of, message_or_raise
 from .packed import adopt_packed_modules, packed_modules
 from .shortening import shorten_config
-from .stack import DecoderStack
+from .stack import DecoderStack, probe_ids
 
 # Attributes that tell how a module is run, not what it computes.
 _RUN_STATE = {"training", "gradient_checkpointing", "is_gradient_checkpointing"}
+
+
+def remove_blocks(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
+    """Remove blocks from a model, in place; raise VerificationError if its logits are not those with them skipped."""
+    kept = [index for index in range(len(stack)) if index not in set(removed)]
+    ids = probe_ids(model)
+    with evaluating(model), stack.skipping(set(removed)):
+        expected = logits_of(model, ids)
+    template = build_shortened(model, stack, kept)
+    fill(template, model, kept_state(model, stack, kept, template))
+    copy_device_hooks(template, model, stack, kept)
+    with evaluating(template):
+        logits_of(template, ids)  # some families change attributes or modules when they run
+    renumber_device_map(model, stack, kept)
+    cut_in_place(model, stack, kept, template)
+    with evaluating(model):
+        logits = logits_of(model, ids)
+    if not forward.same_logits(logits, expected):
+        raise VerificationError(
+            f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
+            "use it, and please report this architecture."
+        )
 
 
 def build_shortened(
@@ -28,28 +53,28 @@ def build_shortened(
     kept: Sequence[int],
     *,
     real_buffers: bool = True,
-    dtype: torch.dtype | None = None,
+    stored_dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
     """Build the shortened model from its edited config, with parameters on the meta device, except the packed ones.
 
-    Without `real_buffers` all is on the meta device, which is several times faster. `dtype` is the precision of the
-    weights, where the model computes in another one for a while. Raise UnsupportedModelError if the config fails.
+    Without `real_buffers` all is on the meta device, which is several times faster. `stored_dtype` is that of the
+    weights, where the model computes in another for a while. Raise UnsupportedModelError if the config fails.
     """
     device = init_empty_weights(include_buffers=False) if real_buffers else torch.device("meta")
     config = copy.deepcopy(model.config)
     try:
         shorten_config(config, kept)
         # Convert the config as saving and loading do: some configs derive fields when they are loaded.
-        attention = attention_of(config)
+        attention = attn_implementation_of(config)
         config = type(config).from_dict(config.to_diff_dict())
         config._attn_implementation = attention
         with device, no_init_weights():
-            template = type(model)._from_config(config, dtype=dtype or model.dtype)
+            template = type(model)._from_config(config, dtype=stored_dtype or model.dtype)
         if real_buffers:
             _compute_buffers(template)
     except Exception as error:  # from a family's own code, which does not allow this layout
-        reason = reason_of(error)
-        raise UnsupportedModelError(f"its config does not allow the remaining layout ({reason})") from error
+        message = message_or_raise(error)
+        raise UnsupportedModelError(f"its config does not allow the remaining layout ({message})") from error
     packed = {new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
     adopt_packed_modules(template, {name: module for name, module in packed.items() if name is not None})
     return template
@@ -64,11 +89,11 @@ def _compute_buffers(template: PreTrainedModel) -> None:
     template.initialize_weights()
 
 
-def attention_of(config: PreTrainedConfig) -> str | dict[str, Any] | None:
+def attn_implementation_of(config: PreTrainedConfig) -> str | dict[str, Any] | None:
     """Return a config's attention in the form that `attn_implementation` of `from_pretrained` takes.
 
     >>> from transformers import LlamaConfig
-    >>> attention_of(LlamaConfig(attn_implementation="eager"))
+    >>> attn_implementation_of(LlamaConfig(attn_implementation="eager"))
     'eager'
     """
     parts = {name: getattr(config, name, None) for name in config.sub_configs}
@@ -76,7 +101,7 @@ def attention_of(config: PreTrainedConfig) -> str | dict[str, Any] | None:
         return config._attn_implementation
     own = {"": config._attn_implementation}
     # For a composite config one name per part; "" is the whole model.
-    return own | {name: attention_of(part) for name, part in parts.items() if part is not None}
+    return own | {name: attn_implementation_of(part) for name, part in parts.items() if part is not None}
 
 
 def kept_state(
@@ -84,31 +109,55 @@ def kept_state(
 ) -> dict[str, Tensor]:
     """Return the tensors that a shortened model takes over, by their new names; shared, not copied, unless sliced."""
     # Some tensors outside the blocks have a slice per block (Gemma 3n's embeddings per layer); these are sliced.
-    wanted = template.state_dict()
+    shapes = {name: tensor.shape for name, tensor in template.state_dict().items()}
     state = {}
-    for name, tensor in model.state_dict().items():
-        place = new_name(name, stack.path, kept)
-        if place is not None:
-            goal = wanted[place].shape if place in wanted else tensor.shape
-            state[place] = _slices_of(tensor, goal, len(stack), kept)
+    for old, tensor in model.state_dict().items():
+        new = new_name(old, stack.path, kept)
+        if new is not None:
+            state[new] = _slices_of(tensor, shapes.get(new, tensor.shape), len(stack), kept)
     return state
 
 
-def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel) -> None:
+def fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
+    """Make a template runnable: share the model's weights, move its buffers to the model's device and precision."""
+    # While a half-precision model computes in float32, its buffers are float32 copies of rounded values.
+    widened = template.dtype != model.dtype
+    # Packed modules already hold their weights; a state dict cannot carry them over.
+    packed = tuple(f"{name}." for name in packed_modules(template))
+    not_packed = {name: tensor for name, tensor in state.items() if not name.startswith(packed)}
+    template.load_state_dict(not_packed, assign=True, strict=not packed)
+    for module in template.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                is_half = buffer.dtype in (torch.bfloat16, torch.float16)
+                module._buffers[name] = buffer.to(model.device, model.dtype if widened and is_half else None)
+
+
+def copy_device_hooks(
+    template: PreTrainedModel, model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
+) -> None:
+    """Give a shortened model the hooks of the dense model whose weights it shares; do nothing without hooks."""
+    hooks = hooks_of(model)
+    for old, new in kept_module_names(model, stack.path, kept):
+        if old in hooks:
+            add_hook_to_module(template.get_submodule(new), copy.copy(hooks[old]))
+
+
+def cut_in_place(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], template: PreTrainedModel) -> None:
     """Remove blocks from a model and its config, in place; new indices and sizes are read from the template."""
-    wanted = template.state_dict()
+    shapes = {name: tensor.shape for name, tensor in template.state_dict().items()}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if name in wanted and not name.startswith(f"{stack.path}."):
-            tensor.data = _slices_of(tensor.data, wanted[name].shape, len(stack), kept)
+        if name in shapes and not name.startswith(f"{stack.path}."):
+            tensor.data = _slices_of(tensor.data, shapes[name], len(stack), kept)
     shorten_config(model.config, kept)
     for index in sorted(set(range(len(stack))) - set(kept), reverse=True):
         del stack.blocks[index]
     for path, attribute, old, new in list(differing_attributes(model, template)):
         # Integers in a block are its index, by which it finds its slot in the cache; lists, and attributes outside the
-        # blocks, describe the whole stack (`is_renumbered`). Other differences are folded, or were refused before.
+        # blocks, describe the whole stack (`only_holds_position`). Others are folded, or were refused before.
         module = model.get_submodule(path)
         in_block = path.startswith(f"{stack.path}.")
-        fold = fold_of(module, attribute) if in_block else None
+        fold = find_fold(module, attribute) if in_block else None
         if fold is not None:
             fold(module, old, new)
         if fold is not None or not in_block or type(new) in (int, list, tuple, set, dict):
@@ -120,27 +169,34 @@ def cut_out(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int], te
                 setattr(model.get_submodule(path), attribute, getattr(module, attribute))
 
 
+def renumber_device_map(model: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]) -> None:
+    """Renumber the kept blocks in `hf_device_map`, in place; do nothing where the model has none."""
+    devices = getattr(model, "hf_device_map", None)
+    if devices is None:
+        return
+    renamed = {new_name(name, stack.path, kept): device for name, device in devices.items()}
+    model.hf_device_map = {name: device for name, device in renamed.items() if name is not None}
+
+
 def differing_attributes(
-    model: nn.Module, template: nn.Module, rename: "Sequence[tuple[str, str]] | None" = None
+    model: nn.Module, template: nn.Module, names: "Sequence[tuple[str, str]] | None" = None
 ) -> Iterator[tuple[str, str, Any, Any]]:
     """Yield (module name, attribute, value in `model`, value in `template`) where plain attributes differ.
 
-    The module name is that in `template`; `rename` has pairs of names, by default the same in both.
+    The module name is that in `template`; `names` has pairs of names, by default the same in both.
     """
-    twins = dict(template.named_modules())
-    modules = dict(model.named_modules())
-    for mine, theirs in rename if rename is not None else [(path, path) for path in modules]:
-        if theirs not in twins:
-            continue
-        other = vars(twins[theirs])
-        for attribute, value in vars(modules[mine]).items():
-            if attribute.startswith("_") or attribute in _RUN_STATE or attribute not in other:
+    modules, template_modules = dict(model.named_modules()), dict(template.named_modules())
+    for old, new in names if names is not None else [(path, path) for path in modules]:
+        template_values = vars(template_modules[new]) if new in template_modules else {}
+        for attribute, value in vars(modules[old]).items():
+            if attribute.startswith("_") or attribute in _RUN_STATE or attribute not in template_values:
                 continue
-            if _is_plain(value) and _is_plain(other[attribute]) and not _same(value, other[attribute]):
-                yield theirs, attribute, value, other[attribute]
+            template_value = template_values[attribute]
+            if _is_plain(value) and _is_plain(template_value) and not _same(value, template_value):
+                yield new, attribute, value, template_value
 
 
-def module_names(model: nn.Module, path: str, kept: Sequence[int]) -> list[tuple[str, str]]:
+def kept_module_names(model: nn.Module, path: str, kept: Sequence[int]) -> list[tuple[str, str]]:
     """Return pairs of names, before and after the removal, of the modules that stay."""
     renamed = [(name, new_name(name, path, kept)) for name, _ in model.named_modules()]
     return [(old, new) for old, new in renamed if new is not None]
@@ -172,13 +228,15 @@ def new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
     return f"{path}.{kept.index(int(index))}{dot}{rest}" if int(index) in kept else None
 
 
-def _slices_of(tensor: Tensor, goal: torch.Size, count: int, kept: Sequence[int]) -> Tensor:
+def _slices_of(tensor: Tensor, shape: torch.Size, num_blocks: int, kept: Sequence[int]) -> Tensor:
     """Return the slices of the kept blocks where the tensor has one per block, else the tensor itself."""
-    if tensor.shape == goal or tensor.dim() != len(goal):
+    if tensor.dim() != len(shape):
         return tensor
-    dims = [dim for dim in range(tensor.dim()) if tensor.shape[dim] != goal[dim]]
-    size = tensor.shape[dims[0]] // count
-    if len(dims) > 1 or size * count != tensor.shape[dims[0]] or size * len(kept) != goal[dims[0]]:
+    dims = [dim for dim in range(tensor.dim()) if tensor.shape[dim] != shape[dim]]
+    if len(dims) != 1:
         return tensor
-    pieces = tensor.split(size, dim=dims[0])
-    return torch.cat([pieces[index] for index in kept], dim=dims[0])
+    dim, size = dims[0], tensor.shape[dims[0]] // num_blocks
+    if (size * num_blocks, size * len(kept)) != (tensor.shape[dim], shape[dim]):
+        return tensor
+    pieces = tensor.split(size, dim=dim)
+    return torch.cat([pieces[index] for index in kept], dim=dim)

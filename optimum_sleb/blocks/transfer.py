@@ -21,11 +21,11 @@ class Transfer:
             self._sent = [torch.cuda.Event() for _ in range(2)]
             self._turn = 0
 
-    def so_far(self) -> "torch.cuda.Event | None":
+    def queued_work(self) -> "torch.cuda.Event | None":
         """Return an event after all work queued on the device so far; None without CUDA."""
         return torch.cuda.current_stream(self._device).record_event() if self._on_cuda else None
 
-    def copies(self, tensors: list[Tensor], after: "torch.cuda.Event | None") -> list[Tensor]:
+    def copy_all(self, tensors: list[Tensor], after: "torch.cuda.Event | None") -> list[Tensor]:
         """Return finished copies on the device, allocated only after the event; this is what the thread calls."""
         if not self._on_cuda:
             return [tensor.to(self._device, copy=True) for tensor in tensors]
@@ -38,7 +38,7 @@ class Transfer:
             self._stream.synchronize()
         return copies
 
-    def hand_over(self, copy: Tensor) -> Tensor:
+    def record_use(self, copy: Tensor) -> Tensor:
         """Return a copy, whose memory is from now on not reused before the computation is done with it."""
         if self._on_cuda:
             copy.record_stream(torch.cuda.current_stream(self._device))
@@ -49,9 +49,9 @@ class Transfer:
             copy.copy_(tensor)
             return
         source, target = (one.reshape(-1).view(torch.uint8) for one in (tensor, copy))
-        for here, there in zip(source.split(_PIECE), target.split(_PIECE), strict=True):
+        for source_piece, target_piece in zip(source.split(_PIECE), target.split(_PIECE), strict=True):
             self._turn = 1 - self._turn
-            piece = self._pieces[self._turn][: len(here)]
+            piece = self._pieces[self._turn][: len(source_piece)]
             self._sent[self._turn].synchronize()
-            there.copy_(piece.copy_(here), non_blocking=True)
+            target_piece.copy_(piece.copy_(source_piece), non_blocking=True)
             self._sent[self._turn].record(self._stream)

@@ -1,60 +1,59 @@
-"""Checks of a removal, before and after it: a shortened model must compute what the dense model computes with these
-blocks skipped. So a dependence on depth, or on a config field without a rule, is found before the search starts."""
+"""May this block go? A shortened model must compute what the dense model computes with its blocks skipped, so a
+dependence on depth, or on a config field without a rule, is found before the search starts."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import ConfigError, UnsupportedModelError, VerificationError
-from . import devices, probes, surgery
-from .folding import fold_of
-from .forward import logits_of, measuring, reason_of
-from .offload import offloaded_alike, running_whole
-from .packed import packed_modules
-from .probes import cache_trouble
-from .renumbering import is_renumbered
+from ..errors import ConfigError, UnsupportedModelError
+from .folding import find_fold
+from .forward import evaluating, logits_of, message_or_raise, same_logits
+from .offload import loading_hooks, offloaded_like
+from .renumbering import only_holds_position
 from .rules import PERIODS, RULES, num_image_blocks
-from .shortening import text_config_of
+from .shortening import config_changes, text_config_of
 from .stack import DecoderStack, probe_ids
-from .surgery import differing_attributes, kept_state, module_names
+from .surgery import build_shortened, copy_device_hooks, differing_attributes, fill, kept_module_names, kept_state
 
 
-def refusal(
+def reason_not_removable(
     model: PreTrainedModel,
     stack: DecoderStack,
     removed: Collection[int],
     *,
     run: bool = True,  # without, the logits are not compared, which is several times faster
     dense: PreTrainedModel | None = None,  # `build_shortened` of all blocks; it takes as long as the other checks
-    kept_in: torch.dtype | None = None,  # precision of the weights, where the model computes in another for a while
+    stored_dtype: torch.dtype | None = None,  # of the weights, where the model computes in another for a while
 ) -> str | None:
     """Return why these blocks cannot be removed together, as the end of a sentence, or None where they can.
 
     The shortened model is built anew from its edited config, and compared with what is left of the dense model: names
     and shapes of weights, plain attributes, logits of a few tokens.
     """
-    silent = sorted(set(removed) - set(stack.forms))
-    if silent:
-        return f"plain text does not run block {silent[0]}, so its removal cannot be measured"
+    not_run = sorted(set(removed) - set(stack.forms))
+    if not_run:
+        return f"plain text does not run block {not_run[0]}, so its removal cannot be measured"
     if any(index < num_image_blocks(model.config) for index in removed):
         return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
     try:
-        template = surgery.build_shortened(model, stack, kept, real_buffers=run, dtype=kept_in)
+        template = build_shortened(model, stack, kept, real_buffers=run, stored_dtype=stored_dtype)
     except UnsupportedModelError as error:
         return str(error)
     if stack.loader is not None:
-        stack.loader.rest()  # the shortened model shares the weights in host memory
+        stack.loader.release_all()  # the shortened model shares the weights in host memory
     state = kept_state(model, stack, kept, template)
     reason = _difference_in_weights(model, template, state)
     if reason is None and removed:
         if dense is None:
-            dense = surgery.build_shortened(model, stack, range(len(stack)), real_buffers=False, dtype=kept_in)
+            dense = build_shortened(model, stack, range(len(stack)), real_buffers=False, stored_dtype=stored_dtype)
         reason = _difference_in_constants(dense, template, stack, kept)
     if reason is None and run:
-        reason = _difference_in_logits(model, stack, set(removed), template, state)
+        reason = _difference_in_logits(model, template, stack, kept, state)
     if reason is None and not removed:
         # Is the model what its config says? Only checked now, as some families change their attributes when they run.
         reason = _difference_in_constants(model, template, stack, kept)
@@ -66,24 +65,64 @@ def removable_blocks(
 ) -> tuple[list[int], dict[int, str]]:
     """Return the candidates that can each be removed on their own, and the reason for each of the others."""
     name = type(model).__name__
-    if refusal(model, stack, ()) is not None:
+    if reason_not_removable(model, stack, ()) is not None:
         raise UnsupportedModelError(
             f"This {name} does not compute what it would after being saved and loaded again: it was changed in memory "
             "(hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
         )
-    dense = surgery.build_shortened(model, stack, range(len(stack)), real_buffers=False)
-    reasons = {block: refusal(model, stack, {block}, run=False, dense=dense) for block in candidates}
-    sound = [block for block in candidates if reasons[block] is None]
+    dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
+    reasons = {block: reason_not_removable(model, stack, {block}, run=False, dense=dense) for block in candidates}
+    passed = [block for block in candidates if reasons[block] is None]
     # Run the shortened model for three candidates only; where one of them fails, run it for all.
-    few = {*sound[:1], *sound[len(sound) // 2 :][:1], *sound[-1:]}
-    samples = {block: refusal(model, stack, {block}, dense=dense) for block in few}
-    if any(samples.values()):
-        reasons |= {block: refusal(model, stack, {block}, dense=dense) for block in sound}
+    sample = {*passed[:1], *passed[len(passed) // 2 :][:1], *passed[-1:]}
+    of_sample = {block: reason_not_removable(model, stack, {block}, dense=dense) for block in sample}
+    if any(of_sample.values()):
+        reasons |= {block: reason_not_removable(model, stack, {block}, dense=dense) for block in passed}
     barred = {block: reason for block, reason in reasons.items() if reason is not None}
     if len(barred) == len(candidates):
         first = min(barred)
         raise UnsupportedModelError(f"Blocks of {name} cannot be removed: without block {first}, {barred[first]}.")
     return [block for block in candidates if block not in barred], barred
+
+
+@dataclass(frozen=True)
+class Removability:
+    """The blocks of a model that can each be removed on their own, by their numbers in the dense model."""
+
+    architecture: str  # class of the model
+    num_blocks: int
+    removable: tuple[int, ...]
+    barred: dict[int, str]  # the other blocks, with the reason
+    example: int  # the block whose removal `config_changes` shows
+    config_changes: dict[str, tuple[Any, Any]]  # config fields that change, with values before and after
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, stack: DecoderStack, dense_numbers: Sequence[int]) -> Self:
+        """Rebuild the model without each of its blocks; raise UnsupportedModelError if none can be removed."""
+        removable, barred = removable_blocks(model, stack, range(len(stack)))
+        example = removable[len(removable) // 2]
+        kept = [block for block in range(len(stack)) if block != example]
+        return cls(
+            architecture=type(model).__name__,
+            num_blocks=len(stack),
+            removable=tuple(dense_numbers[block] for block in removable),
+            barred={dense_numbers[block]: reason for block, reason in barred.items()},
+            example=dense_numbers[example],
+            config_changes=config_changes(model.config, kept),
+        )
+
+    def summary(self) -> str:
+        """Return the result as lines of text, without a final line break."""
+        lines = [f"{self.architecture}: {len(self.removable)} of {self.num_blocks} blocks can be removed"]
+        lines += [f"  not block {block}: {reason}" for block, reason in self.barred.items()]
+        lines.append(f"without block {self.example} the config changes:")
+        lines += [f"  {field}: {_short(old)} -> {_short(new)}" for field, (old, new) in self.config_changes.items()]
+        return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]} ... ({len(value)} entries)"
 
 
 def check_removal(
@@ -97,59 +136,22 @@ def check_removal(
             )
     if not 0 < len(blocks) < len(dense_numbers):
         raise ConfigError(f"Between 1 and {len(dense_numbers) - 1} blocks can be removed; got {len(blocks)}.")
-    reason = refusal(model, stack, {dense_numbers.index(block) for block in blocks})
+    reason = reason_not_removable(model, stack, {dense_numbers.index(block) for block in blocks})
     if reason is not None:
         raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
 
 
-def take_out(model: PreTrainedModel, stack: DecoderStack, removed: Collection[int]) -> None:
-    """Remove blocks from a model, in place; raise VerificationError if its logits are not those with them skipped."""
-    kept = [index for index in range(len(stack)) if index not in set(removed)]
-    ids = probe_ids(model)
-    with measuring(model), stack.without(set(removed)):
-        expected = logits_of(model, ids)
-    template = surgery.build_shortened(model, stack, kept)
-    _fill(template, model, kept_state(model, stack, kept, template))
-    devices.spread_alike(template, model, stack, kept)
-    with measuring(template):
-        logits_of(template, ids)  # some families change attributes or modules when they run
-    devices.rename_devices(model, stack, kept)
-    surgery.cut_out(model, stack, kept, template)
-    with measuring(model):
-        logits = logits_of(model, ids)
-    if not probes.same_logits(logits, expected):
-        raise VerificationError(
-            f"The shortened {type(model).__name__} does not compute what was measured with its blocks skipped; do not "
-            "use it, and please report this architecture."
-        )
-
-
-def _fill(template: PreTrainedModel, model: PreTrainedModel, state: dict[str, Tensor]) -> None:
-    """Make a template runnable: share the model's weights, move its buffers to the model's device and precision."""
-    # While a half-precision model computes in float32, its buffers are float32 copies of rounded values.
-    widened = template.dtype != model.dtype
-    packed = tuple(
-        f"{name}." for name in packed_modules(template)
-    )  # packed modules already hold their weights; a state dict cannot carry them over
-    plain = {name: tensor for name, tensor in state.items() if not name.startswith(packed)}
-    template.load_state_dict(plain, assign=True, strict=not packed)
-    for module in template.modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                in_half = widened and buffer.dtype in (torch.bfloat16, torch.float16)
-                module._buffers[name] = buffer.to(model.device, model.dtype if in_half else None)
-
-
 def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
     """Compare names and shapes of the remaining weights with those that the edited config calls for."""
-    ours = {name: tensor.shape for name, tensor in state.items()}
-    theirs = {name: tensor.shape for name, tensor in template.state_dict().items()}
-    if ours == theirs:
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    template_shapes = {name: tensor.shape for name, tensor in template.state_dict().items()}
+    names = sorted(shapes.keys() | template_shapes.keys())
+    differing = [name for name in names if shapes.get(name) != template_shapes.get(name)]
+    if not differing:
         return None
-    odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     return (
-        f"the remaining blocks would need other weights at their new places ({len(odd)} differ, the first is "
-        f"{odd[0]}), because this architecture builds its blocks by position{_fields(model)}"
+        f"the remaining blocks would need other weights at their new places ({len(differing)} differ, the first is "
+        f"{differing[0]}), because this architecture builds its blocks by position{_position_fields(model)}"
     )
 
 
@@ -157,56 +159,85 @@ def _difference_in_constants(
     dense: PreTrainedModel, template: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
 ) -> str | None:
     """Compare the plain attributes of the kept blocks; those that can be folded may differ."""
-    names = module_names(dense, stack.path, kept)
+    names = kept_module_names(dense, stack.path, kept)
     moved = len(kept) < len(stack)
-    for path, attribute, mine, other in differing_attributes(dense, template, names):
+    for path, attribute, dense_value, template_value in differing_attributes(dense, template, names):
         if not path.startswith(f"{stack.path}."):
             continue
         # Where no block moves, these differ only by earlier runs, such as the longest window seen.
-        if not moved and type(other) in (int, list, tuple, set, dict):
+        if not moved and type(template_value) in (int, list, tuple, set, dict):
             continue
-        if moved and is_renumbered(dense, stack.path, kept, path, attribute, other):
+        if moved and only_holds_position(dense, stack.path, kept, path, attribute, template_value):
             continue
-        if fold_of(template.get_submodule(path), attribute) is None:
+        if find_fold(template.get_submodule(path), attribute) is None:
             return (
                 f"the remaining blocks would change, because they depend on their position: {path}.{attribute} would "
-                f"be {other!r} instead of {mine!r}"
+                f"be {template_value!r} instead of {dense_value!r}"
             )
     return None
 
 
 def _difference_in_logits(
     model: PreTrainedModel,
-    stack: DecoderStack,
-    removed: set[int],
     template: PreTrainedModel,
+    stack: DecoderStack,
+    kept: Sequence[int],
     state: dict[str, Tensor],
 ) -> str | None:
     """Compare the logits of the rebuilt model with those of the dense model with the blocks skipped."""
-    _fill(template, model, state)
-    kept = [index for index in range(len(stack)) if index not in removed]
-    for path, attribute, old, new in differing_attributes(model, template, module_names(model, stack.path, kept)):
-        fold = fold_of(template.get_submodule(path), attribute)
+    fill(template, model, state)
+    for path, attribute, old, new in differing_attributes(model, template, kept_module_names(model, stack.path, kept)):
+        fold = find_fold(template.get_submodule(path), attribute)
         if fold is not None:
             fold(template.get_submodule(path), old, new)
-    devices.spread_alike(template, model, stack, kept)
+    copy_device_hooks(template, model, stack, kept)
     ids = probe_ids(model)
     try:
-        with measuring(model), stack.without(removed), running_whole(stack):
+        with evaluating(model), stack.skipping(set(range(len(stack))) - set(kept)), loading_hooks(stack):
             expected = logits_of(model, ids)
-        with offloaded_alike(template, stack):
-            with measuring(template):
+        with offloaded_like(template, stack):
+            with evaluating(template):
                 logits = logits_of(template, ids)
-            trouble = cache_trouble(template)
+            failure = cache_failure(template)
     except Exception as error:  # from a family's own code, which does not allow this layout
-        return f"the remaining blocks do not run ({reason_of(error)})"
-    if not probes.same_logits(logits, expected):
+        return f"the remaining blocks do not run ({message_or_raise(error)})"
+    if not same_logits(logits, expected):
         return "a model reloaded from its config would compute something else, because blocks depend on their position"
-    with running_whole(stack):
-        return None if trouble is None or cache_trouble(model) is not None else trouble
+    with loading_hooks(stack):
+        return None if failure is None or cache_failure(model) is not None else failure
 
 
-def _fields(model: PreTrainedModel) -> str:
+def cache_failure(model: PreTrainedModel) -> str | None:
+    """Return what is wrong with the logits of generation with a cache, as the end of a sentence, or None."""
+    if not model.can_generate():
+        return None
+    ids = probe_ids(model)
+    prompt, following = ids[:, :-3], ids[0, -3:].tolist()
+    logits = []  # of the same three prescribed tokens, generated with a cache and without
+    try:
+        with evaluating(model):
+            for use_cache in (True, False):
+                output = model.generate(
+                    prompt,
+                    max_new_tokens=len(following),
+                    do_sample=False,
+                    use_cache=use_cache,
+                    output_logits=True,
+                    return_dict_in_generate=True,
+                    prefix_allowed_tokens_fn=lambda _, tokens: [following[len(tokens) - prompt.shape[1]]],
+                )
+                logits.append(torch.stack(output.logits))
+    except Exception as error:  # from a family's own code, which does not allow this layout
+        return f"generation with a cache fails ({message_or_raise(error)})"
+    # With a cache other kernels run, so rounding differs; a wrong cache causes much larger differences.
+    cached, uncached = (stacked.float() for stacked in logits)
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    agree = bool((cached - uncached).abs().max() <= tolerance * uncached.abs().max())
+    return None if agree else "generation with a cache gives other logits than without"
+
+
+def _position_fields(model: PreTrainedModel) -> str:
     """Return the config fields that are known to depend on block positions, as a hint in an error message."""
-    known = [name for name in (*RULES, *PERIODS) if vars(text_config_of(model.config)).get(name) is not None]
-    return f" (it has {', '.join(known)})" if known else ""
+    values = vars(text_config_of(model.config))
+    fields = [name for name in (*RULES, *PERIODS) if values.get(name) is not None]
+    return f" (it has {', '.join(fields)})" if fields else ""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..blocks.forward import losses_of, measuring
+from ..blocks.forward import evaluating, losses_of
 from ..errors import OutOfMemoryError
 from ..runtime.memory import ran_out_of_memory
 from .windows import TokenWindows, WindowBatch
@@ -80,7 +80,7 @@ def model_losses(
         losses[batch.span] = losses_of(model, batch.ids, batch.targets).cpu()
         on_progress(len(batch))
 
-    with measuring(model):
+    with evaluating(model):
         run_in_batches(windows.batches(batch_size), measure)
     return losses
 

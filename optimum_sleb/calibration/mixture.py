@@ -8,10 +8,10 @@ from .texts import NAMED_DATASETS
 _JOINED_BY = "+"
 
 
-def parts_of(dataset: str) -> list[str]:
+def split_mixture(dataset: str) -> list[str]:
     """Return the data sets and files that a recipe's `dataset` joins by `+`; the path of a single file may hold a `+`.
 
-    >>> parts_of("wikitext2+c4"), parts_of("c4")
+    >>> split_mixture("wikitext2+c4"), split_mixture("c4")
     (['wikitext2', 'c4'], ['c4'])
     """
     if dataset in NAMED_DATASETS or _is_file(dataset):
@@ -19,10 +19,10 @@ def parts_of(dataset: str) -> list[str]:
     return dataset.split(_JOINED_BY)
 
 
-def shares_of(max_windows: int | None, num_parts: int) -> list[int | None]:
+def windows_per_part(max_windows: int | None, num_parts: int) -> list[int | None]:
     """Return the most windows that each part of a mixture gives (`None`: no limit); they differ by one at most.
 
-    >>> shares_of(128, 2), shares_of(8, 3)
+    >>> windows_per_part(128, 2), windows_per_part(8, 3)
     ([64, 64], [3, 3, 2])
     """
     if max_windows is None:

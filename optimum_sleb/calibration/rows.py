@@ -108,10 +108,10 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
         if row.labels is None:
             raise no_labels(source)
         # The label of a position is the target of the position before it.
-        wanted = next_tokens(row.labels)
-        if (wanted != IGNORED).any():
+        row_targets = next_tokens(row.labels)
+        if (row_targets != IGNORED).any():
             windows.append(row.ids)
-            targets.append(wanted)
+            targets.append(row_targets)
     if not windows:
         raise CalibrationError(
             f"The labels of {source} name no token that is to be predicted (all are {IGNORED}, or stand first); check "

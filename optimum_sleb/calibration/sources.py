@@ -14,12 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from ..config import SLEBConfig
 from ..errors import CalibrationError
 from ..report.records import CalibrationRecord
-from .mixture import parts_of, shares_of
+from .mixture import split_mixture, windows_per_part
 from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
 from .texts import (
     NAMED_DATASETS,
     SEPARATOR,
-    column_of,
+    iter_column,
     local_evaluation_text,
     published_calibration_text,
     published_evaluation_text,
@@ -98,8 +98,8 @@ def load_evaluation(
 
 
 def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
-    parts = parts_of(config.dataset)
-    shares = shares_of(config.max_windows, len(parts))
+    parts = split_mixture(config.dataset)
+    shares = windows_per_part(config.max_windows, len(parts))
     loaded = [
         _cut(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
         for part, share in zip(parts, shares, strict=True)
@@ -155,7 +155,7 @@ def _is_dataset(data: Any) -> bool:
 def _from_dataset(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     if "input_ids" in (data.column_names or ()):
         return _from_rows(chain.from_iterable(map(rows_of_example, data)), "a tokenised Dataset", config)
-    text = SEPARATOR.join(column_of(data, config.text_column, "the Dataset"))
+    text = SEPARATOR.join(iter_column(data, config.text_column, "the Dataset"))
     return _cut(text, "a Dataset", tokenizer, config)
 
 

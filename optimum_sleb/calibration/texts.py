@@ -55,12 +55,12 @@ def local_evaluation_file(name: str, data_dir: Path) -> Path:
     """Return the file in `data_dir` that is read instead of a data set on the Hub.
     Of C4 this is the file that the paper uses, else the first `.jsonl` sample in the folder `c4`.
     """
-    wanted = {"wikitext2": ["wikitext-2-raw/wiki.test.raw"], "c4": [f"c4/{_C4_SHARD}", "c4/*.jsonl"]}[name]
-    for pattern in wanted:
+    patterns = {"wikitext2": ["wikitext-2-raw/wiki.test.raw"], "c4": [f"c4/{_C4_SHARD}", "c4/*.jsonl"]}[name]
+    for pattern in patterns:
         for file in sorted(data_dir.glob(pattern)):
             return file
     raise CalibrationError(
-        f"The data set {name!r} has no file in {data_dir}: it is read from {' or '.join(wanted)} there."
+        f"The data set {name!r} has no file in {data_dir}: it is read from {' or '.join(patterns)} there."
     )
 
 
@@ -91,23 +91,23 @@ def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max
 
     try:
         rows = datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True)
-        return separator.join(islice(column_of(rows, text_column, str(path)), max_documents))
+        return separator.join(islice(iter_column(rows, text_column, str(path)), max_documents))
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         if isinstance(error, CalibrationError):
             raise
         raise CalibrationError(f"{path} cannot be read as {builder} ({error}).") from error
 
 
-def column_of(rows: Iterable[dict[str, Any]], column: str, place: str) -> Iterator[Any]:
+def iter_column(rows: Iterable[dict[str, Any]], column: str, source: str) -> Iterator[Any]:
     """Yield one column of a data set, row by row; a row that lacks it raises `CalibrationError`.
 
-    >>> list(column_of([{"text": "a"}, {"text": "b"}], "text", "example"))
+    >>> list(iter_column([{"text": "a"}, {"text": "b"}], "text", "example"))
     ['a', 'b']
     """
     for number, row in enumerate(rows):
         if row.get(column) is None:
             raise CalibrationError(
-                f"Row {number} of {place} has no field {column!r}, only {', '.join(map(repr, row))}; name the one "
+                f"Row {number} of {source} has no field {column!r}, only {', '.join(map(repr, row))}; name the one "
                 "with the text (text_column)."
             )
         yield row[column]

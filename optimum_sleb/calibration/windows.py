@@ -52,10 +52,10 @@ class WindowBatch:
         parts = []
         for is_known, group in groupby(range(first, self.span.stop), key=known.__contains__):
             numbers = list(group)
-            here = slice(numbers[0] - first, numbers[-1] + 1 - first)
+            rows = slice(numbers[0] - first, numbers[-1] + 1 - first)
             if not is_known:
                 span = slice(numbers[0], numbers[-1] + 1)
-                parts.append(WindowBatch(span, self.ids[here], self.targets[here]))
+                parts.append(WindowBatch(span, self.ids[rows], self.targets[rows]))
         return parts
 
 

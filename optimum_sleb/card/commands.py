@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..calibration.mixture import parts_of
+from ..calibration.mixture import split_mixture
 from ..calibration.texts import NAMED_DATASETS
 from ..config import SLEBConfig
 from ..report.report import PruningReport
@@ -35,7 +35,7 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
 def _is_repeatable(run: PruningReport) -> bool:
     if "quantization_config" in run.loading:
         return False
-    parts = parts_of(run.recipe.dataset) if run.recipe else []
+    parts = split_mixture(run.recipe.dataset) if run.recipe else []
     return all(part in NAMED_DATASETS or part.endswith(_FILES) for part in parts)
 
 
@@ -70,7 +70,7 @@ def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
     for field in fields(SLEBConfig):
         value: Any = getattr(recipe, field.name)
         if field.name == "max_windows" and value is None and run.calibration is not None:
-            value = run.calibration.num_windows * len(parts_of(recipe.dataset))  # keeps every window of each part
+            value = run.calibration.num_windows * len(split_mixture(recipe.dataset))  # keeps every window of each part
         if field.name not in (*_AMOUNTS, "dataset", "bos_per_window") and value != field.default:
             words += [_option(field.name), str(value)]
     return words

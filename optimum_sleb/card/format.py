@@ -4,7 +4,7 @@ import math
 import re
 from pathlib import Path
 
-from ..calibration.mixture import parts_of
+from ..calibration.mixture import split_mixture
 from ..calibration.texts import NAMED_DATASETS
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$#])")
@@ -34,7 +34,7 @@ def public_dataset_name(source: str) -> str:
     >>> public_dataset_name("/home/me/texts/novel.txt"), public_dataset_name("c4")
     ('novel.txt', 'c4')
     """
-    return "+".join(part if part in NAMED_DATASETS else Path(part).name for part in parts_of(source))
+    return "+".join(part if part in NAMED_DATASETS else Path(part).name for part in split_mixture(source))
 
 
 def is_finite_number(value: float | None) -> bool:

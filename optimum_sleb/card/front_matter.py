@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..calibration.mixture import parts_of
+from ..calibration.mixture import split_mixture
 from ..calibration.texts import NAMED_DATASETS
 from ..models.auto import takes_images
 from ..models.provenance import TAGS
@@ -45,7 +45,7 @@ def _calibration_datasets(report: PruningReport | None) -> list[str]:
     if report is None:
         return []
     names = _calibration_datasets(report.previous)
-    for part in parts_of(report.calibration.source) if report.calibration else ():
+    for part in split_mixture(report.calibration.source) if report.calibration else ():
         if part in NAMED_DATASETS and (name := NAMED_DATASETS[part].load_arguments[0]) not in names:
             names.append(name)
     return names

@@ -22,7 +22,7 @@ from .common import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ..evaluation.assisted import Assisted
+    from ..evaluation.assisted import AssistedGeneration
     from ..evaluation.scenarios import Scenario
     from ..evaluation.speeds import Speed
 
@@ -118,7 +118,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         return scenarios
 
 
-def _print_json(speeds: "Sequence[Speed]", assisted: "Assisted | None") -> None:
+def _print_json(speeds: "Sequence[Speed]", assisted: "AssistedGeneration | None") -> None:
     values: dict[str, Any] = {
         "speeds": [
             {**asdict(speed), "record": asdict(speed.record()), "speedup": speed.speedup, "ideal": speed.ideal}
@@ -130,7 +130,7 @@ def _print_json(speeds: "Sequence[Speed]", assisted: "Assisted | None") -> None:
     print(json.dumps(values, allow_nan=False))
 
 
-def _print_tables(speeds: "Sequence[Speed]", assisted: "Assisted | None", models: list[Path]) -> None:
+def _print_tables(speeds: "Sequence[Speed]", assisted: "AssistedGeneration | None", models: list[Path]) -> None:
     from ..evaluation.speeds import speed_table
     from ..hub.model_files import size_on_disk
 

@@ -76,7 +76,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
 
     def _evaluate_models(self) -> None:
         from ..evaluation.evaluate import check_tasks
-        from ..evaluation.protocol import headline
+        from ..evaluation.protocol import paper_scores
         from ..evaluation.scores import without_examples
         from ..evaluation.table import score_table
         from ..hub.card_update import add_to_report_and_card, evaluation_records
@@ -97,7 +97,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             values = {name: [asdict(without_examples(score)) for score in results[name]] for name in results}
             print(json.dumps(values, allow_nan=False))
         else:
-            print(score_table(headline(pruned), headline(dense) if dense else None))
+            print(score_table(paper_scores(pruned), paper_scores(dense) if dense else None))
         if args.update_card:  # last: a failure here comes after the printing
             add_to_report_and_card(args.model, evaluation_records(pruned, dense))
 

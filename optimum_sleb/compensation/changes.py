@@ -9,7 +9,7 @@ from ..blocks.loader import BlockLoader
 
 class ChangedWeights:
     """Parameters with other values, which can be put back; memory may run out at any moment.
-    `loader` is what brings blocks to the device, if they are in host memory."""
+    `loader` loads blocks to the device, if they are in host memory."""
 
     def __init__(self, loader: BlockLoader | None = None) -> None:
         self._loader = loader
@@ -40,4 +40,4 @@ class ChangedWeights:
         """Write a value to the parameter, and to host memory if its block is kept there."""
         parameter.data.copy_(value)
         if self._loader is not None:
-            self._loader.keep(parameter)
+            self._loader.write_back(parameter)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..blocks.kernels import PLAIN, Kernels, call_block
+from ..blocks.kernels import UNCOMPILED, Kernels, call_block
 from ..blocks.runner import BlockRunner, Stream
 from ..blocks.stack import DecoderStack, probe_ids
 from ..blocks.standins import hidden_state_of
@@ -33,8 +33,8 @@ class _Walk:
     """State of the pass up the stack; all streams stand at the entrance of the same decoder block."""
 
     runner: BlockRunner
-    dense: list[Stream]  # dense model on the fitting windows; one gap ahead while a gap is fitted
-    short: list[Stream]  # shortened model on the fitting windows
+    dense_streams: list[Stream]  # dense model on the fitting windows; one gap ahead while a gap is fitted
+    short_streams: list[Stream]  # shortened model on the fitting windows
     held_back: list[tuple[Stream, WindowBatch]]  # shortened model on the held-back windows
     probe: Stream  # shortened model on a few tokens
     loss: float = 0.0  # on the held-back windows, with all gaps so far compensated
@@ -52,10 +52,10 @@ class Compensator:
         model: PreTrainedModel,
         stack: DecoderStack,
         windows: TokenWindows,
-        precision: torch.dtype,
+        stored_dtype: torch.dtype,
         ranks: Ranks,
         batch_size: int = 1,
-        kernels: Kernels = PLAIN,
+        kernels: Kernels = UNCOMPILED,
     ) -> None:
         if len(windows) < _HELD_BACK:
             raise CalibrationError(
@@ -63,7 +63,7 @@ class Compensator:
                 f"calibration data have {len(windows)}. Give more text or shorter windows, or use compensate='no'."
             )
         self._model, self._stack, self._kernels = model, stack, kernels
-        self._precision = precision  # of the kept weights; matrices are rounded to it before they are verified
+        self._stored_dtype = stored_dtype  # matrices are rounded to it before they are verified
         self._ranks = ranks
         numbers = range(len(windows))
         self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
@@ -83,9 +83,9 @@ class Compensator:
         """Put the dense model's weights back; leaving the context does the same."""
         self._changed.put_all_back()
 
-    def folded(self) -> dict[str, Tensor]:
-        """Return copies of the changed weights by name, in the kept precision."""
-        return {self._names[id(one)]: one.detach().to(self._precision, copy=True) for one in self._changed}
+    def changed_weights(self) -> dict[str, Tensor]:
+        """Return copies of the changed weights by name, in the dtype that they are stored in."""
+        return {self._names[id(one)]: one.detach().to(self._stored_dtype, copy=True) for one in self._changed}
 
     @torch.no_grad()
     def fit(self, removed: Collection[int]) -> CompensationRecord:
@@ -95,9 +95,10 @@ class Compensator:
         if self._ranks.size == 1:
             return record
         # Through host memory: tensors on a GPU would arrive on the first process's device.
-        folded = self._ranks.from_first(lambda: {name: value.cpu() for name, value in self.folded().items()})
-        for name, value in () if self._ranks.is_first else folded.items():
-            self._changed.put(self._model.get_parameter(name), value)
+        changed = self._ranks.from_first(lambda: {name: one.cpu() for name, one in self.changed_weights().items()})
+        if not self._ranks.is_first:
+            for name, value in changed.items():
+                self._changed.put(self._model.get_parameter(name), value)
         return record
 
     def _fit(self, removed: set[int]) -> CompensationRecord:
@@ -132,25 +133,28 @@ class Compensator:
         """Walk up the dense and the shortened model side by side, and compensate each gap."""
         # Blocks that text skips (cross-attention to an image) pass nothing on, so the fit is made in the block below.
         alive = [block for block in sorted(self._stack.forms) if block not in removed]
-        dense = [runner.enter(batch.ids) for batch in self._batches(self._fitting)]
-        held_back = [(runner.enter(batch.ids), batch) for batch in self._batches(self._verifying)]
-        walk = _Walk(runner, dense, list(dense), held_back, runner.enter(probe_ids(self._model)))
+        walk = self._start_walk(runner)
         walk.loss = self._loss(walk, alive)
         below = range(alive[0] if alive else len(self._stack))
         if gap := tuple(block for block in below if block in removed):
-            walk.dense = list(runner.run_all(walk.dense, gap))
+            walk.dense_streams = list(runner.run_all(walk.dense_streams, gap))
             reason = "no block stands before the gap"
             yield CutRecord(None, gap, walk.loss, walk.loss, reason=reason)
         for position, block in enumerate(alive):
             above = alive[position + 1 :]
             between = range(block + 1, above[0] if above else len(self._stack))
             gap = tuple(one for one in between if one in removed)
-            walk.dense = list(runner.run_all(walk.dense, [block, *gap]))
+            walk.dense_streams = list(runner.run_all(walk.dense_streams, [block, *gap]))
             if gap:
                 yield self._compensate(walk, block, gap, above)
-            walk.short = [runner.run(stream, [block]) for stream in walk.short]
+            walk.short_streams = [runner.run(stream, [block]) for stream in walk.short_streams]
             walk.held_back = [(runner.run(stream, [block]), batch) for stream, batch in walk.held_back]
             walk.probe = runner.run(walk.probe, [block])
+
+    def _start_walk(self, runner: BlockRunner) -> _Walk:
+        fitting = [runner.start(batch.ids) for batch in self._batches(self._fitting)]
+        held_back = [(runner.start(batch.ids), batch) for batch in self._batches(self._verifying)]
+        return _Walk(runner, fitting, list(fitting), held_back, runner.start(probe_ids(self._model)))
 
     def _compensate(self, walk: _Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
         """Compensate one gap; the block below it then has its new weights."""
@@ -163,17 +167,17 @@ class Compensator:
             reason = f"the weights of {site.path} are used in several places"
             return CutRecord(block, gap, before, before, reason=reason)
 
-        def fold(matrix: Tensor | None) -> None:
+        def put_matrix(matrix: Tensor | None) -> None:
             walk.runner.block(block)  # loads the block's weights to the device of the matrix
-            self._fold(site, matrix)
+            self._put_matrix(site, matrix)
 
         def loss_with(matrix: Tensor) -> float:
-            fold(matrix)
+            put_matrix(matrix)
             return self._loss(walk, [block, *above])
 
         moments = self._moments(walk, block, site)
         chosen = matrices.choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
-        fold(chosen.matrix)
+        put_matrix(chosen.matrix)
         walk.loss = chosen.loss
         return CutRecord(block, gap, before, chosen.loss, chosen.name, chosen.tried, module=site.path)
 
@@ -184,34 +188,34 @@ class Compensator:
         hook = site.module.register_forward_hook(lambda _module, args, output: calls.append((args[0], output.clone())))
         moments: dict[str, Moments] = {}
         try:
-            for short, dense in zip(walk.short, walk.dense, strict=True):
+            for short, dense in zip(walk.short_streams, walk.dense_streams, strict=True):
                 calls.clear()
                 arguments = short.arguments_of(block)
                 state = hidden_state_of(call_block(walk.runner.block(block), short.hidden, *arguments)).float()
-                given, output = calls[-1]
+                inputs, output = calls[-1]
                 target = dense.hidden.to(state.device).float()
-                wanted = output.view_as(state).float() + (target - state) / site.scale
-                features, wanted = site.features(given, output), wanted.flatten(0, -2)
+                features = site.features(inputs, output)
+                desired = (output.view_as(state).float() + (target - state) / site.scale).flatten(0, -2)
                 norms = target.norm(dim=-1)
                 first = torch.zeros_like(norms, dtype=torch.bool)
                 first[..., 0] = True
                 for name, weighting in WEIGHTINGS.items():
                     if name not in moments:
-                        moments[name] = Moments.empty(features.shape[1], wanted.shape[1], features.device)
-                    moments[name].add(features, wanted, weighting(norms, first).flatten())
+                        moments[name] = Moments.empty(features.shape[1], desired.shape[1], features.device)
+                    moments[name].add(features, desired, weighting(norms, first).flatten())
         finally:
             hook.remove()
         return moments
 
-    def _fold(self, site: Site, matrix: Tensor | None) -> None:
+    def _put_matrix(self, site: Site, matrix: Tensor | None) -> None:
         """Give a site another matrix; `None` restores the dense model's."""
         parameters = dict(site.module.named_parameters(recurse=False))
         for parameter in parameters.values():
             self._changed.put_back(parameter)
         if matrix is None:
             return
-        for name, value in site.fold(matrix).items():
-            self._changed.put(parameters[name], value.to(self._precision))
+        for name, value in site.parameters_for(matrix).items():
+            self._changed.put(parameters[name], value.to(self._stored_dtype))
 
     def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
         """Return the loss on the held-back windows after these blocks are run."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from .moments import Moments
 
 
-def refitted(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
+def fit_matrix(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
     """Return the M that minimises sum_t w_t |x_t M - z_t|^2 + ridge s |M - matrix|^2, with s the mean diagonal of xx.
 
     The ridge pulls towards the module's own matrix. The result is NaN where the moments do not determine it.
@@ -17,21 +17,21 @@ def refitted(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
     return solution.masked_fill(failed > 0, torch.nan)
 
 
-def mapped(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
+def fit_output_map(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
     """Return matrix @ T with the best T, (width, width); the ridge pulls T to the identity."""
     identity = torch.eye(matrix.shape[1], dtype=torch.float64, device=matrix.device)
-    return matrix @ refitted(moments.behind(matrix), identity, ridge)
+    return matrix @ fit_matrix(moments.of_output(matrix), identity, ridge)
 
 
-def scaled_by_channel(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
+def fit_channel_scales(moments: Moments, matrix: Tensor, ridge: float) -> Tensor:
     """Return the matrix with the best factor for each output channel; the ridge pulls the factors to 1."""
-    output = moments.behind(matrix)
+    output = moments.of_output(matrix)
     squares, products = output.xx.diagonal(), output.xz.diagonal()
     strength = ridge * squares.mean()
     return matrix * ((products + strength) / (squares + strength))
 
 
-def scaled(moments: Moments, matrix: Tensor) -> Tensor:
+def fit_scale(moments: Moments, matrix: Tensor) -> Tensor:
     """Return the matrix times the best single factor."""
-    output = moments.behind(matrix)
+    output = moments.of_output(matrix)
     return matrix * (output.xz.trace() / output.xx.trace())

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .maps import mapped, refitted, scaled, scaled_by_channel
+from .maps import fit_channel_scales, fit_matrix, fit_output_map, fit_scale
 from .moments import Moments
 
-_FITS = {"refit": refitted, "map": mapped, "channels": scaled_by_channel}
+_FITS = {"refit": fit_matrix, "map": fit_output_map, "channels": fit_channel_scales}
 _RIDGE = 1e-2
 _OTHER_RIDGES = (1e-3, 1e-1)
 
@@ -23,7 +23,7 @@ class MatrixChoice:
     matrix: Tensor | None = None
     tried: dict[str, float] = field(default_factory=dict)  # loss with each matrix
 
-    def verify(self, name: str, matrix: Tensor, loss_with: Callable[[Tensor], float]) -> None:
+    def try_matrix(self, name: str, matrix: Tensor, loss_with: Callable[[Tensor], float]) -> None:
         """Measure the loss with a matrix, and keep the matrix if the loss is lower."""
         if not matrix.isfinite().all():
             return
@@ -48,24 +48,24 @@ def choose_matrix(
     """
     choice = MatrixChoice(loss_before)
     num_tokens = min(one.num_tokens for one in moments.values())
-    richest, *simpler = _kinds(num_tokens, len(matrix), matrix.shape[1], is_linear)
+    richest, *simpler = _possible_kinds(num_tokens, len(matrix), matrix.shape[1], is_linear)
 
-    def verify(kind: str, weighting: str, ridge: float) -> float:
+    def try_fit(kind: str, weighting: str, ridge: float) -> float:
         name = f"{kind}, {weighting}, ridge {ridge:g}"
-        choice.verify(name, _FITS[kind](moments[weighting], matrix, ridge), loss_with)
+        choice.try_matrix(name, _FITS[kind](moments[weighting], matrix, ridge), loss_with)
         return choice.tried.get(name, math.inf)
 
-    losses = {weighting: verify(richest, weighting, _RIDGE) for weighting in moments}
-    best = min(losses, key=losses.__getitem__)
+    losses = {weighting: try_fit(richest, weighting, _RIDGE) for weighting in moments}
+    best_weighting = min(losses, key=losses.__getitem__)
     for ridge in _OTHER_RIDGES:
-        verify(richest, best, ridge)
+        try_fit(richest, best_weighting, ridge)
     for kind in simpler:
-        verify(kind, best, _RIDGE)
-    choice.verify(f"scalar, {best}", scaled(moments[best], matrix), loss_with)
+        try_fit(kind, best_weighting, _RIDGE)
+    choice.try_matrix(f"scalar, {best_weighting}", fit_scale(moments[best_weighting], matrix), loss_with)
     return choice
 
 
-def _kinds(num_tokens: int, num_features: int, width: int, is_linear: bool) -> list[str]:
+def _possible_kinds(num_tokens: int, num_features: int, width: int, is_linear: bool) -> list[str]:
     """Return the possible kinds of fit, the richest first. A fit needs as many tokens as unknowns per output."""
     kinds = ["channels"]
     if is_linear and num_tokens >= width:

@@ -52,6 +52,6 @@ class Moments:
         self.xz += (weighted.T @ z).double()
         self.num_tokens += len(x)
 
-    def behind(self, matrix: Tensor) -> "Moments":
+    def of_output(self, matrix: Tensor) -> "Moments":
         """Return the moments of x @ matrix, without another pass over the tokens; matrix is (features, width)."""
         return Moments(matrix.T @ self.xx @ matrix, matrix.T @ self.xz, self.num_tokens)

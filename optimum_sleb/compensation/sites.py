@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..blocks.forward import reason_of
+from ..blocks.forward import message_or_raise
 from ..blocks.packed import is_packed
 from ..blocks.runner import Stream
 from ..blocks.standins import hidden_state_of
@@ -38,12 +38,12 @@ class Site:
     def _bias(self) -> Tensor | None:
         return dict(self.module.named_parameters(recurse=False)).get("bias")
 
-    def features(self, given: Tensor, output: Tensor) -> Tensor:
-        """Return the features, (tokens, features) in float32, from input (..., inputs) and output (..., width)."""
+    def features(self, inputs: Tensor, output: Tensor) -> Tensor:
+        """Return the features, (tokens, features) in float32, from inputs (..., inputs) and output (..., width)."""
         if not self.is_linear:
             return output.flatten(0, -2).float()
-        given = given.flatten(0, -2).float()
-        return given if self._bias is None else F.pad(given, (0, 1), value=1.0)
+        inputs = inputs.flatten(0, -2).float()
+        return inputs if self._bias is None else F.pad(inputs, (0, 1), value=1.0)
 
     def matrix(self) -> Tensor:
         """Return the module's own matrix, (features, width), float64; the identity for a norm."""
@@ -53,17 +53,17 @@ class Site:
         weight = weight.T if isinstance(self.module, nn.Linear) else weight  # a Conv1D has (inputs, width)
         return weight if self._bias is None else torch.cat([weight, self._bias.detach().double()[None]])
 
-    def fold(self, matrix: Tensor) -> dict[str, Tensor]:
+    def parameters_for(self, matrix: Tensor) -> dict[str, Tensor]:
         """Return new parameter values by name, float64, that give the module this matrix; diagonal for a norm."""
         parameters = dict(self.module.named_parameters(recurse=False))
         if not self.is_linear:
             factors = matrix.diagonal()
-            folded = {name: value.detach().double() * factors for name, value in parameters.items()}
-            folded["weight"] += self.offset * (factors - 1)  # (w + offset) f - offset
-            return folded
+            values = {name: value.detach().double() * factors for name, value in parameters.items()}
+            values["weight"] += self.offset * (factors - 1)  # (w + offset) f - offset
+            return values
         weight = matrix if self._bias is None else matrix[:-1]
-        folded = {"weight": weight.T if isinstance(self.module, nn.Linear) else weight}
-        return folded if self._bias is None else {**folded, "bias": matrix[-1]}
+        values = {"weight": weight.T if isinstance(self.module, nn.Linear) else weight}
+        return values if self._bias is None else {**values, "bias": matrix[-1]}
 
 
 @torch.no_grad()
@@ -79,8 +79,14 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
         return hidden_state_of(block(stream.hidden, *args, **kwargs))
 
     outputs: dict[str, Tensor] = {}  # ordered by each module's last call
+
+    def record(path: str, output: Any) -> None:
+        if isinstance(output, Tensor):
+            outputs.pop(path, None)
+            outputs[path] = output
+
     hooks = [
-        module.register_forward_hook(lambda _module, _args, output, path=path: _note(outputs, path, output))
+        module.register_forward_hook(lambda _module, _args, output, path=path: record(path, output))
         for path, module in block.named_modules()
         if _is_foldable(module, stream.hidden.shape[-1])
     ]
@@ -103,7 +109,7 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
         except Exception as error:  # the block does not run with this output: no site
             if ran_out_of_memory(error):
                 raise  # the caller tries again with fewer windows
-            reason_of(error)  # raises again if the device itself failed
+            message_or_raise(error)  # raises again if the device itself failed
             continue
         scale = _scale_of(change, added.double())
         if scale is not None:
@@ -119,12 +125,6 @@ def _is_foldable(module: nn.Module, width: int) -> bool:
     if isinstance(module, nn.Linear):
         return module.out_features == width
     return weights["weight"].shape[-1] == width and (isinstance(module, Conv1D) or weights["weight"].dim() == 1)
-
-
-def _note(outputs: dict[str, Tensor], path: str, output: Any) -> None:
-    if isinstance(output, Tensor):
-        outputs.pop(path, None)
-        outputs[path] = output
 
 
 @contextmanager

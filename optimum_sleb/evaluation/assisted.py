@@ -1,4 +1,4 @@
-"""Assisted generation: the shortened model as the draft of its dense model."""
+"""AssistedGeneration generation: the shortened model as the draft of its dense model."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import measuring
+from ..blocks.forward import evaluating
 from ..errors import ConfigError
 from .timing import Timing, time_in_turns
 
@@ -22,7 +22,7 @@ PROMPTS = (
 
 
 @dataclass(frozen=True)
-class Assisted:
+class AssistedGeneration:
     """Result of assisted generation, against the dense model alone."""
 
     acceptance: float  # share of the draft's tokens that the dense model accepted
@@ -56,7 +56,7 @@ def assisted_generation(
     prompts: Sequence[str] = PROMPTS,
     new_tokens: int = 64,
     repeats: int = 3,
-) -> Assisted:
+) -> AssistedGeneration:
     """Generate greedily with the dense model alone, and with the shortened model as its draft (`assistant_model`).
 
     `new_tokens` is the most per prompt; both ways are timed in turns. ConfigError if the vocabularies differ.
@@ -79,17 +79,19 @@ def assisted_generation(
             tokens.append(whole[0, ids.shape[1] :])
         return tokens
 
-    with _as_it_was(draft), measuring(draft), measuring(dense):
+    with _keeping_generation_config(draft), evaluating(draft), evaluating(dense):
         alone = generate(None)
         with _counting(draft) as proposed, _counting(dense) as checked:
             together = generate(draft)
         runs = [lambda: generate(None), lambda: generate(draft)]
-        plain, assisted = time_in_turns(runs, dense.device, repeats=repeats, warm_up=1)
+        dense_alone, assisted = time_in_turns(runs, dense.device, repeats=repeats, warm_up=1)
     num_tokens = sum(map(len, together))
     # Each forward pass of the dense model yields one token of its own, plus the draft's tokens that it accepts.
     accepted = num_tokens - len(checked)
     same = sum(int((one[: len(other)] == other[: len(one)]).sum()) for one, other in zip(alone, together, strict=True))
-    return Assisted(accepted / max(1, len(proposed)), same / sum(map(len, alone)), num_tokens, plain, assisted)
+    return AssistedGeneration(
+        accepted / max(1, len(proposed)), same / sum(map(len, alone)), num_tokens, dense_alone, assisted
+    )
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def _counting(model: nn.Module) -> Iterator[list[None]]:
 
 
 @contextmanager
-def _as_it_was(draft: PreTrainedModel) -> Iterator[None]:
+def _keeping_generation_config(draft: PreTrainedModel) -> Iterator[None]:
     """Restore the draft's generation config, which `generate(assistant_model=...)` changes."""
     before = copy.deepcopy(draft.generation_config)
     try:

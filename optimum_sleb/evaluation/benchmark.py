@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ..blocks.forward import measuring
+from ..blocks.forward import evaluating
 from ..blocks.shortening import num_blocks_of
 from ..errors import ConfigError, OutOfMemoryError
 from ..models.fingerprint import model_fingerprint
 from ..runtime.memory import ran_out_of_memory
 from ..version import versions
-from .finished import Finished
-from .profile import Parts, parts_of
 from .scenarios import Scenario, paper_scenarios, runner
 from .speeds import ModelSpeed, Speed
+from .store import MeasurementStore
+from .time_shares import TimeShares, measure_time_shares
 from .timing import Timing, time_in_turns
 
 # The shares of the time are measured over at most this many new tokens; a longer generation has much the same.
@@ -66,17 +66,17 @@ def benchmark(
     """
     models = [model, *([] if baseline is None else [baseline])]
     _check(models, repeats, warm_up)
-    finished = Finished(progress_dir)
+    store = MeasurementStore(progress_dir)
     of_models: dict[str, Any] = {}
     if progress_dir is not None:
         fingerprints = [{**model_fingerprint(one), "versions": versions()} for one in models]
-        of_models = {"models": fingerprints, "place": _place(model)}
+        of_models = {"models": fingerprints, "place": _precision_and_device(model)}
     speeds = []
     for scenario in scenarios or paper_scenarios(model):
         times = repeats or _default_repeats(scenario, model.device)
         conditions = {"scenario": vars(scenario), "repeats": times, "warm_up": warm_up, **of_models}
         measure = partial(_measure, models, scenario, times, warm_up)
-        speeds.append(finished.get_or_measure(scenario.kind, conditions, Speed, measure))
+        speeds.append(store.get_or_measure(scenario.kind, conditions, Speed, measure))
     return tuple(speeds)
 
 
@@ -84,11 +84,11 @@ def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int
     device = models[0].device
     with ExitStack() as measured:
         for model in models:
-            measured.enter_context(measuring(model))
+            measured.enter_context(evaluating(model))
         runs = [runner(model, scenario) for model in models]
         try:
             timings = time_in_turns(runs, device, repeats=repeats, warm_up=warm_up)
-            parts = _parts(models[-1], scenario)
+            time_shares = _time_shares(models[-1], scenario)
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
@@ -97,15 +97,16 @@ def _measure(models: Sequence[PreTrainedModel], scenario: Scenario, repeats: int
             ) from error
     pruned, *dense = map(_model_speed, models, timings)
     if not dense:
-        return Speed(scenario, _place(models[0]), replace(pruned, parts=parts))
-    return Speed(scenario, _place(models[0]), pruned, replace(dense[0], parts=parts))
+        return Speed(scenario, _precision_and_device(models[0]), replace(pruned, parts=time_shares))
+    return Speed(scenario, _precision_and_device(models[0]), pruned, replace(dense[0], parts=time_shares))
 
 
-def _parts(model: PreTrainedModel, scenario: Scenario) -> Parts | None:
+def _time_shares(model: PreTrainedModel, scenario: Scenario) -> TimeShares | None:
     """Measure the shares of the time of one run; `None` for a compiled scenario."""
     if scenario.compile:
         return None  # the hooks that measure would split a compiled model into several graphs
-    return parts_of(model, runner(model, replace(scenario, new_tokens=min(scenario.new_tokens, _NEW_TOKENS))))
+    shorter = replace(scenario, new_tokens=min(scenario.new_tokens, _NEW_TOKENS))
+    return measure_time_shares(model, runner(model, shorter))
 
 
 def _model_speed(model: PreTrainedModel, timing: Timing) -> ModelSpeed:
@@ -113,14 +114,14 @@ def _model_speed(model: PreTrainedModel, timing: Timing) -> ModelSpeed:
 
 
 def _check(models: Sequence[PreTrainedModel], repeats: int | None, warm_up: int) -> None:
-    places = {_place(model) for model in models}
-    if len(places) > 1:
-        raise ConfigError(f"The two models do not compare: {' against '.join(sorted(places))}; load them alike.")
+    conditions = {_precision_and_device(model) for model in models}
+    if len(conditions) > 1:
+        raise ConfigError(f"The two models do not compare: {' against '.join(sorted(conditions))}; load them alike.")
     if (repeats is not None and repeats < 1) or warm_up < 1:
         raise ConfigError(f"repeats and warm_up must be at least 1, got {repeats} and {warm_up}.")
 
 
-def _place(model: PreTrainedModel) -> str:
+def _precision_and_device(model: PreTrainedModel) -> str:
     on_gpu = model.device.type == "cuda"
     device = torch.cuda.get_device_name(model.device) if on_gpu else f"CPU with {torch.get_num_threads()} threads"
     return f"{str(model.dtype).removeprefix('torch.')} on {device}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import logits_of, measuring, vocab_size_of
+from ..blocks.forward import evaluating, logits_of, vocab_size_of
 from ..blocks.stack import DecoderStack, find_decoder_stack
 from ..blocks.verify import check_removal
 from ..errors import ReportError
@@ -20,10 +20,10 @@ from ..report.report import PruningReport
 from ..runtime.table import text_table
 from ..search.compensating import put_weights, repeat_compensation
 from .evaluate import conditions_of, data_of
-from .finished import Finished
 from .perplexity import perplexity
 from .scenarios import paper_scenarios
 from .scores import Score
+from .store import MeasurementStore
 from .table import with_error
 from .timing import Timing, time_in_turns
 
@@ -62,7 +62,7 @@ def curve(
             "model; draw the curve of the first run's report."
         )
     check_removal(model, stack, numbers, report.removed_blocks)
-    finished, scores = Finished(progress_dir), []
+    store, scores = MeasurementStore(progress_dir), []
     conditions: dict[str, Any] = {"dataset": dataset, "protocol": {key: str(value) for key, value in protocol.items()}}
     if progress_dir is not None:
         data_dir = protocol.get("data_dir")
@@ -76,10 +76,10 @@ def curve(
 
         def measure(depth: int = depth) -> Score:
             cut = report.cut(depth) if depth else None
-            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.without(set(order[:depth])):
+            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.skipping(set(order[:depth])):
                 return perplexity(model, tokenizer, dataset, **protocol).score()
 
-        scores.append(finished.get_or_measure(f"depth-{depth}", of_depth, Score, measure))
+        scores.append(store.get_or_measure(f"depth-{depth}", of_depth, Score, measure))
     timings = _latencies(model, stack, order, repeats)
     return tuple(Depth(*point) for point in zip(range(len(order) + 1), scores, timings, strict=True))
 
@@ -124,9 +124,9 @@ def _latencies(model: PreTrainedModel, stack: DecoderStack, order: list[int], re
     ids = torch.randint(vocab_size_of(model), (1, scenario.prompt_length), generator=generator).to(model.device)
 
     def run(removed: set[int]) -> None:
-        with stack.without(removed):
+        with stack.skipping(removed):
             logits_of(model, ids)
 
     runs: list[Callable[[], None]] = [partial(run, set(order[:depth])) for depth in range(len(order) + 1)]
-    with measuring(model):
+    with evaluating(model):
         return time_in_turns(runs, model.device, repeats=repeats, warm_up=1)

@@ -14,11 +14,11 @@ from ..errors import CalibrationError, ConfigError
 from ..models.fingerprint import model_fingerprint
 from ..runtime.files import file_sha256
 from ..version import versions
-from .finished import Finished
 from .local_tasks import local_files
 from .perplexity import perplexity
-from .protocol import expand, is_text
+from .protocol import expand_tasks, is_text
 from .scores import Score
+from .store import MeasurementStore
 from .zero_shot import check_task, zero_shot
 
 
@@ -28,7 +28,7 @@ def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tup
     >>> check_tasks(["wikitext2", "wikitext2"])
     ('wikitext2',)
     """
-    names = expand(tasks)
+    names = expand_tasks(tasks)
     if not names:
         raise ConfigError("There is nothing to evaluate; name at least one task, such as wikitext2 or paper.")
     folder = None if data_dir is None else Path(data_dir)
@@ -107,7 +107,7 @@ def evaluate(
         result = perplexity(model, tokenizer, name, batch_size=batch_size or 1, data_dir=folder, **texts)
         return (result.score(),)
 
-    finished = Finished(progress_dir)
+    store = MeasurementStore(progress_dir)
     of_model = {} if progress_dir is None else conditions_of(model, tokenizer)
     scores: list[Score] = []
     for name in names:
@@ -115,7 +115,7 @@ def evaluate(
         conditions = {"task": name, "batch_size": batch_size, **of_task, **of_model}
         if progress_dir is not None:
             conditions["data"] = data_of(name, folder)
-        scores += finished.get_or_measure(name, conditions, tuple[Score, ...], partial(measure, name))
+        scores += store.get_or_measure(name, conditions, tuple[Score, ...], partial(measure, name))
     return tuple(scores)
 
 

@@ -34,11 +34,11 @@ def local_files(task: str, data_dir: Path) -> list[Path]:
             "(--data-dir) out to take it from the Hub."
         )
     ways = [[data_dir / name for name in names] for names in LOCAL_TASKS[task].files]
-    there = [files for files in ways if all(file.is_file() for file in files)]
-    if not there:
-        wanted = ", or ".join(" and ".join(map(str, files)) for files in ways)
-        raise CalibrationError(f"The task {task!r} has no data in {data_dir}: it is read from {wanted}.")
-    return there[0]
+    complete = [files for files in ways if all(file.is_file() for file in files)]
+    if not complete:
+        names = ", or ".join(" and ".join(map(str, files)) for files in ways)
+        raise CalibrationError(f"The task {task!r} has no data in {data_dir}: it is read from {names}.")
+    return complete[0]
 
 
 def local_rows(task: str, data_dir: Path) -> list[Row]:

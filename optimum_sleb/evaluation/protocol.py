@@ -20,10 +20,10 @@ ZERO_SHOT = {
 MEAN = "mean of the five"
 
 
-def expand(tasks: Iterable[str]) -> tuple[str, ...]:
+def expand_tasks(tasks: Iterable[str]) -> tuple[str, ...]:
     """Return the tasks in order, each once, with `"paper"` replaced by everything that the paper evaluates.
 
-    >>> expand(["c4", "paper"])
+    >>> expand_tasks(["c4", "paper"])
     ('c4', 'wikitext2', 'piqa', 'winogrande', 'hellaswag', 'arc_easy', 'arc_challenge')
     """
     names = [name for task in tasks for name in ((*TEXTS, *ZERO_SHOT) if task == PAPER else (task,))]
@@ -39,7 +39,7 @@ def is_text(task: str) -> bool:
     return task in NAMED_DATASETS or Path(task).is_file() or Path(task).suffix in (".txt", ".jsonl", ".parquet")
 
 
-def headline(scores: Sequence[Score]) -> tuple[Score, ...]:
+def paper_scores(scores: Sequence[Score]) -> tuple[Score, ...]:
     """Return the scores that the paper reports: for its five tasks only the paper's metric, for others all metrics.
 
     The mean of the five follows if all five are present.

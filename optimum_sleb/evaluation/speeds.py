@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ..report.records import SpeedRecord
 from ..runtime.table import text_table
-from .profile import Parts
 from .scenarios import Scenario
+from .time_shares import TimeShares
 from .timing import Timing
 
 
@@ -17,7 +17,7 @@ class ModelSpeed:
     timing: Timing  # its peak memory does not include the weights
     num_blocks: int
     weight_bytes: int
-    parts: Parts | None = None  # None if compiled; of two models, measured on the dense one only
+    parts: TimeShares | None = None  # None if compiled; of two models, measured on the dense one only
 
     @property
     def peak_bytes(self) -> int | None:

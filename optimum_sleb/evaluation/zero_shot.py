@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.forward import measuring
+from ..blocks.forward import evaluating
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..errors import CalibrationError, ConfigError, OutOfMemoryError
 from ..runtime.memory import ran_out_of_memory
@@ -54,13 +54,13 @@ def zero_shot(
     from lm_eval.models.huggingface import HFLM
 
     size = batch_size or (64 if model.device.type == "cuda" else 8)
-    wanted = task if folder is None else local_task(task, folder)
+    harness_task = task if folder is None else local_task(task, folder)
     precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
-    with _quiet(), measuring(model), precision:
+    with _quiet(), evaluating(model), precision:
         # A copy, because the harness sets a padding token if there is none.
         lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
         try:
-            results = simple_evaluate(lm, tasks=[wanted], limit=limit, task_manager=task_manager())
+            results = simple_evaluate(lm, tasks=[harness_task], limit=limit, task_manager=task_manager())
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from ..card.card import CARD_FILE_NAME
 from ..evaluation.perplexity import Perplexity
-from ..evaluation.protocol import headline
+from ..evaluation.protocol import paper_scores
 from ..evaluation.scores import Score, record_of
 from ..report.records import EvaluationRecord, SpeedRecord
 from ..report.report import PruningReport
@@ -25,12 +25,12 @@ def perplexity_record(pruned: Perplexity, dense: Perplexity | None = None) -> Ev
 
 
 def evaluation_records(pruned: Sequence[Score], dense: Sequence[Score] | None = None) -> list[EvaluationRecord]:
-    """Return a measurement for each headline score of the pruned model, with the dense model's score where given.
+    """Return a measurement for each paper score of the pruned model, with the dense model's score where given.
 
     Raise ConfigError if the two were measured by different protocols.
     """
-    others = {(score.task, score.metric): score for score in headline(dense or ())}
-    return [record_of(score, others.get((score.task, score.metric))) for score in headline(pruned)]
+    others = {(score.task, score.metric): score for score in paper_scores(dense or ())}
+    return [record_of(score, others.get((score.task, score.metric))) for score in paper_scores(pruned)]
 
 
 def add_to_report_and_card(

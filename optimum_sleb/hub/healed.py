@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..blocks.stack import find_decoder_stack
-from ..blocks.surgery import attention_of
+from ..blocks.surgery import attn_implementation_of
 from ..errors import ReportError
 from ..models.auto import auto_class_of
 from ..models.checks import check_model
 from ..models.loading import load_processing_class, load_report
-from ..models.provenance import check_report, provenance_of, rename
+from ..models.provenance import check_report_matches_config, provenance_of, set_model_name
 from ..report.records import EvaluationRecord, HealingRecord
 from ..report.report import PruningReport
 from ..trainer import remove_autocast, switch_cache_on
@@ -124,7 +124,7 @@ def save_healed(
 
     switch_cache_on(remove_autocast(model))
     report = write_folder(directory, fill, overwrite)
-    rename(model, str(directory))
+    set_model_name(model, str(directory))
     return report
 
 
@@ -141,7 +141,7 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
             temporary,
             dtype=dtype,
             device_map={"": model.device},
-            attn_implementation=attention_of(model.config),
+            attn_implementation=attn_implementation_of(model.config),
             trust_remote_code=model._auto_class is not None,
         )
 
@@ -154,7 +154,7 @@ def _parent_report(model: PreTrainedModel, parent: str) -> PruningReport:
             f"There is no report beside {parent!r}, so it was not pruned by optimum_sleb; name the pruned model that "
             "was fine-tuned."
         )
-    check_report(report, provenance_of(model, len(find_decoder_stack(model))), parent)
+    check_report_matches_config(report, provenance_of(model, len(find_decoder_stack(model))), parent)
     architecture, parameters = type(model).__name__, model.num_parameters()
     if (architecture, parameters) != (report.architecture, report.parameters_after):
         raise ReportError(

@@ -9,7 +9,7 @@ from ..card.card import CARD_FILE_NAME, has_plot, render_card
 from ..card.loss_plot import PLOT_FILE_NAME, draw_losses
 from ..config import RECIPE_FILE_NAME, SLEBConfig
 from ..errors import PushError
-from ..models.provenance import provenance_in
+from ..models.provenance import provenance_from_file
 from ..report.report import PruningReport
 from ..report.stored import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 from ..runtime.files import file_sha256
@@ -45,7 +45,7 @@ def check_model_folder(folder: Path) -> PruningReport:
     _check_files(folder, ("config.json", REPORT_FILE_NAME, CARD_FILE_NAME))
     report = PruningReport.load(folder)
     _check_files(folder, (PLOT_FILE_NAME,) if has_plot(report) else ())
-    provenance = provenance_in(folder / "config.json")
+    provenance = provenance_from_file(folder / "config.json")
     if provenance is None or provenance.removed_blocks != report.removed_blocks:
         found = "no removed blocks" if provenance is None else f"removed blocks {list(provenance.removed_blocks)}"
         raise PushError(

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..blocks.forward import logits_of, measuring
+from ..blocks.forward import evaluating, logits_of, same_logits
 from ..blocks.offload import offloaded
-from ..blocks.probes import same_logits
 from ..blocks.runner import BlockRunner
 from ..blocks.stack import find_decoder_stack, probe_ids
-from ..blocks.surgery import attention_of
+from ..blocks.surgery import attn_implementation_of
 from ..errors import PushError, VerificationError
 from ..models.auto import auto_class_of
 from ..models.quantised import quantisation_of
@@ -36,7 +35,7 @@ def verify_saved_model(directory: Path, model: PreTrainedModel) -> None:
     again, loading = auto_class_of(model).from_pretrained(
         directory,
         dtype="auto",
-        attn_implementation=attention_of(model.config),
+        attn_implementation=attn_implementation_of(model.config),
         output_loading_info=True,
         # The code in the folder is the code that the model in memory already runs.
         trust_remote_code=model._auto_class is not None,
@@ -72,9 +71,9 @@ def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
     if model.device != device and too_large(weight_bytes(model), device) is not None:
         stack = find_decoder_stack(model)
         with offloaded(model, stack, device) as on_device, BlockRunner(model, on_device) as runner:
-            stream = runner.run(runner.enter(ids), range(len(stack)))
+            stream = runner.run(runner.start(ids), range(len(stack)))
             return runner.logits(stream.hidden, ids)
     if model.device != device:
         model = model.to(device)
-    with measuring(model):
+    with evaluating(model):
         return logits_of(model, ids)

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 
 from ..config import SLEBConfig
 from ..errors import ReportError
-from ..models.provenance import rename
+from ..models.provenance import set_model_name
 from ..report.report import PruningReport
 from .folder import write_folder
 from .model_files import write_sleb_files
@@ -64,7 +64,7 @@ class Saving:
         """
         directory = Path(save_directory)
         write_folder(directory, lambda folder: self._write(folder, directory.name, max_shard_size), overwrite)
-        rename(self.model, str(directory))
+        set_model_name(self.model, str(directory))
         self._folder = directory
         return directory
 
@@ -122,7 +122,7 @@ class Saving:
                 commit_message=commit_message,
             )
         if revision is None and not create_pr:
-            rename(self.model, repo_id)
+            set_model_name(self.model, repo_id)
         return address
 
     def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:

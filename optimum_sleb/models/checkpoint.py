@@ -18,37 +18,37 @@ from ..errors import ModelNotFoundError, UnsupportedModelError
 from ..runtime.json import read_json
 
 
-def find_file(name_or_path: str, file_name: str, place: dict[str, Any]) -> str | None:
+def find_file(name_or_path: str, file_name: str, source: dict[str, Any]) -> str | None:
     """Return the path of a file of a model, downloaded if the model is on the Hub, or `None` if there is no such file.
-    `place` holds the arguments of `from_pretrained` that say where files come from.
+    `source` holds the arguments of `from_pretrained` that say where files come from.
     """
     return cached_file(
         name_or_path,
         file_name,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
-        **{name: value for name, value in place.items() if name != "trust_remote_code"},
+        **{name: value for name, value in source.items() if name != "trust_remote_code"},
     )
 
 
 def check_weight_files(
-    name_or_path: str, place: dict[str, Any], variant: str | None = None, named: Any = None
+    name_or_path: str, source: dict[str, Any], variant: str | None = None, named: Any = None
 ) -> None:
     """Refuse weights that are not complete safetensors files in the checkpoint's own folder.
     Pickles are refused because they can run code when they are loaded. `named` is the config's `transformers_weights`,
     unchecked; `None` if the config has no such entry.
     """
     if named is not None:
-        _check_named(name_or_path, place, named)
+        _check_named(name_or_path, source, named)
         return
-    single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), place)
-    index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), place)
+    single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), source)
+    index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), source)
     if index is not None:
         _check_shards(Path(index), local=Path(name_or_path).is_dir())
     elif single is not None:
         _check_header(single)
     for pickle in () if single or index else (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
-        if find_file(name_or_path, _of_variant(pickle, variant), place):
+        if find_file(name_or_path, _of_variant(pickle, variant), source):
             raise UnsupportedModelError(
                 f"{name_or_path!r} has its weights only as pickles ({_of_variant(pickle, variant)}), which can run "
                 "code when they are loaded; if you trust where they come from, convert them once: "
@@ -57,28 +57,28 @@ def check_weight_files(
             )
 
 
-def check_no_adapter(name_or_path: str, place: dict[str, Any]) -> None:
+def check_no_adapter(name_or_path: str, source: dict[str, Any]) -> None:
     """Refuse a checkpoint with a PEFT adapter, which transformers would load with the model.
     It may read the adapter from a pickle, and the model from wherever the adapter's config says, unchecked.
     """
     # Without PEFT installed, transformers ignores adapters.
-    if is_peft_available() and find_file(name_or_path, ADAPTER_CONFIG_NAME, place) is not None:
+    if is_peft_available() and find_file(name_or_path, ADAPTER_CONFIG_NAME, source) is not None:
         raise UnsupportedModelError(
             f"{name_or_path!r} holds a PEFT adapter ({ADAPTER_CONFIG_NAME}), bound to block numbers; merge it "
             "into its model (merge_and_unload), save that, and use the result."
         )
 
 
-def _check_named(name_or_path: str, place: dict[str, Any], named: Any) -> None:
+def _check_named(name_or_path: str, source: dict[str, Any], named: Any) -> None:
     # transformers itself would accept one pickle here, adapter_model.bin.
     endings = (".safetensors", ".safetensors.index.json")
-    if not isinstance(named, str) or not named.endswith(endings) or not _is_plain(named):
+    if not isinstance(named, str) or not named.endswith(endings) or not _is_file_name(named):
         raise UnsupportedModelError(
             f"The config of {name_or_path!r} names the weights {named!r} (transformers_weights), which is no plain "
             f"name of a safetensors file (*{endings[0]} or *{endings[1]}); do not use this model, or delete the entry "
             "if its weights lie under their usual name."
         )
-    file = find_file(name_or_path, named, place)
+    file = find_file(name_or_path, named, source)
     if file is None:
         raise ModelNotFoundError(
             f"The config of {name_or_path!r} names the weights {named!r} (transformers_weights), which cannot be "
@@ -90,7 +90,7 @@ def _check_named(name_or_path: str, place: dict[str, Any], named: Any) -> None:
         _check_header(file)
 
 
-def _is_plain(name: str) -> bool:
+def _is_file_name(name: str) -> bool:
     return PurePosixPath(name).name == PureWindowsPath(name).name == name
 
 

@@ -2,10 +2,16 @@
 
 from collections import defaultdict
 
+import torch
+from torch import Tensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from ..blocks.devices import devices_of, hooks_of, moves_weights
+from ..blocks.forward import evaluating, logits_of, same_logits, vocab_size_of
+from ..blocks.packed import packed_modules
+from ..blocks.shortening import text_config_of
+from ..blocks.stack import probe_ids
 from ..errors import UnsupportedModelError
 from .quantised import check_quantisation
 
@@ -78,3 +84,74 @@ def _check_sharing(model: PreTrainedModel) -> None:
                 f"{undeclared[0]} and {undeclared[1]} are the same tensor, but {type(model).__name__} would load them "
                 "as two; give each place its own copy (copy.deepcopy of the shared module), then prune."
             )
+
+
+def check_causal_lm(model: PreTrainedModel) -> None:
+    """Raise UnsupportedModelError unless a model predicts each next token from earlier tokens alone."""
+    if vars(text_config_of(model.config)).get("rescale_every"):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} rescales the weights of its blocks, by their number, while it runs; load it with "
+            "rescale_every=0."
+        )
+    ids = probe_ids(model)
+    changed = ids.clone()
+    changed[0, -1] = (ids[0, -1] + 1) % vocab_size_of(model)
+    name = type(model).__name__
+    with evaluating(model):
+        versions = {path: parameter._version for path, parameter in model.named_parameters()}
+        try:
+            logits, other = logits_of(model, ids), logits_of(model, changed)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UnsupportedModelError(
+                f"{name} cannot be run on token ids alone ({error}), so it is not a causal language model; load the "
+                "model with AutoModelForCausalLM."
+            ) from error
+        changed_weights = [path for path, weight in model.named_parameters() if weight._version != versions[path]]
+    if changed_weights:
+        raise UnsupportedModelError(
+            f"{name} changes its weights while it runs (the first is {changed_weights[0]}), so what it would save is "
+            "not what it computes with; switch that off in its config."
+        )
+    if not isinstance(logits, Tensor) or logits.shape[:2] != ids.shape or logits.shape[-1] < vocab_size_of(model):
+        raise UnsupportedModelError(
+            f"{name} gives no logits over its vocabulary for every token, so it is not a causal language model; load "
+            "the model with AutoModelForCausalLM."
+        )
+    # Minus infinity is allowed, because it can forbid a token.
+    if (logits.isnan() | logits.isposinf() | other.isnan() | other.isposinf()).any():
+        remedy = "check its weights"
+        if model.dtype == torch.float16:
+            remedy = "float16 does not hold its hidden states, so load it with dtype='bfloat16' or 'float32'"
+        raise UnsupportedModelError(f"{name} gives logits that are NaN or infinite for a few tokens; {remedy}.")
+    tolerance = _share_of_rounding(model) * float(logits[logits.isfinite()].abs().max())
+    if not torch.allclose(logits[:, :-1].float(), other[:, :-1].float(), rtol=1e-3, atol=tolerance):
+        raise UnsupportedModelError(
+            f"{name} lets a token's logits depend on later tokens, so it is not a causal language model; if it is a "
+            "BERT-like model, load it with is_decoder=True."
+        )
+
+
+def _share_of_rounding(model: PreTrainedModel) -> float:
+    """Return the change of earlier logits, as a share of the largest, that is still taken for rounding."""
+    # In tiny BERT-like models, looking ahead at one token changes logits by 0.04 of the largest or more.
+    if packed_modules(model):
+        return 5e-2  # eight-bit kernels scale the activations of all tokens together
+    return 1e-3 if model.dtype in (torch.float32, torch.float64) else 2e-2
+
+
+def check_saving_changes_nothing(model: PreTrainedModel) -> None:
+    """Raise UnsupportedModelError if a quantised model computes something else after `state_dict()`."""
+    if not packed_modules(model):
+        return
+    # On some CPUs bitsandbytes repacks weights for its kernels and packs them back for saving, which is not exact for
+    # weights that were quantised twice.
+    ids = probe_ids(model)
+    with evaluating(model):
+        before = logits_of(model, ids)
+        model.state_dict()
+        after = logits_of(model, ids)
+    if not same_logits(after, before):
+        raise UnsupportedModelError(
+            f"The quantised weights of {type(model).__name__} change when they are saved from this device; load it on "
+            "a GPU, without double quantisation, or unquantised."
+        )

@@ -32,7 +32,7 @@ from .auto import auto_class_for
 from .checkpoint import check_no_adapter, check_weight_files, find_file
 
 # Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
-_PLACE_ARGUMENTS = (
+_SOURCE_ARGUMENTS = (
     "cache_dir",
     "force_download",
     "local_files_only",
@@ -51,22 +51,22 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     A GGUF file is dequantised unless `quantization_config` is passed, because packed blocks cannot be saved.
     """
     kwargs = {"trust_remote_code": False} | kwargs
-    place = _place_in(kwargs)
+    source = _source_arguments(kwargs)
     auto_class: Any = AutoModelForCausalLM
     if "gguf_file" not in kwargs:
-        config = _load_config(name_or_path, place)
+        config = _load_config(name_or_path, source)
         with _clear_errors(name_or_path):
             auto_class = _auto_class_for(name_or_path, config)
             _check_num_blocks(name_or_path, config)
         if kwargs.get("use_safetensors") is not False:
             named = getattr(config, "transformers_weights", None)
-            check_weight_files(name_or_path, place, kwargs.get("variant"), named)
+            check_weight_files(name_or_path, source, kwargs.get("variant"), named)
             kwargs["use_safetensors"] = True
     elif "quantization_config" not in kwargs and hasattr(transformers, "GgufConfig"):
         # Before transformers 5.23 there is no GgufConfig, and GGUF files are always dequantised.
         kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _clear_errors(name_or_path):
-        check_no_adapter(name_or_path, place)
+        check_no_adapter(name_or_path, source)
         model, loading = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -78,16 +78,16 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     return model
 
 
-def empty_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
+def load_without_weights(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     """Return the model of `load_model` on the meta device, without weights, to compute how much memory it takes."""
-    place = _place_in({"trust_remote_code": False} | kwargs)
-    config = _load_config(name_or_path, place)
-    wanted = kwargs.get("dtype", "auto")
-    dtype = config.dtype if wanted == "auto" else getattr(torch, str(wanted).removeprefix("torch."))
+    source = _source_arguments({"trust_remote_code": False} | kwargs)
+    config = _load_config(name_or_path, source)
+    given = kwargs.get("dtype", "auto")
+    dtype = config.dtype if given == "auto" else getattr(torch, str(given).removeprefix("torch."))
     with _clear_errors(name_or_path), torch.device("meta"):
         auto_class = _auto_class_for(name_or_path, config)
         _check_num_blocks(name_or_path, config)
-        code = {"trust_remote_code": place["trust_remote_code"]}
+        code = {"trust_remote_code": source["trust_remote_code"]}
         return auto_class.from_config(config, dtype=dtype or torch.float32, **code)
 
 
@@ -95,9 +95,9 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase 
     """Load the tokenizer of a model. If there is none, warn and return `None`: token ids need no tokenizer.
     Damaged files raise `ModelNotFoundError`.
     """
-    place = _place_in(kwargs) | {name: value for name, value in kwargs.items() if name == "gguf_file"}
+    source = _source_arguments(kwargs) | {name: value for name, value in kwargs.items() if name == "gguf_file"}
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, **place)
+        return AutoTokenizer.from_pretrained(name_or_path, **source)
     except Exception as error:
         # For a damaged tokenizer.json, tokenizers raises a bare Exception.
         if type(error) in (Exception, JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError):
@@ -117,9 +117,10 @@ def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokeniz
     """Load the processor of a model that takes images, else its tokenizer.
     If there is neither, warn and return `None`.
     """
-    if "gguf_file" not in kwargs and find_file(name_or_path, IMAGE_PROCESSOR_NAME, _place_in(kwargs)) is not None:
+    source = _source_arguments(kwargs)
+    if "gguf_file" not in kwargs and find_file(name_or_path, IMAGE_PROCESSOR_NAME, source) is not None:
         try:
-            return AutoProcessor.from_pretrained(name_or_path, **_place_in(kwargs))
+            return AutoProcessor.from_pretrained(name_or_path, **source)
         except (OSError, ValueError, ImportError, KeyError) as error:
             warnings.warn(
                 f"The processor of {name_or_path!r} cannot be loaded ({_first_line(error)}), so it will not be saved "
@@ -131,17 +132,17 @@ def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokeniz
 
 def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
     """Load the report of an earlier run that lies beside a model; return `None` if there is none."""
-    path = find_file(name_or_path, REPORT_FILE_NAME, _place_in(kwargs))
+    path = find_file(name_or_path, REPORT_FILE_NAME, _source_arguments(kwargs))
     return None if path is None else PruningReport.load(path)
 
 
-def _load_config(name_or_path: str, place: dict[str, Any]) -> PreTrainedConfig:
-    folder = Path(name_or_path, place.get("subfolder", ""))
+def _load_config(name_or_path: str, source: dict[str, Any]) -> PreTrainedConfig:
+    folder = Path(name_or_path, source.get("subfolder", ""))
     if Path(name_or_path).is_dir() and not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"The folder {str(folder)!r} holds no model: it has no config.json.")
     with _clear_errors(name_or_path):
         try:
-            return AutoConfig.from_pretrained(name_or_path, **place)
+            return AutoConfig.from_pretrained(name_or_path, **source)
         except ValueError as error:
             raise UnsupportedModelError(
                 f"transformers {transformers.__version__} does not know the model at {name_or_path!r} "
@@ -189,12 +190,12 @@ def _clear_errors(name_or_path: str) -> Iterator[None]:
         ) from error
 
 
-def _place_in(arguments: dict[str, Any]) -> dict[str, Any]:
+def _source_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     token = arguments.get("token")
     if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
         # Such a token would fail later, in an error whose message and log show the token.
         raise ConfigError("The token holds a character that cannot be sent (a line break, say); pass it without.")
-    return {name: value for name, value in arguments.items() if name in _PLACE_ARGUMENTS}
+    return {name: value for name, value in arguments.items() if name in _SOURCE_ARGUMENTS}
 
 
 def _auto_class_for(name_or_path: str, config: PreTrainedConfig) -> Any:

@@ -16,7 +16,7 @@ from ..config import SLEBConfig
 from ..errors import ConfigError, UnsupportedModelError
 from ..runtime.memory import ran_out_of_memory, too_large, weight_bytes
 from ..runtime.ranks import Ranks
-from .loading import empty_model
+from .loading import load_without_weights
 
 Offload = Literal["auto", "cpu", "no"]
 
@@ -40,34 +40,34 @@ def choose_placement(
     """
     if offload not in get_args(Offload):
         raise ConfigError(f"offload must be one of {', '.join(get_args(Offload))}; got {offload!r}.")
-    here, there = model.device, _device(device, model.device, offload)
-    lies_there = here == there and here != _CPU and offload != "cpu"
-    if here != _CPU and not lies_there:
+    target = _device(device, model.device, offload)
+    on_target = model.device == target and target != _CPU and offload != "cpu"
+    if model.device != _CPU and not on_target:
         raise ConfigError(
-            f"The model lies on {here}, and its blocks can be brought to {there} only from the memory of the host; "
-            "load it there (no device_map, or device_map='cpu')."
+            f"The model lies on {model.device}, and its blocks can be brought to {target} only from the memory of the "
+            "host; load it there (no device_map, or device_map='cpu')."
         )
     reason = "asked for (offload='cpu')" if offload == "cpu" else None
-    if offload == "auto" and not lies_there:
-        reason = too_large(weight_bytes(model, search_dtype(there, config)), there)
+    if offload == "auto" and not on_target:
+        reason = too_large(weight_bytes(model, search_dtype(target, config)), target)
     if ranks.largest(int(reason is not None)) and reason is None:
         reason = "the model does not fit the device of another process"
     if reason is None:
-        _move(model, there)
+        _move(model, target)
         return Placement()
-    if lies_there:
-        raise ConfigError(f"The model lies on {here}, but {reason}; load it in host memory in all (no device_map).")
+    if on_target:
+        raise ConfigError(f"The model lies on {target}, but {reason}; load it in host memory in all (no device_map).")
     if config.search == "reference":
         raise ConfigError(
-            f"search='reference' runs the whole model for every candidate, for which {there} would have to hold it, "
+            f"search='reference' runs the whole model for every candidate, for which {target} would have to hold it, "
             f"but {reason}; use search='exact', which measures the same losses."
         )
     if packed.packed_modules(model):
         raise UnsupportedModelError(
-            f"{type(model).__name__} is quantised, and packed weights cannot be brought to {there} one block at a "
+            f"{type(model).__name__} is quantised, and packed weights cannot be brought to {target} one block at a "
             "time; load it on the device (device_map='cuda'), or without quantization_config."
         )
-    return Placement(there, reason)
+    return Placement(target, reason)
 
 
 @contextmanager
@@ -76,24 +76,24 @@ def stack_on_device(model: PreTrainedModel, stack: DecoderStack, placement: Plac
     if placement.compute_on is None:
         yield stack
         return
-    with offloaded(model, stack, placement.compute_on) as there:
-        yield there
+    with offloaded(model, stack, placement.compute_on) as moving_stack:
+        yield moving_stack
 
 
 def device_to_load_on(name_or_path: str, config: SLEBConfig, offload: Offload, **kwargs: Any) -> str:
-    """Return the device on which to load a model so that `place` can then search on `kwargs["device_map"]`.
+    """Return the device on which to load a model so that `choose_placement` can then search on `kwargs["device_map"]`.
     It is that device if the model fits, else `"cpu"`; `"auto"` stays. `kwargs` are those of `loading.load_model`.
     """
-    wanted = str(kwargs["device_map"])
-    if wanted == "auto":
-        return wanted
-    device = _device(wanted, _CPU, offload)
+    device_map = str(kwargs["device_map"])
+    if device_map == "auto":
+        return device_map
+    device = _device(device_map, _CPU, offload)
     if offload == "cpu":
         return "cpu"
     if offload == "no" or device == _CPU or "gguf_file" in kwargs:  # the size of a dequantised GGUF file is not known
-        return wanted
-    size = weight_bytes(empty_model(name_or_path, **kwargs), search_dtype(device, config))
-    return wanted if too_large(size, device) is None else "cpu"
+        return device_map
+    size = weight_bytes(load_without_weights(name_or_path, **kwargs), search_dtype(device, config))
+    return device_map if too_large(size, device) is None else "cpu"
 
 
 def search_dtype(device: torch.device, config: SLEBConfig) -> torch.dtype | None:
@@ -105,25 +105,25 @@ def search_dtype(device: torch.device, config: SLEBConfig) -> torch.dtype | None
     return torch.float32 if computes_in_float32(device, config.search_dtype) else None
 
 
-def _device(device: str | torch.device | None, here: torch.device, offload: Offload) -> torch.device:
+def _device(device: str | torch.device | None, own: torch.device, offload: Offload) -> torch.device:
     """Return the device that is asked for, a GPU with its number."""
     if device is None:
         if offload != "cpu":
-            return here
+            return own
         if not torch.cuda.is_available():
             raise ConfigError(
                 "offload='cpu' lets a GPU compute with a model in host memory, but there is none here; leave it out."
             )
         device = "cuda"
     try:
-        there = torch.device(device)
+        target = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"There is no device {device!r}; name one such as 'cuda', 'cuda:1' or 'cpu'.") from error
-    if there.type == "cuda" and not torch.cuda.is_available():
+    if target.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={device!r} was asked for, but PyTorch finds no GPU here; leave it out.")
-    if str(there) == "cuda":
+    if str(target) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
-    return there
+    return target
 
 
 def _move(model: PreTrainedModel, device: torch.device) -> None:

@@ -50,7 +50,7 @@ def provenance_of(model: PreTrainedModel, num_blocks: int) -> Provenance:
     return provenance
 
 
-def provenance_in(file: Path) -> Provenance | None:
+def provenance_from_file(file: Path) -> Provenance | None:
     """Return the origin stored in a `config.json`; `None` where it has no entry."""
     try:
         entry = read_json(file, finite=False).get("sleb")
@@ -72,9 +72,9 @@ def _check_blocks(provenance: Provenance) -> None:
     count, removed = provenance.original_num_blocks, provenance.removed_blocks
     if not 1 <= count <= MAX_BLOCKS:
         raise ValueError(f"original_num_blocks must lie between 1 and {MAX_BLOCKS}; got {count}.")
-    odd = [block for number, block in enumerate(removed) if not 0 <= block < count or block in removed[:number]]
-    if odd:
-        raise ValueError(f"removed_blocks names block {odd[0]}, which is not one of {count}, or is named twice.")
+    unusable = [block for number, block in enumerate(removed) if not 0 <= block < count or block in removed[:number]]
+    if unusable:
+        raise ValueError(f"removed_blocks names block {unusable[0]}, which is not one of {count}, or is named twice.")
 
 
 def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:
@@ -97,7 +97,7 @@ def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: Pr
         )
 
 
-def check_report(report: PruningReport, provenance: Provenance, name: str) -> None:
+def check_report_matches_config(report: PruningReport, provenance: Provenance, name: str) -> None:
     """Raise ReportError if the report beside a model lists other removals than its config."""
     if report.removed_blocks != provenance.removed_blocks:
         raise ReportError(
@@ -114,10 +114,10 @@ def mark_as_pruned(model: PreTrainedModel, provenance: Provenance) -> None:
     entry = asdict(provenance)
     model.config.sleb = {**entry, "removed_blocks": list(provenance.removed_blocks)}
     model.add_model_tags(TAGS)
-    rename(model, "")
+    set_model_name(model, "")
 
 
-def rename(model: PreTrainedModel, name: str) -> None:
+def set_model_name(model: PreTrainedModel, name: str) -> None:
     """Set the name that a model can be loaded from; empty where it has not been saved."""
     model.name_or_path = name
     model.config._name_or_path = name
@@ -129,15 +129,15 @@ def model_name(model: PreTrainedModel) -> str | None:
     return str(Path(name).absolute()) if name and Path(name).exists() else name or None
 
 
-def loading_of(arguments: dict[str, Any]) -> dict[str, str]:
+def loading_arguments_of(arguments: dict[str, Any]) -> dict[str, str]:
     """Return the arguments of `from_pretrained` that decide which weights are loaded, as text.
 
-    >>> loading_of({"dtype": "bfloat16", "device_map": "cuda"})
+    >>> loading_arguments_of({"dtype": "bfloat16", "device_map": "cuda"})
     {'dtype': 'bfloat16'}
     """
-    wanted = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
+    given = {name: arguments.get(name) for name in ("revision", "gguf_file", "dtype", "trust_remote_code")}
     # torch writes its types as `torch.bfloat16`; "auto" is the default and is left out.
-    told = {name: str(value).removeprefix("torch.") for name, value in wanted.items() if value}
+    texts = {name: str(value).removeprefix("torch.") for name, value in given.items() if value}
     if (quantization := arguments.get("quantization_config")) is not None:
-        told["quantization_config"] = type(quantization).__name__
-    return {name: value for name, value in told.items() if value != "auto"}
+        texts["quantization_config"] = type(quantization).__name__
+    return {name: value for name, value in texts.items() if value != "auto"}

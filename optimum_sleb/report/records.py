@@ -69,6 +69,13 @@ class StepRecord:
         """Return the calibration loss after this removal and any compensation; `None` without a search."""
         return self.loss if self.compensated_loss is None else self.compensated_loss
 
+    @property
+    def margin(self) -> float | None:
+        """Return by which share the loss of the next best candidate was higher; `None` where there was none."""
+        settled = {self.block, *self.barred_blocks}
+        others = [loss for block, loss in self.candidate_losses.items() if block not in settled]
+        return min(others) / self.loss - 1 if self.loss and others else None
+
 
 @dataclass(frozen=True)
 class WeightsRecord:

@@ -133,16 +133,11 @@ class PruningReport(StoredReport):
             The removed block, and by which share the loss of the next best candidate was higher (0.01 is 1 %);
             `None` without a search.
         """
-        gaps = []
-        for step in self.steps:
-            settled = {step.block, *step.barred_blocks}
-            others = [loss for block, loss in step.candidate_losses.items() if block not in settled]
-            if step.loss and others:
-                gaps.append((min(others) / step.loss - 1, step.block))
-        if not gaps:
+        margins = [(step.margin, step.block) for step in self.steps if step.margin is not None]
+        if not margins:
             return None
-        gap, block = min(gaps)
-        return block, gap
+        margin, block = min(margins)
+        return block, margin
 
     def _perplexity(self, loss: float) -> float | None:
         return None if self.calibration is None else perplexity_of(loss, self.calibration.num_counted)
@@ -196,24 +191,21 @@ class PruningReport(StoredReport):
             ("parameters", f"{self.parameters_before / 1e6:,.1f} M", f"{self.parameters_after / 1e6:,.1f} M"),
         ]
         if self.perplexity_before is not None and self.perplexity_after is not None:
-            perplexities = (f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}")
-            rows.append(("calibration perplexity", *perplexities))
+            rows.append(("calibration perplexity", f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}"))
         lines = [text_table(rows, num_left=1, widths=(24, 12, 12), gap="")]
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
         lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:
-            block, gap = self.closest_decision
-            lines.append(f"closest decision: block {block}, the next best had a loss {gap:.2%} higher")
-        odd = {block: step.block for step in self.steps for block in step.non_finite_blocks}
-        if odd:
-            lines.append(f"the loss was NaN or infinite without block {', '.join(map(str, odd))}, which thus stayed")
+            block, margin = self.closest_decision
+            lines.append(f"closest decision: block {block}, the next best had a loss {margin:.2%} higher")
+        non_finite = dict.fromkeys(str(block) for step in self.steps for block in step.non_finite_blocks)
+        if non_finite:
+            lines.append(f"the loss was NaN or infinite without block {', '.join(non_finite)}, which thus stayed")
         if self.search is not None and self.search.offload is not None:
             lines.append(f"blocks came to {self.search.device} one at a time: {self.search.offload}")
         if self.search is not None and self.barred_blocks:
-            possible = len(self.steps[0].candidate_losses) if self.steps else 0
+            num_tried = len(self.steps[0].candidate_losses) if self.steps else 0
             block, reason = next(iter(self.barred_blocks.items()))
-            lines.append(
-                f"{possible} of {len(self.blocks_before)} blocks could be removed; "
-                f"not, for example, block {block}: {reason}"
-            )
+            possible = f"{num_tried} of {len(self.blocks_before)} blocks could be removed"
+            lines.append(f"{possible}; not, for example, block {block}: {reason}")
         return "\n".join(lines)

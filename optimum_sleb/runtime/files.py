@@ -11,11 +11,12 @@ def file_sha256(file: Path) -> bytes:
         return hashlib.file_digest(opened, "sha256").digest()
 
 
-def replace_file(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part: to a sibling, which is renamed."""
+def replace_file(file: Path, text: str) -> Path:
+    """Write a file so that a reader sees the old or the new content, never a part: to a sibling, which is renamed.
+    Return the file."""
     fresh = file.with_name(f".{file.name}.new")
     with fresh.open("w", encoding="utf-8") as opened:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())
-    fresh.replace(file)
+    return fresh.replace(file)

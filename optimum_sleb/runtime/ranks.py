@@ -113,17 +113,18 @@ class Ranks:
         """Return the values of all processes; raise an error if others failed in a way in which this one did not."""
         if self.size == 1:
             return [value]
-        told: list[Any] = [None] * self.size
+        gathered: list[Any] = [None] * self.size
         with _raising_rank_errors():
-            dist.all_gather_object(told, (value, failure))
-        failures = {number: their for number, (_, their) in enumerate(told) if their is not None}
-        worse = {number: their for number, their in failures.items() if not their.is_memory}
-        if worse and (failure is None or failure.is_memory):
-            number, their = next(iter(worse.items()))
-            raise _mark_as_shared(RankError(f"Process {number} of {self.size} failed: {their.message}"))
+            dist.all_gather_object(gathered, (value, failure))
+        failures = {rank: other for rank, (_, other) in enumerate(gathered) if other is not None}
+        # Running out of memory is retried with smaller batches, so an error of another kind goes first.
+        fatal = {rank: other for rank, other in failures.items() if not other.is_memory}
+        if fatal and (failure is None or failure.is_memory):
+            rank, other = next(iter(fatal.items()))
+            raise _mark_as_shared(RankError(f"Process {rank} of {self.size} failed: {other.message}"))
         if failures and failure is None:
             raise _mark_as_shared(torch.OutOfMemoryError("memory ran out in another process"))
-        return [value for value, _ in told]
+        return [value for value, _ in gathered]
 
 
 class _FailTogether:

@@ -40,9 +40,9 @@ def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int
     device = losses.model.device
     if device.type == "cuda":
         with BlockRunner(losses.model, losses.stack) as runner:
-            state = runner.enter(longest[None]).hidden.nbytes
+            state = runner.start(longest[None]).hidden.nbytes
         if losses.stack.loader is not None:
-            losses.stack.loader.rest()  # so that the next line does not count blocks on the device twice
+            losses.stack.loader.release_all()  # so that the next line does not count blocks on the device twice
         free = usable_memory(device) - (losses.stack.loader.most_bytes if losses.stack.loader else 0)
         window = _memory_of(losses, candidates[-1], longest)[device]
         at_a_time = max(1, min(at_a_time, free // (2 * window)))
@@ -55,7 +55,7 @@ def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int
 def _busy(losses: ExactLosses, window: torch.Tensor) -> int:
     """Return the number of windows that keep the device busy."""
     with BlockRunner(losses.model, losses.stack) as runner:
-        width = runner.enter(probe_ids(losses.model)).hidden.shape[-1]
+        width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
     elements = CUDA_ELEMENTS if losses.model.device.type == "cuda" else CPU_ELEMENTS
     return max(1, elements // (len(window) * width))
 

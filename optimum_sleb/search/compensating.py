@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.kernels import PLAIN
+from ..blocks.kernels import UNCOMPILED
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
 from ..calibration.sources import load_calibration
@@ -44,7 +44,7 @@ def open_compensator(losses: CandidateLosses, candidates: Sequence[int], stored_
         raise UnsupportedModelError(
             f"The cuts of {type(losses.model).__name__} cannot be compensated: {difference}; use compensate='no'."
         )
-    kernels = losses.kernels if isinstance(losses, ExactLosses) else PLAIN
+    kernels = losses.kernels if isinstance(losses, ExactLosses) else UNCOMPILED
     size = _windows_per_forward(losses)
     return Compensator(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels)
 
@@ -57,7 +57,7 @@ def compensate(compensator: Compensator, losses: CandidateLosses, removed: Colle
     record = compensator.fit(removed)
     alive = [block for block in range(len(losses.stack)) if block not in removed]
     loss = losses.losses_of(alive).double().sum().item()
-    return Compensated(record, loss, compensator.folded())
+    return Compensated(record, loss, compensator.changed_weights())
 
 
 def _windows_per_forward(losses: CandidateLosses) -> int:

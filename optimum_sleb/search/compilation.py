@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..blocks.devices import hooks_of
 from ..blocks.forward import vocab_size_of
-from ..blocks.kernels import PLAIN, Kernels, compiled_kernels
+from ..blocks.kernels import UNCOMPILED, Kernels, compiled_kernels
 from ..blocks.losses import same_losses
 from ..blocks.packed import packed_modules
 from ..blocks.runner import BlockRunner
@@ -36,24 +36,24 @@ class Compilation:
 def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
     """Compile what saves time, and use it only if it gives the same losses. `losses` must have its batch size."""
     if config.compile == "never":
-        return Compilation(PLAIN, "not compiled, as the recipe says")
+        return Compilation(UNCOMPILED, "not compiled, as the recipe says")
     if packed_modules(losses.model):
-        return Compilation(PLAIN, "not compiled: packed weights have kernels of their own")
+        return Compilation(UNCOMPILED, "not compiled: packed weights have kernels of their own")
     if hooks_of(losses.model):
-        return Compilation(PLAIN, "not compiled: hooks move hidden states from device to device")
+        return Compilation(UNCOMPILED, "not compiled: hooks move hidden states from device to device")
     always = config.compile == "always"
     if not always and losses.model.device.type != "cuda":
-        return Compilation(PLAIN, f"not compiled: it does not pay on {losses.model.device.type}")
+        return Compilation(UNCOMPILED, f"not compiled: it does not pay on {losses.model.device.type}")
     blocks, loss = _pays(losses, config)
     if not (always or blocks or loss):
-        return Compilation(PLAIN, "not compiled: the search is too short for it to pay")
+        return Compilation(UNCOMPILED, "not compiled: the search is too short for it to pay")
     blocks, loss = blocks or always, loss or always
     started = time.perf_counter()
     kernels = compiled_kernels(losses.forward_size, len(losses.windows.windows[0]), blocks=blocks, loss=loss)
     trouble = _trouble(losses, kernels)
     seconds = time.perf_counter() - started
     if trouble is not None:
-        return Compilation(PLAIN, f"not compiled: {trouble}", seconds)
+        return Compilation(UNCOMPILED, f"not compiled: {trouble}", seconds)
     parts = " and ".join(name for name, wanted in (("blocks", blocks), ("loss", loss)) if wanted)
     return Compilation(kernels, f"compiled {parts}", seconds)
 
@@ -61,7 +61,7 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
 def _pays(losses: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
     """Tell whether compiling saves more time than it takes: for the blocks, and for the loss."""
     with BlockRunner(losses.model, losses.stack) as runner:
-        width = runner.enter(probe_ids(losses.model)).hidden.shape[-1]
+        width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
     num_blocks = len(losses.stack)
     # A quality budget allows an unknown number of steps, but one at least.
     num_removals = config.num_blocks_to_remove_of(num_blocks) or 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..blocks.kernels import PLAIN, Kernels
+from ..blocks.kernels import UNCOMPILED, Kernels
 from ..blocks.runner import BlockRunner
 from ..calibration.windows import WindowBatch
 from .candidate_losses import CandidateLosses
@@ -17,7 +17,7 @@ from .candidate_losses import CandidateLosses
 class ExactLosses(CandidateLosses):
     """Losses of the candidates, computed with one shared walk up the stack."""
 
-    kernels: Kernels = PLAIN
+    kernels: Kernels = UNCOMPILED
 
     @property
     def forward_size(self) -> int:
@@ -30,7 +30,7 @@ class ExactLosses(CandidateLosses):
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         row_of = {block: row for row, block in enumerate(candidates)}
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
-            stream = runner.enter(batch.ids)
+            stream = runner.start(batch.ids)
             for position, block in enumerate(alive):
                 if block in row_of:
                     tail = runner.run(stream, alive[position + 1 :])
@@ -42,5 +42,5 @@ class ExactLosses(CandidateLosses):
 
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
-            stream = runner.run(runner.enter(batch.ids), alive)
+            stream = runner.run(runner.start(batch.ids), alive)
             return runner.losses(stream.hidden, batch.ids, batch.targets)

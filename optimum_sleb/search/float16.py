@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..blocks.offload import running_whole
-from ..blocks.precision import other_data
+from ..blocks.offload import loading_hooks
+from ..blocks.precision import replacing_data
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..errors import NonFiniteLossError
@@ -34,8 +34,8 @@ def check_float16(
     alive = [block for block in range(len(stack)) if block not in removed]
     others = {model.get_parameter(name): value for name, value in (weights or {}).items()}
     with (
-        other_data(others, lambda parameter: others[parameter].to(parameter.device), stack.loader),
-        running_whole(stack),
+        replacing_data(others, lambda parameter: others[parameter].to(parameter.device), stack.loader),
+        loading_hooks(stack),
     ):
         losses = ReferenceLosses(model, stack, windows, batch_size, ranks=ranks).losses_of(alive)
     if losses.isfinite().all():

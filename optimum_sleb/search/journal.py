@@ -14,7 +14,6 @@ from torch import Tensor
 from ..errors import ConfigError, JournalError
 from ..report.stored import JOURNAL_FILE_NAME
 from ..runtime.json import parse_dataclass
-from .sealed_lines import seal, unseal
 
 # A search is deterministic, so its state is not saved: a resumed search starts from the beginning and reads every
 # recorded measurement instead of repeating it. Fits of compensation are not recorded; they are repeated.
@@ -23,6 +22,12 @@ from .sealed_lines import seal, unseal
 # Format 1 had no checksums, and no model config in its header.
 _FORMAT = 2
 _BEGINNING = f'{{"format": {_FORMAT}, '.encode()
+
+# Every line ends in a checksum, so that one that was edited, cut or mixed up is not accepted.
+_MARK = b', "checksum": "'
+_END = b'"}'
+# 32 bits: one in 4 billion damaged lines is not detected.
+_DIGITS = 8
 
 # A killed run loses the batches measured since the last write, at most this long, and the running batch.
 SECONDS_BETWEEN_WRITES = 30.0
@@ -173,6 +178,26 @@ class Journal:
         )
 
 
+def seal(row: dict[str, Any]) -> str:
+    """Return a row as a JSON line (without newline), with its checksum as the last key.
+
+    >>> seal({"start": 0, "stop": 4})
+    '{"start": 0, "stop": 4, "checksum": "073f80d8"}'
+    """
+    body = json.dumps(row).encode().removesuffix(b"}")
+    return (body + _MARK + _checksum(body) + _END).decode()
+
+
+def unseal(line: bytes) -> Any:
+    """Return the row of a line made by `seal`, without its checksum. Raise ValueError if the line was changed."""
+    body, mark, checksum = line.rpartition(_MARK)
+    if not mark:
+        raise ValueError("it has no checksum")
+    if checksum != _checksum(body) + _END:
+        raise ValueError("its checksum is of another line")
+    return json.loads(body + b"}")
+
+
 def _misfit(record: BatchRecord, num_candidates: int, num_windows: int, seen: set[int]) -> str | None:
     """Describe why a record cannot belong to a measurement of which the windows `seen` are known; `None` if it can."""
     start, stop = record.start, record.stop
@@ -180,18 +205,22 @@ def _misfit(record: BatchRecord, num_candidates: int, num_windows: int, seen: se
         return f"it is of windows {start} to {stop}, of {num_windows}"
     if len(record.losses) != num_candidates:
         return f"it has {len(record.losses)} rows of losses, of {num_candidates} blocks that were tried"
-    odd = [len(row) for row in record.losses if len(row) != stop - start]
-    if odd:
-        return f"it has a row of {odd[0]} losses, of {stop - start} windows"
+    misfits = [len(row) for row in record.losses if len(row) != stop - start]
+    if misfits:
+        return f"it has a row of {misfits[0]} losses, of {stop - start} windows"
     if not seen.isdisjoint(range(start, stop)):
         return f"a line before it has some of the windows {start} to {stop}"
     return None
 
 
-def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
     """Yield the differences between two headers, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(name), new.get(name), f"{place}.{name}" if place else name)
+            yield from _differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
     elif old != new:
-        yield f"{place} is {old!r} there and {new!r} here"
+        yield f"{path} is {old!r} there and {new!r} here"
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:_DIGITS].encode()

@@ -32,7 +32,7 @@ class LayerwiseLosses(ExactLosses):
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
-            walk = [runner.enter(part.ids) for part in parts]
+            walk = [runner.start(part.ids) for part in parts]
             without: dict[int, list[Stream]] = {}
             for block in alive:
                 for streams in without.values():
@@ -52,10 +52,10 @@ class LayerwiseLosses(ExactLosses):
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
         with BlockRunner(self.model, self.stack, self.kernels) as runner:
-            walk = runner.run_all([runner.enter(part.ids) for part in parts], alive)
+            walk = runner.run_all([runner.start(part.ids) for part in parts], alive)
             ends = zip(parts, walk, strict=True)
             return torch.cat([runner.losses(stream.hidden, part.ids, part.targets) for part, stream in ends])
 
     def _announce(self, alive: Sequence[int]) -> None:
         if self.stack.loader is not None:
-            self.stack.loader.expect([block for block in alive if block in self.stack.forms])
+            self.stack.loader.set_order([block for block in alive if block in self.stack.forms])

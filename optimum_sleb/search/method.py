@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from ..blocks.forward import reason_of
-from ..blocks.kernels import PLAIN
+from ..blocks.forward import message_or_raise
+from ..blocks.kernels import UNCOMPILED
 from ..blocks.losses import same_losses
-from ..blocks.offload import running_whole
+from ..blocks.offload import loading_hooks
 from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
@@ -53,7 +53,7 @@ def choose_method(
     if reason is not None:
         # One window at a time is the published procedure.
         reference = ReferenceLosses(model, stack, windows, size, on_progress, ranks=ranks)
-        compilation = Compilation(PLAIN, "not compiled: the reference runs the model as it is")
+        compilation = Compilation(UNCOMPILED, "not compiled: the reference runs the model as it is")
         return _method(reference, config, reason, compilation)
     chunk = CHUNK if config.search == "racing" else None
     if stack.loader is not None:
@@ -112,12 +112,12 @@ def why_not_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Seque
     tried = sorted({candidates[0], candidates[len(candidates) // 2], candidates[-1]})
     probe = TokenWindows.from_rows([probe_ids(model)[0].cpu()])
     alive = range(len(stack))
-    with running_whole(stack):
+    with loading_hooks(stack):
         expected = ReferenceLosses(model, stack, probe).measure(alive, tried).matrix
     try:
         losses = ExactLosses(model, stack, probe).measure(alive, tried).matrix
     except Exception as error:  # a family's own code, run block by block
-        return f"the blocks of this model do not run one by one ({reason_of(error)})"
+        return f"the blocks of this model do not run one by one ({message_or_raise(error)})"
     if same_losses(losses, expected, model.dtype):
         return None
     worst = ((losses - expected).abs() / expected.abs()).max().item()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..blocks.forward import losses_of, measuring
+from ..blocks.forward import evaluating, losses_of
 from ..calibration.windows import WindowBatch
 from .candidate_losses import CandidateLosses
 from .cost import reference_block_passes
@@ -19,10 +19,10 @@ class ReferenceLosses(CandidateLosses):
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         gone = set(range(len(self.stack))) - set(alive)
         for row, candidate in enumerate(candidates):
-            with measuring(self.model), self.stack.without(gone | {candidate}):
+            with evaluating(self.model), self.stack.skipping(gone | {candidate}):
                 losses[row] = losses_of(self.model, batch.ids, batch.targets)
         return reference_block_passes(alive, candidates)
 
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        with measuring(self.model), self.stack.without(set(range(len(self.stack))) - set(alive)):
+        with evaluating(self.model), self.stack.skipping(set(range(len(self.stack))) - set(alive)):
             return losses_of(self.model, batch.ids, batch.targets)

@@ -16,7 +16,7 @@ from ..blocks import verify
 from ..blocks.devices import devices_of, hooks_of
 from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
-from ..blocks.shortening import only_number_changes
+from ..blocks.shortening import only_num_blocks_changes
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
@@ -177,8 +177,10 @@ def _why_not_together(
 ) -> str | None:
     """Return why a set of blocks cannot be removed together, if so; the same in all processes."""
     # If all removals are alike, those run before the search stand for this one; building the config is enough.
-    alike = only_number_changes(model.config, [index for index in range(len(stack)) if index not in removed])
-    return ranks.from_first(lambda: verify.refusal(model, stack, removed, run=not alike, kept_in=stored_dtype))
+    alike = only_num_blocks_changes(model.config, [index for index in range(len(stack)) if index not in removed])
+    return ranks.from_first(
+        lambda: verify.reason_not_removable(model, stack, removed, run=not alike, stored_dtype=stored_dtype)
+    )
 
 
 def _finite_loss(losses: CandidateLosses) -> float:

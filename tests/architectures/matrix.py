@@ -20,9 +20,9 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
-from optimum_sleb.blocks.forward import logits_of, losses_of, measuring
-from optimum_sleb.blocks.probes import cache_trouble, same_logits
+from optimum_sleb.blocks.forward import evaluating, logits_of, losses_of, same_logits
 from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.blocks.verify import cache_failure
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.config import SLEBConfig
 from optimum_sleb.errors import UnsupportedModelError
@@ -81,7 +81,7 @@ def try_architecture(architecture: Architecture) -> Verdict:
     """Prune a tiny random model in several ways, and compare each result with skipping the blocks."""
     try:
         dense = tiny_model(architecture.model_type, with_images=architecture.with_images)
-        with measuring(dense):
+        with evaluating(dense):
             dense(_windows().windows[0][None])
     except ImportError:
         return Verdict(architecture, "not tried", reason="it needs optional packages of transformers")
@@ -137,22 +137,22 @@ def _trouble(
     """
     batch, *_ = windows.batches(len(windows))
     ids = batch.ids
-    with measuring(model), find_decoder_stack(model).without(set(removed)):
+    with evaluating(model), find_decoder_stack(model).skipping(set(removed)):
         expected = logits_of(model, ids)
-    dense_trouble = cache_trouble(model)
+    dense_trouble = cache_failure(model)
     pruner = SLEBPruner(model)
     pruner.remove(removed)
     with tempfile.TemporaryDirectory() as folder:
         pruner.save_pretrained(folder)
         reloaded = type(model).from_pretrained(folder, dtype=torch.float32)
     for name, shortened in (("in memory", model), ("reloaded", reloaded)):
-        with measuring(shortened):
+        with evaluating(shortened):
             logits, own_losses = logits_of(shortened, ids), losses_of(shortened, ids, batch.targets)
         if not same_logits(logits, expected):
             return f"the model {name} does not compute the dense one with these blocks skipped"
         if len(removed) == 1 and not torch.allclose(own_losses, losses[removed[0]], rtol=1e-4):
             return f"the search's loss is not that of the model {name}"
-        trouble = cache_trouble(shortened)
+        trouble = cache_failure(shortened)
         if trouble is not None and dense_trouble is None:
             return f"{name}: {trouble}"
     return None

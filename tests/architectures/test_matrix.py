@@ -47,10 +47,11 @@ def test_one_of_each_mechanism(architecture: Architecture) -> None:
 @pytest.mark.long
 def test_a_fault_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without renumbering, generation with a cache would go wrong; without slicing, so would the reloaded model.
-    monkeypatch.setattr("optimum_sleb.blocks.verify.refusal", lambda *_, **__: None)
+    monkeypatch.setattr("optimum_sleb.blocks.verify.reason_not_removable", lambda *_, **__: None)
     assert try_architecture(Architecture("jamba")).status == "wrong"
 
 
+@pytest.mark.long
 def test_several_at_once() -> None:
     verdicts = list(try_architectures([Architecture("llama"), Architecture("xlm")], jobs=2))
     assert [verdict.status for verdict in verdicts] == ["exact", "refused"]

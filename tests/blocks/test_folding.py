@@ -5,7 +5,7 @@ import torch
 from transformers import DiffLlamaConfig, DiffLlamaForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from optimum_sleb import SLEBPruner, UnsupportedModelError
-from optimum_sleb.blocks.folding import fold_of
+from optimum_sleb.blocks.folding import find_fold
 from optimum_sleb.blocks.forward import logits_of
 
 from ..families import random_ids, randomise
@@ -37,7 +37,7 @@ def diffllama() -> PreTrainedModel:
 def test_constants_survive_a_cut_and_a_reload(build, removed: list[int], tmp_path) -> None:
     model, ids = build(), random_ids(2, 20)
     pruner = SLEBPruner(model)
-    with torch.no_grad(), pruner._stack.without(set(removed)):
+    with torch.no_grad(), pruner._stack.skipping(set(removed)):
         expected = logits_of(model, ids)
     pruner.remove(removed)
     pruner.save_pretrained(tmp_path / "pruned")
@@ -62,10 +62,10 @@ def test_the_dense_model_is_not_touched_by_a_check() -> None:
 
 def test_half_precision_is_refused() -> None:
     model = gpt2(torch.bfloat16)
-    assert fold_of(model.transformer.h[0].attn, "scaling") is None
+    assert find_fold(model.transformer.h[0].attn, "scaling") is None
     with pytest.raises(UnsupportedModelError, match=r"depend on their position: transformer.h.0.attn.scaling"):
         SLEBPruner(model).remove([0])
 
 
 def test_unknown_constants_have_no_fold() -> None:
-    assert fold_of(torch.nn.Linear(2, 2), "scaling") is None
+    assert find_fold(torch.nn.Linear(2, 2), "scaling") is None

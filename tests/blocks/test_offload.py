@@ -8,9 +8,9 @@ import torch
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.loader import BlockLoader
-from optimum_sleb.blocks.offload import offloaded, running_whole
+from optimum_sleb.blocks.offload import loading_hooks, offloaded
 from optimum_sleb.blocks.stack import find_decoder_stack
-from optimum_sleb.blocks.verify import refusal, removable_blocks
+from optimum_sleb.blocks.verify import reason_not_removable, removable_blocks
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation.compensator import Compensator
 from optimum_sleb.models.placement import Placement, stack_on_device
@@ -72,12 +72,12 @@ def test_what_is_written_to_a_block_stays() -> None:
     stack = find_decoder_stack(model)
     weights = {index: stack.blocks[index].mlp.up_proj.weight for index in (2, 3, 5)}
     with offloaded(model, stack, torch.device("cpu")) as there:
-        there.loader.bring(2)  # block 3 is on its way, block 5 lies where it was
+        there.loader.load(2)  # block 3 is on its way, block 5 lies where it was
         for index, weight in weights.items():
             weight.data.fill_(index)
-            there.loader.keep(weight)
+            there.loader.write_back(weight)
         for index in (3, 5, 2):
-            there.loader.bring(index)
+            there.loader.load(index)
             assert weights[index].unique().item() == index
     assert [weight.unique().item() for weight in weights.values()] == list(weights)
 
@@ -89,12 +89,12 @@ def test_the_model_runs_as_it_is(device: str) -> None:
     ids = random_ids(2, 20)
     with torch.no_grad():
         expected = model(ids).logits
-        with offloaded(model, stack, torch.device(device)) as there, running_whole(there), there.without({2}):
+        with offloaded(model, stack, torch.device(device)) as there, loading_hooks(there), there.skipping({2}):
             skipped = model(ids.to(device)).logits.cpu()
-        with offloaded(model, stack, torch.device(device)) as there, running_whole(there):
+        with offloaded(model, stack, torch.device(device)) as there, loading_hooks(there):
             torch.testing.assert_close(model(ids.to(device)).logits.cpu(), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(model(ids).logits, expected)
-        with stack.without({2}):
+        with stack.skipping({2}):
             torch.testing.assert_close(skipped, model(ids).logits, rtol=1e-4, atol=1e-4)
 
 
@@ -105,11 +105,11 @@ def test_the_gates_block_by_block(family: str, device: str) -> None:
     stack = find_decoder_stack(model)
     before = {name: (value.data_ptr(), value.clone()) for name, value in model.state_dict().items()}
     expected = removable_blocks(model, stack, range(1, NUM_BLOCKS))
-    together = refusal(model, stack, {1, 2, 4})
+    together = reason_not_removable(model, stack, {1, 2, 4})
     with offloaded(model, stack, torch.device(device)) as there:
         assert removable_blocks(model, there, range(1, NUM_BLOCKS)) == expected
-        there.loader.bring(4)
-        assert refusal(model, there, {1, 2, 4}) == together
+        there.loader.load(4)
+        assert reason_not_removable(model, there, {1, 2, 4}) == together
     for name, value in model.state_dict().items():
         assert value.data_ptr() == before[name][0]
         assert value.equal(before[name][1])
@@ -120,7 +120,7 @@ def test_the_model_comes_back_after_an_error() -> None:
     model = tiny_model("llama")
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}
     with pytest.raises(ZeroDivisionError), offloaded(model, find_decoder_stack(model), torch.device("cpu")) as there:
-        there.loader.bring(2)
+        there.loader.load(2)
         raise ZeroDivisionError
     assert {name: value.data_ptr() for name, value in model.state_dict().items()} == before
 
@@ -134,7 +134,7 @@ def test_at_most_two_blocks_are_on_the_device() -> None:
     with offloaded(model, stack, torch.device("cuda")) as there:
         around = torch.cuda.memory_allocated()
         for index in range(12):
-            there.loader.bring(index)
+            there.loader.load(index)
             torch.cuda.synchronize()
             assert torch.cuda.memory_allocated() - around <= 2.1 * block
 
@@ -169,10 +169,10 @@ def test_blocks_are_used_only_while_they_are_there(family: str, monkeypatch: pyt
     def spoil(loader: BlockLoader) -> None:
         for tensor in chain.from_iterable(loader._tensors):
             tensor.data = torch.full_like(tensor.data, float("nan"))
-        loader._here = None
+        loader._current = None
 
-    bring = BlockLoader.bring
-    monkeypatch.setattr(BlockLoader, "bring", lambda loader, index: (spoil(loader), bring(loader, index)))
+    load = BlockLoader.load
+    monkeypatch.setattr(BlockLoader, "load", lambda loader, index: (spoil(loader), load(loader, index)))
     windows = TokenWindows(tuple(random_ids(9, 20)))
     removed = {2, 4}
     records = []

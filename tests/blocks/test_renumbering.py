@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from optimum_sleb.blocks.renumbering import is_renumbered
+from optimum_sleb.blocks.renumbering import only_holds_position
 
 
 def stack_of(values: list[Any]) -> nn.Module:
@@ -41,7 +41,7 @@ def stack_of(values: list[Any]) -> nn.Module:
     ],
 )
 def test_the_third_block_without_the_second(values: list[Any], new: Any, expected: bool) -> None:
-    assert is_renumbered(stack_of(values), "blocks", [0, 2, 3], "blocks.1.attention", "number", new) is expected
+    assert only_holds_position(stack_of(values), "blocks", [0, 2, 3], "blocks.1.attention", "number", new) is expected
 
 
 def test_what_describes_the_stack_goes_by_name() -> None:
@@ -52,4 +52,4 @@ def test_what_describes_the_stack_goes_by_name() -> None:
     for block in model.blocks:
         block.attention = MiniMaxLightningAttention()
         block.attention.num_hidden_layers = 3
-    assert is_renumbered(model, "blocks", [0, 2], "blocks.0.attention", "num_hidden_layers", 2)
+    assert only_holds_position(model, "blocks", [0, 2], "blocks.0.attention", "num_hidden_layers", 2)

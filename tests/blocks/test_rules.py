@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlavaConfig, Qwen3VLConfig
 
-from optimum_sleb.blocks.rules import PERIODS, RULES, Cut, fit_period, num_image_blocks, rule_for
+from optimum_sleb.blocks.rules import PERIODS, RULES, Removal, fit_period, num_image_blocks
 
 COUNT = 8
 KEPT = [0, 2, 3, 6, 7]  # 1, 4 and 5 go
 
 
 def new_value(field: str, value, **fields):
-    cut = Cut(SimpleNamespace(**{field: value}, **fields), COUNT, KEPT)
+    cut = Removal(SimpleNamespace(**{field: value}, **fields), COUNT, KEPT)
     return RULES[field][1](cut, value)
 
 
@@ -81,7 +81,7 @@ def test_numbers_of_blocks() -> None:
     st.integers(1, COUNT).flatmap(lambda period: st.tuples(st.just(period), st.integers(0, period - 1))),
 )
 def test_a_fitted_period_describes_the_remaining_layout(kept: set[int], layout: tuple[int, int]) -> None:
-    cut = Cut(LlamaConfig(), COUNT, sorted(kept))
+    cut = Removal(LlamaConfig(), COUNT, sorted(kept))
     fit = fit_period(cut, *layout)
     wanted = [old % layout[0] == layout[1] for old in cut.kept]
     every = [
@@ -98,7 +98,7 @@ def test_a_fitted_period_describes_the_remaining_layout(kept: set[int], layout: 
 
 
 def test_every_rule_has_a_meaning() -> None:
-    assert all(rule_for(field) for field in RULES)
+    assert all(meaning for meaning, _ in RULES.values())
     assert not set(PERIODS) & set(RULES)
 
 

@@ -16,7 +16,7 @@ def test_entrance_blocks_and_logits_make_the_whole_model(family: str, device: st
     with torch.no_grad():
         expected = logits_of(model, ids)
     with BlockRunner(model, stack) as runner:
-        hidden = runner.run(runner.enter(ids), range(NUM_BLOCKS)).hidden
+        hidden = runner.run(runner.start(ids), range(NUM_BLOCKS)).hidden
         assert runner.block_passes == NUM_BLOCKS
         torch.testing.assert_close(runner.logits(hidden, ids), expected)
         # The tail works position by position.
@@ -29,6 +29,6 @@ def test_leaves_no_trace() -> None:
     blocks = list(stack.blocks)
     with BlockRunner(model, stack) as runner:
         assert not model.training
-        runner.enter(random_ids(1, 4))
+        runner.start(random_ids(1, 4))
     assert list(stack.blocks) == blocks
     assert model.training

@@ -27,7 +27,7 @@ def test_skips_blocks_and_puts_them_back(llama: PreTrainedModel) -> None:
     blocks = list(stack.blocks)
     with torch.no_grad():
         dense = logits_of(llama, ids)
-        with stack.without({1, 4}):
+        with stack.skipping({1, 4}):
             skipped = logits_of(llama, ids)
             # No tensor appears or goes while a stand-in is there, apart from the block's own.
             assert not any(name.startswith("model.layers.1.") for name in llama.state_dict())
@@ -40,7 +40,7 @@ def test_skips_blocks_and_puts_them_back(llama: PreTrainedModel) -> None:
 def test_blocks_come_back_after_an_error(llama: PreTrainedModel) -> None:
     stack = find_decoder_stack(llama)
     blocks = list(stack.blocks)
-    with pytest.raises(KeyError), stack.without({0, 2}):
+    with pytest.raises(KeyError), stack.skipping({0, 2}):
         raise KeyError
     assert list(stack.blocks) == blocks
 

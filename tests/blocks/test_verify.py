@@ -1,23 +1,19 @@
-"""What the verify are for: a family nobody foresaw is either right or refused before the search."""
-
-import copy
-from functools import wraps
-from typing import Any
+"""What the checks are for: a family nobody foresaw is either right or refused before the search."""
 
 import pytest
 import torch
 from torch import nn
-from transformers import Gemma3ForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError, VerificationError
-from optimum_sleb.blocks import devices, surgery, verify
+from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError
+from optimum_sleb.blocks import verify
 from optimum_sleb.blocks.stack import find_decoder_stack
-from optimum_sleb.blocks.verify import refusal, take_out
+from optimum_sleb.blocks.verify import cache_failure, reason_not_removable
 from optimum_sleb.errors import OutOfMemoryError
 from optimum_sleb.search.method import why_not_exact
 
-from ..families import NUM_BLOCKS, random_ids, randomise, tiny_model
+from ..families import random_ids, randomise, tiny_model
 
 
 class StrangeConfig(PreTrainedConfig):
@@ -167,7 +163,7 @@ def test_a_search_that_can_remove_nothing_ends_in_an_error(monkeypatch: pytest.M
     """A model with all its blocks must not pass for a pruned one."""
     model = strange()
     monkeypatch.setattr(verify, "removable_blocks", lambda model, stack, wanted: (list(wanted), {}))
-    monkeypatch.setattr(verify, "refusal", lambda *_, **__: "blocks are shy")
+    monkeypatch.setattr(verify, "reason_not_removable", lambda *_, **__: "blocks are shy")
     with pytest.raises(
         UnsupportedModelError, match=r"No block of this StrangeForCausalLM can be removed \(block \d: blocks are shy; "
     ):
@@ -186,50 +182,6 @@ def test_nothing_was_searched_or_changed_when_refusing() -> None:
         pruner.prune(RECIPE, calibration=random_ids(50, 20))
     assert len(runs) - before < 5
     assert model.config.num_hidden_layers == len(model.blocks) == 5
-
-
-def test_a_cut_that_went_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    pruner = SLEBPruner(tiny_model("gemma3"))
-    monkeypatch.setattr("optimum_sleb.blocks.surgery.cut_out", lambda model, stack, kept, template: None)
-    with pytest.raises(VerificationError, match="does not compute what was measured with its blocks skipped"):
-        pruner.remove([2])
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        (surgery, "build_shortened"),
-        (nn.Module, "load_state_dict"),
-        (devices, "spread_alike"),
-        (Gemma3ForCausalLM, "forward"),
-    ],
-)
-def test_a_model_whose_cut_cannot_be_tried_stays_whole(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model("gemma3").train()
-    model.hf_device_map = {f"model.layers.{index}": "cpu" for index in range(NUM_BLOCKS)}
-    stack = find_decoder_stack(model)
-    state, config = copy.deepcopy(model.state_dict()), copy.deepcopy(model.config.to_dict())
-    devices, attributes = dict(model.hf_device_map), [set(vars(module)) for module in model.modules()]
-    real = getattr(owner, name)
-
-    @wraps(real)
-    def full(first: nn.Module, *rest: object, **options: object) -> object:
-        if name == "forward" and first is model:
-            return real(first, *rest, **options)
-        raise MemoryError
-
-    monkeypatch.setattr(owner, name, full)
-    with pytest.raises(MemoryError):
-        take_out(model, stack, {1, 2})
-    after = model.state_dict()
-    assert after.keys() == state.keys()
-    assert all(after[name].equal(state[name]) for name in state)
-    assert (model.config.to_dict(), model.hf_device_map) == (config, devices)
-    assert [set(vars(module)) for module in model.modules()] == attributes
-    assert all(module.training for module in model.modules())
-    assert len(stack) == NUM_BLOCKS
-    monkeypatch.undo()
-    take_out(model, stack, {1, 2})
 
 
 @pytest.mark.parametrize("where", ["in the blocks", "in generation", "block by block"])
@@ -251,4 +203,17 @@ def test_memory_that_runs_out_says_nothing_about_an_architecture(where: str, mon
         if where == "block by block":
             why_not_exact(model, stack, [1, 2, 3])
         else:
-            refusal(model, stack, {2})
+            reason_not_removable(model, stack, {2})
+
+
+def test_a_cache_that_goes_wrong() -> None:
+    model = tiny_model("llama")
+    assert cache_failure(model) is None
+    model.model.layers[2].self_attn.layer_idx = 7  # as after a cut without renumbering
+    assert "generation with a cache" in cache_failure(model)
+
+
+def test_a_model_that_cannot_generate() -> None:
+    model = tiny_model("llama")
+    model.can_generate = lambda: False
+    assert cache_failure(model) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from optimum_sleb import CalibrationError, SLEBConfig
-from optimum_sleb.calibration.mixture import parts_of, shares_of
+from optimum_sleb.calibration.mixture import split_mixture, windows_per_part
 from optimum_sleb.calibration.sources import load_calibration
 
 from ..conftest import make_text
@@ -44,11 +44,11 @@ def test_the_source_is_the_mixture(files: list[Path], bos_tokenizer) -> None:
 
 def test_a_file_with_a_plus_in_its_name_is_no_mixture(files: list[Path]) -> None:
     odd = files[0].rename(files[0].with_name("c4+c++.txt"))
-    assert parts_of(str(odd)) == [str(odd)]
+    assert split_mixture(str(odd)) == [str(odd)]
 
 
 def test_refusals(files: list[Path], tokenizer) -> None:
     with pytest.raises(CalibrationError, match="max_windows=1 is too few for a mixture of 2 texts"):
-        shares_of(1, 2)
+        windows_per_part(1, 2)
     with pytest.raises(CalibrationError, match="'nothing' is neither a known data set"):
         windows_of(f"{files[0]}+nothing", tokenizer, 4)

@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from optimum_sleb import CalibrationError
-from optimum_sleb.blocks.forward import logits_of, measuring
+from optimum_sleb.blocks.forward import evaluating, logits_of
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.compensation import matrices
 from optimum_sleb.compensation.compensator import Compensator
-from optimum_sleb.compensation.maps import refitted
+from optimum_sleb.compensation.maps import fit_matrix
 from optimum_sleb.compensation.matrices import MatrixChoice
 from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
@@ -36,7 +36,7 @@ def record_calls(
     """Input and output of a module while the model runs on windows, one by one."""
     calls: list[tuple[Tensor, Tensor]] = []
     hook = module.register_forward_hook(lambda _module, args, output: calls.append((args[0][0], output[0])))
-    with measuring(model):
+    with evaluating(model):
         for window in windows.windows:
             logits_of(model, window[None])
     hook.remove()
@@ -47,7 +47,7 @@ def refitted_by_hand(windows: TokenWindows, ridge: float) -> Tensor:
     """Least squares for block 1 of a Llama without blocks 2 and 3, all tokens but the first alike."""
     dense, short = tiny_model("llama"), tiny_model("llama")
     targets = [given for given, _ in record_calls(dense.model.layers[4], dense, windows)]
-    with find_decoder_stack(short).without({2, 3}):
+    with find_decoder_stack(short).skipping({2, 3}):
         down = record_calls(short.model.layers[1].mlp.down_proj, short, windows)
         states = [output for _, output in record_calls(short.model.layers[1], short, windows)]
     features = torch.cat([given[1:] for given, _ in down]).double()
@@ -61,7 +61,7 @@ def refitted_by_hand(windows: TokenWindows, ridge: float) -> Tensor:
 
 def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     def refit_only(moments, matrix, is_linear, loss_before, loss_with) -> MatrixChoice:
-        chosen = refitted(moments["all tokens but the first alike"], matrix, 0.1)
+        chosen = fit_matrix(moments["all tokens but the first alike"], matrix, 0.1)
         return MatrixChoice(loss_with(chosen), "refit", chosen)
 
     monkeypatch.setattr(matrices, "choose_matrix", refit_only)
@@ -69,7 +69,7 @@ def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.
     fitting = windows.select([0, 1, 3, 4, 6, 7])  # every third is held back
     with open_compensator(tiny_model("llama"), windows) as compensator:
         record = compensator.fit({2, 3})
-        folded = compensator.folded()["model.layers.1.mlp.down_proj.weight"]
+        folded = compensator.changed_weights()["model.layers.1.mlp.down_proj.weight"]
     assert (record.num_fit_windows, record.num_held_back_windows) == (6, 3)
     torch.testing.assert_close(folded.double(), refitted_by_hand(fitting, 0.1), rtol=1e-3, atol=1e-4)
 
@@ -90,7 +90,7 @@ def test_the_loss_it_tells_is_that_of_the_model_on_the_held_back_windows(family:
     with open_compensator(model, windows) as compensator:
         record = compensator.fit(removed)
         compensated = measure.losses_of(alive).sum().item()
-        folded = compensator.folded()
+        folded = compensator.changed_weights()
         changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert record.cuts[0].loss_before == pytest.approx(plain, rel=1e-5)
     assert record.cuts[-1].loss_after == pytest.approx(compensated, rel=1e-5)
@@ -106,10 +106,10 @@ def test_what_comes_out_depends_on_the_set_alone() -> None:
     with open_compensator(tiny_model("llama"), windows) as compensator:
         for removed in ({2}, {2, 4}, {2, 3, 4}):  # a search comes by here
             compensator.fit(removed)
-        along = compensator.folded()
+        along = compensator.changed_weights()
     with open_compensator(tiny_model("llama"), windows) as compensator:
         compensator.fit({2, 3, 4})
-        straight = compensator.folded()
+        straight = compensator.changed_weights()
     assert along.keys() == straight.keys()
     assert all(along[name].equal(straight[name]) for name in along)
 
@@ -129,7 +129,7 @@ def test_a_fit_stands_before_a_block_that_text_does_not_run() -> None:
     windows = TokenWindows(tuple(random_ids(9, 24)))
     with open_compensator(model, windows) as compensator:
         cuts = compensator.fit(removed).cuts
-        folded = compensator.folded()
+        folded = compensator.changed_weights()
     assert [(cut.block, cut.gap) for cut in cuts] == [(before, tuple(sorted(removed)))]
     assert cuts[0].tried
     assert all(name.startswith(f"{stack.path}.{before}.") for name in folded)
@@ -156,7 +156,7 @@ def test_judges_what_rounding_leaves() -> None:
     windows = TokenWindows(tuple(random_ids(9, 24)))
     with Compensator(model, stack, windows, torch.bfloat16, Ranks.alone()) as compensator:
         compensator.fit({2, 3})
-        for name, value in compensator.folded().items():
+        for name, value in compensator.changed_weights().items():
             assert value.dtype == torch.bfloat16
             assert model.get_parameter(name).equal(value.float())
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from optimum_sleb.compensation.maps import mapped, refitted, scaled, scaled_by_channel
+from optimum_sleb.compensation.maps import fit_channel_scales, fit_matrix, fit_output_map, fit_scale
 from optimum_sleb.compensation.moments import WEIGHTINGS, Moments
 
 TOKENS, FEATURES, WIDTH = 200, 12, 8
@@ -39,7 +39,7 @@ def test_refit(data, ridge: float) -> None:
     x, z, weights, matrix = data
     strength = ridge * (weights[:, None] * x**2).sum(dim=0).double().mean().item()
     expected = least_squares(x, z, weights, matrix, strength)
-    torch.testing.assert_close(refitted(moments_of(x, z, weights), matrix, ridge), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fit_matrix(moments_of(x, z, weights), matrix, ridge), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1e-1])
@@ -48,7 +48,9 @@ def test_map_behind_the_matrix(data, ridge: float) -> None:
     output = x.double() @ matrix
     strength = ridge * (weights[:, None] * output**2).sum(dim=0).mean().item()
     expected = matrix @ least_squares(output, z, weights, torch.eye(WIDTH, dtype=torch.float64), strength)
-    torch.testing.assert_close(mapped(moments_of(x, z, weights), matrix, ridge), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        fit_output_map(moments_of(x, z, weights), matrix, ridge), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_factors(data) -> None:
@@ -57,20 +59,20 @@ def test_factors(data) -> None:
     weighted = output * weights[:, None]
     factors = (weighted * z).sum(dim=0) / (weighted * output).sum(dim=0)
     moments = moments_of(x, z, weights)
-    torch.testing.assert_close(scaled_by_channel(moments, matrix, 0.0), matrix * factors, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(fit_channel_scales(moments, matrix, 0.0), matrix * factors, rtol=1e-4, atol=1e-6)
     factor = (weighted * z).sum() / (weighted * output).sum()
-    torch.testing.assert_close(scaled(moments, matrix), matrix * factor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(fit_scale(moments, matrix), matrix * factor, rtol=1e-4, atol=1e-6)
 
 
 def test_what_the_tokens_say_nothing_of_stays(data) -> None:
     x, z, weights, matrix = data
     x[:, 3] = 0
-    torch.testing.assert_close(refitted(moments_of(x, z, weights), matrix, 1e-2)[3], matrix[3])
+    torch.testing.assert_close(fit_matrix(moments_of(x, z, weights), matrix, 1e-2)[3], matrix[3])
 
 
 def test_no_tokens_determine_nothing() -> None:
     empty = Moments.empty(FEATURES, WIDTH, torch.device("cpu"))
-    assert refitted(empty, torch.zeros(FEATURES, WIDTH, dtype=torch.float64), 1e-2).isnan().all()
+    assert fit_matrix(empty, torch.zeros(FEATURES, WIDTH, dtype=torch.float64), 1e-2).isnan().all()
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)

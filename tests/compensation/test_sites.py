@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GraniteConfig, MixtralConfig, Olmo2Config
 
-from optimum_sleb.blocks.forward import measuring
+from optimum_sleb.blocks.forward import evaluating
 from optimum_sleb.blocks.runner import BlockRunner, Stream
 from optimum_sleb.blocks.stack import find_decoder_stack, probe_ids
 from optimum_sleb.blocks.standins import hidden_state_of
@@ -42,12 +42,12 @@ def site_and_run(model, index: int = 2):
     """The site of a block, and a function that runs the block on the probe."""
     stack = find_decoder_stack(model)
     with BlockRunner(model, stack) as runner:
-        stream = runner.run(runner.enter(probe_ids(model)), range(index))
+        stream = runner.run(runner.start(probe_ids(model)), range(index))
         block = runner.block(index)
         args, kwargs = stream.arguments_of(index)
 
     def run() -> torch.Tensor:
-        with measuring(model):
+        with evaluating(model):
             return hidden_state_of(block(stream.hidden, *args, **kwargs))
 
     return find_site(block, stream, index), run
@@ -55,7 +55,7 @@ def site_and_run(model, index: int = 2):
 
 def put(site: Site, matrix: torch.Tensor) -> None:
     with torch.no_grad():
-        for name, value in site.fold(matrix).items():
+        for name, value in site.parameters_for(matrix).items():
             site.module.get_parameter(name).copy_(value)
 
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from optimum_sleb import ConfigError
-from optimum_sleb.evaluation.assisted import Assisted, assisted_generation
+from optimum_sleb.evaluation.assisted import AssistedGeneration, assisted_generation
 from optimum_sleb.evaluation.timing import Timing
 
 from ..families import VOCAB_SIZE, tiny_model
@@ -35,12 +35,14 @@ def test_whatever_the_draft_says_the_text_is_the_dense_models(tokenizer) -> None
 
 
 def test_what_is_told() -> None:
-    slow = Assisted(0.25, 0.995, 100, Timing((2.0,)), Timing((4.0,)))
+    slow = AssistedGeneration(0.25, 0.995, 100, Timing((2.0,)), Timing((4.0,)))
     assert slow.summary() == (
         "As a draft for the dense model, greedy, one text at a time: 25% of its tokens were accepted, 99.5% of all "
         "tokens are those of the dense model alone, and 50.0 tokens/s became 25.0 (0.50x, so it does not pay here)."
     )
-    assert Assisted(0.9, 1.0, 100, Timing((2.0,)), Timing((1.0,))).summary().endswith("became 100.0 (2.00x).")
+    assert (
+        AssistedGeneration(0.9, 1.0, 100, Timing((2.0,)), Timing((1.0,))).summary().endswith("became 100.0 (2.00x).")
+    )
 
 
 def test_refusals(tokenizer) -> None:

@@ -7,9 +7,9 @@ import torch
 from transformers import PreTrainedModel
 
 from optimum_sleb import ConfigError, Scenario, SLEBPruner, SpeedRecord, benchmark
-from optimum_sleb.evaluation.profile import Parts, parts_of
 from optimum_sleb.evaluation.scenarios import paper_scenarios, runner
 from optimum_sleb.evaluation.speeds import ModelSpeed, Speed, speed_table
+from optimum_sleb.evaluation.time_shares import TimeShares, measure_time_shares
 from optimum_sleb.evaluation.timing import Timing, time_in_turns
 
 from .. import mishaps
@@ -21,8 +21,8 @@ PROMPT, GENERATION = Scenario("prompt", 1, 32), Scenario("generation", 2, 8, 3)
 SPEED = Speed(
     Scenario("generation", 64, 64, 128),
     "bfloat16 on a card",
-    ModelSpeed(Timing((1.0, 1.2, 1.1), 10**9), 24, 2 * 10**9, Parts(0.7, 0.2, 0.1)),
-    ModelSpeed(Timing((1.32, 1.32, 1.3), 10**9), 30, 3 * 10**9, Parts(0.8, 0.15, 0.05, 0.02)),
+    ModelSpeed(Timing((1.0, 1.2, 1.1), 10**9), 24, 2 * 10**9, TimeShares(0.7, 0.2, 0.1)),
+    ModelSpeed(Timing((1.32, 1.32, 1.3), 10**9), 30, 3 * 10**9, TimeShares(0.8, 0.15, 0.05, 0.02)),
 )
 
 
@@ -146,7 +146,7 @@ def test_refusals(llama: PreTrainedModel) -> None:
 
 
 def test_parts_leave_nothing_behind(llama: PreTrainedModel) -> None:
-    parts_of(llama, runner(llama, PROMPT))
+    measure_time_shares(llama, runner(llama, PROMPT))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in llama.modules())
 
 

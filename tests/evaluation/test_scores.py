@@ -7,7 +7,7 @@ import torch
 
 from optimum_sleb import ConfigError, EvaluationRecord, PruningReport, Score
 from optimum_sleb.evaluation.perplexity import Perplexity
-from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, headline
+from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, paper_scores
 from optimum_sleb.evaluation.scores import difference_stderr, mean_score, record_of, standard_error
 from optimum_sleb.evaluation.table import score_table
 
@@ -33,13 +33,13 @@ def test_error_of_a_perplexity_is_that_of_a_resampled_one() -> None:
 def test_the_mean_of_the_five() -> None:
     scores = [replace(DENSE, task=task, metric=metric) for task in ZERO_SHOT for metric in ("acc", "acc_norm")]
     scores = [score for score in scores if (score.task, score.metric) != ("winogrande", "acc_norm")]
-    *five, mean = headline(scores)
+    *five, mean = paper_scores(scores)
     assert {score.task: score.metric for score in five} == ZERO_SHOT
     assert (mean.task, mean.value, mean.num_examples) == (MEAN, 0.75, 20)
     assert mean.stderr == pytest.approx(0.25 / math.sqrt(5))
     others = [replace(score, value=0.5, examples=PRUNED.examples) for score in scores]
-    assert difference_stderr(headline(others)[-1], mean) == pytest.approx(0.25 / math.sqrt(5))
-    assert [score.task for score in headline(scores[:2])] == ["piqa"]
+    assert difference_stderr(paper_scores(others)[-1], mean) == pytest.approx(0.25 / math.sqrt(5))
+    assert [score.task for score in paper_scores(scores[:2])] == ["piqa"]
     assert mean_score("", [replace(DENSE, stderr=None)], "").stderr is None
 
 

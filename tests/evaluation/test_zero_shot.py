@@ -12,7 +12,7 @@ from optimum_sleb import CalibrationError, ConfigError, SLEBPruner
 from optimum_sleb.evaluation import zero_shot as module
 from optimum_sleb.evaluation.evaluate import check_tasks, evaluate
 from optimum_sleb.evaluation.local_tasks import local_rows
-from optimum_sleb.evaluation.protocol import MEAN, headline
+from optimum_sleb.evaluation.protocol import MEAN, paper_scores
 from optimum_sleb.evaluation.zero_shot import _scores, zero_shot
 from optimum_sleb.models.loading import load_model, load_tokenizer
 
@@ -94,7 +94,7 @@ def test_equals_the_harness_on_the_saved_folder(
         assert score.value == their[f"{score.metric},none"]
         assert score.stderr == pytest.approx(their[f"{score.metric}_stderr,none"], abs=1e-12)
         assert score.num_examples == len(score.examples) == NUM_ROWS
-    assert headline(scores)[-1].task == MEAN
+    assert paper_scores(scores)[-1].task == MEAN
     assert "12 examples, 0 shots, lm-evaluation-harness" in scores[0].protocol
 
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.blocks import packed
 from optimum_sleb.errors import ConfigError, UnsupportedModelError
-from optimum_sleb.models.loading import empty_model
+from optimum_sleb.models.loading import load_without_weights
 from optimum_sleb.models.placement import Offload, Placement, choose_placement, device_to_load_on
 from optimum_sleb.runtime import memory
 from optimum_sleb.runtime.memory import WORKING_MEMORY, too_large, weight_bytes
@@ -83,7 +83,7 @@ def test_a_whole_run_under_a_small_limit(model_folder: Path, monkeypatch: pytest
 def test_where_it_is_loaded(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, room: int, offload: Offload, expected: str
 ) -> None:
-    size = weight_bytes(empty_model(str(model_folder)))
+    size = weight_bytes(load_without_weights(str(model_folder)))
     monkeypatch.setattr(memory, "memory_left", lambda device: size + WORKING_MEMORY + room)
     one_gpu(monkeypatch)
     assert device_to_load_on(str(model_folder), CONFIG, offload, device_map="cuda", dtype="auto") == expected
@@ -92,7 +92,7 @@ def test_where_it_is_loaded(
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16", torch.float16])
 def test_the_size_of_a_model_is_known_before_it_is_loaded(model_folder: Path, dtype: str | torch.dtype) -> None:
     loaded = SLEBPruner.from_pretrained(model_folder, dtype=dtype).model
-    assert weight_bytes(empty_model(str(model_folder), dtype=dtype)) == weight_bytes(loaded)
+    assert weight_bytes(load_without_weights(str(model_folder), dtype=dtype)) == weight_bytes(loaded)
     copies = 0 if loaded.dtype == torch.float32 else 4 * loaded.num_parameters()
     assert weight_bytes(loaded, torch.float32) == weight_bytes(loaded) + copies
 

@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import SLEBConfig, SLEBPruner, UnsupportedModelError
-from optimum_sleb.blocks.forward import logits_of, measuring
+from optimum_sleb.blocks.forward import evaluating, logits_of
 from optimum_sleb.blocks.packed import packed_modules
 
 from ..families import random_ids, tiny_model
@@ -67,13 +67,13 @@ def test_shortened_is_skipped_is_reloaded(method: str, device: str, folder: Path
     assert any(name.startswith("model.layers.5.") for name in packed)
     expected = skipped_logits(pruner.model.eval(), [2, 3], IDS)
     model = pruner.remove([2, 3])
-    with measuring(model):
+    with evaluating(model):
         torch.testing.assert_close(logits_of(model, IDS), expected)
     pruner.save_pretrained(tmp_path / "pruned")
     assert "was quantised while it was loaded, so no command" in (tmp_path / "pruned" / "README.md").read_text()
     reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", device_map=device)
     assert len(packed_modules(reloaded)) == len(packed) * 4 // 6
-    with measuring(reloaded):
+    with evaluating(reloaded):
         torch.testing.assert_close(logits_of(reloaded, IDS), expected)
 
 

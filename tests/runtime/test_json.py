@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from optimum_sleb import ConfigError, PruningReport, ReportError, SLEBConfig
-from optimum_sleb.models.provenance import provenance_in
+from optimum_sleb.models.provenance import provenance_from_file
 from optimum_sleb.runtime.json import MAX_BYTES, parse, parse_dataclass, read_json
 
 REFUSED = {
@@ -71,14 +71,14 @@ class TestConfigOfTransformers:
         (tmp_path / "config.json").write_text(
             '{"time_step_limit": [0.0, Infinity], "sleb": {"original_num_blocks": 3}}'
         )
-        assert provenance_in(tmp_path / "config.json").blocks == (0, 1, 2)
+        assert provenance_from_file(tmp_path / "config.json").blocks == (0, 1, 2)
 
     @pytest.mark.parametrize("name", REFUSED)
     def test_malformed(self, name: str, tmp_path: Path) -> None:
         content, message = REFUSED[name]
         (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(ReportError, match=f"config.json is not a JSON object .*{message}"):
-            provenance_in(tmp_path / "config.json")
+            provenance_from_file(tmp_path / "config.json")
 
     @pytest.mark.parametrize(
         ("entry", "message"),
@@ -99,7 +99,7 @@ class TestConfigOfTransformers:
     def test_entry_of_this_package(self, entry: str, message: str, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(f'{{"sleb": {entry}}}')
         with pytest.raises(ReportError, match=message):
-            provenance_in(tmp_path / "config.json")
+            provenance_from_file(tmp_path / "config.json")
 
 
 @dataclass

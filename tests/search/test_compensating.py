@@ -189,7 +189,7 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("optimum_sleb.blocks.devices.rename_devices", fail)  # the last thing before the cut
+        patch.setattr("optimum_sleb.blocks.surgery.renumber_device_map", fail)  # the last thing before the cut
         with pytest.raises(error):
             prune()
     assert same_weights(again, pruner())
@@ -203,8 +203,8 @@ def test_the_dense_weights_come_back_if_the_cut_fails(
 def test_compensated_weights_stay_where_the_cut_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     searched, broken = pruner(), pruner()
     searched.prune(recipe(2, "during"), calibration=IDS)
-    monkeypatch.setattr("optimum_sleb.blocks.probes.same_logits", lambda *_: False)
-    monkeypatch.setattr("optimum_sleb.blocks.verify.refusal", lambda *_: None)
+    monkeypatch.setattr("optimum_sleb.blocks.forward.same_logits", lambda *_: False)
+    monkeypatch.setattr("optimum_sleb.blocks.verify.reason_not_removable", lambda *_: None)
     with pytest.raises(VerificationError):
         broken.apply(searched.report, calibration=IDS)
     assert same_weights(broken, searched)  # by then, the names of weights are those of other blocks

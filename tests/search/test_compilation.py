@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from optimum_sleb import SLEBConfig
-from optimum_sleb.blocks.kernels import PLAIN, nll_behind_blocks
+from optimum_sleb.blocks.kernels import UNCOMPILED, nll_of_final_hidden
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search import compilation
@@ -26,7 +26,7 @@ def measure_of(num_windows: int = 4) -> ExactLosses:
 )
 def test_not_compiled(wanted: str, reason: str) -> None:
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile=wanted))
-    assert result.kernels is PLAIN
+    assert result.kernels is UNCOMPILED
     assert result.seconds is None
     assert reason in result.summary
 
@@ -37,17 +37,17 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: fail)
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
-    assert result.kernels is PLAIN
+    assert result.kernels is UNCOMPILED
     assert result.summary == "not compiled: the compiler fails (no C compiler found)"
 
 
 def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def a_little_too_large(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
-        return (lambda *arguments: function(*arguments) * 1.001) if function is nll_behind_blocks else function
+        return (lambda *arguments: function(*arguments) * 1.001) if function is nll_of_final_hidden else function
 
     monkeypatch.setattr(torch, "compile", a_little_too_large)
     result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
-    assert result.kernels is PLAIN
+    assert result.kernels is UNCOMPILED
     assert "other losses" in result.summary
 
 

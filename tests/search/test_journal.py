@@ -12,9 +12,8 @@ from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.errors import JournalError
 from optimum_sleb.report.stored import JOURNAL_FILE_NAME
 from optimum_sleb.search.exact import ExactLosses
-from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key
+from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key, seal, unseal
 from optimum_sleb.search.reference import ReferenceLosses
-from optimum_sleb.search.sealed_lines import seal
 
 from .. import mishaps
 from ..families import NUM_BLOCKS, random_ids, tiny_model
@@ -266,7 +265,7 @@ def test_memory_ran_out_before_the_run_died(
             batches.append(batch.place)
             return super().measure_without(alive, candidates, batch, losses)
 
-    def measuring(**options):
+    def evaluating(**options):
         pairs: list[int] = []
         measure = Failing(model, stack, windows, batch_size, on_progress=pairs.append, **options)
         return measure, pairs
@@ -274,15 +273,15 @@ def test_memory_ran_out_before_the_run_died(
     def counted(measure, pairs):
         return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
 
-    plain, plain_pairs = measuring()
+    plain, plain_pairs = evaluating()
     expected = plain(alive, candidates)
     whole, batches, dies_after = len(batches), [], measured
     with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
-        measuring(journal=journal)[0](alive, candidates)
+        evaluating(journal=journal)[0](alive, candidates)
     dies_after = len(windows)
     for batches, left in (([], whole - measured), ([], 0)):  # the second time, all of it is read
         with Journal(tmp_path, HEADER, resume=True) as journal:
-            again, pairs = measuring(journal=journal)
+            again, pairs = evaluating(journal=journal)
             assert again(alive, candidates).equal(expected)
         assert counted(again, pairs) == counted(plain, plain_pairs)
         assert len(batches) == left
@@ -308,3 +307,20 @@ def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> Non
                 again = ExactLosses(model, stack, windows, size, journal=journal)
                 torch.testing.assert_close(again(alive, candidates), expected)
             assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
+
+
+SEALED_ROW = {"key": "ab", "losses": [[1.5, float("inf")], [0.1, 2e-30]], "name": 'of a "checksum": "', "stop": 3}
+
+
+def test_what_was_sealed_comes_back() -> None:
+    assert unseal(seal(SEALED_ROW).encode()) == SEALED_ROW
+
+
+def test_every_byte_counts() -> None:
+    line = seal(SEALED_ROW).encode()
+    for place in range(len(line)):
+        damaged = line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]
+        with pytest.raises(ValueError, match="checksum"):
+            unseal(damaged)
+        with pytest.raises(ValueError, match="checksum"):
+            unseal(line[:place])

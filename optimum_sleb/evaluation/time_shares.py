@@ -14,7 +14,7 @@ from .timing import Clock
 
 
 @dataclass(frozen=True)
-class Parts:
+class TimeShares:
     """Shares of the time of one run, measured on the device."""
 
     blocks: float  # from the entrance of the first block to the exit of the last one
@@ -26,13 +26,13 @@ class Parts:
     def expected_speedup(self, dense_blocks: int, pruned_blocks: int) -> float:
         """Return the speed-up if only the time of the blocks shrinks, in proportion to their number.
 
-        >>> Parts(blocks=0.9, head=0.1, rest=0.0).expected_speedup(30, 24)
+        >>> TimeShares(blocks=0.9, head=0.1, rest=0.0).expected_speedup(30, 24)
         1.2195121951219512
         """
         return 1 / (1 - self.blocks * (1 - pruned_blocks / dense_blocks))
 
 
-def parts_of(model: PreTrainedModel, run: Callable[[], object]) -> Parts:
+def measure_time_shares(model: PreTrainedModel, run: Callable[[], object]) -> TimeShares:
     """Measure the shares of one run of a model that is not compiled."""
     stack, clock = find_decoder_stack(model), Clock(model.device)
     running = [stack.blocks[index] for index in sorted(stack.forms)]
@@ -48,7 +48,7 @@ def parts_of(model: PreTrainedModel, run: Callable[[], object]) -> Parts:
         run()
         total = clock.between(start, clock.now())
     in_blocks, in_head = blocks.seconds() / total, heads.seconds() / total if heads else 0.0
-    return Parts(
+    return TimeShares(
         in_blocks, in_head, max(0.0, 1 - in_blocks - in_head), _idle_share(run, clock) if clock.on_gpu else None
     )
 

@@ -1,4 +1,4 @@
-"""Finished measurements on disk, so that an interrupted command can continue."""
+"""Store of finished measurements on disk, so that an interrupted command can continue."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from ..runtime.json import parse, read_json
 T = TypeVar("T")
 
 
-class Finished:
+class MeasurementStore:
     """Store of finished measurements, one JSON file each; `None` as folder stores nothing."""
 
     def __init__(self, folder: str | Path | None) -> None:
@@ -27,7 +27,7 @@ class Finished:
         if self._folder is None:
             return measure()
         key = json.dumps(conditions, sort_keys=True)
-        file = self._folder / f"{_plain(name)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        file = self._folder / f"{_file_name(name)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
         try:
             kept = read_json(file)
             if kept["conditions"] == json.loads(key):
@@ -46,5 +46,5 @@ class Finished:
             raise OutputFolderError(f"{file} cannot be written ({error}); choose another folder.") from error
 
 
-def _plain(name: str) -> str:
+def _file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in Path(name).name)
