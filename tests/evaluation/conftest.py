@@ -14,14 +14,16 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     def interrupt(number: int) -> list[str]:
         measured: list[str] = []
 
-        def interrupting(finished: MeasurementStore, name: str, conditions: Any, kind: Any, measure: Callable[[], Any]) -> Any:
+        def interrupting(
+            store: MeasurementStore, name: str, conditions: Any, kind: Any, measure: Callable[[], Any]
+        ) -> Any:
             def counted() -> Any:
                 measured.append(name)
                 if len(measured) == number:
                     raise KeyboardInterrupt
                 return measure()
 
-            return get_or_measure(finished, name, conditions, kind, counted)
+            return get_or_measure(store, name, conditions, kind, counted)
 
         monkeypatch.setattr(MeasurementStore, "get_or_measure", interrupting)
         return measured
