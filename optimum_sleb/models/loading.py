@@ -1,6 +1,7 @@
 """Loading of a model to prune, and of the tokenizer, processor and report beside it."""
 
 import re
+import reprlib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
-from ..blocks.shortening import num_blocks_of
+from ..blocks.shortening import num_blocks_of, text_config_of
 from ..config import MAX_BLOCKS
 from ..errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
 from ..report.report import PruningReport
@@ -58,7 +59,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
         config = _load_config(name_or_path, source, trusted)
         with _clear_errors(name_or_path):
             auto_class = _auto_class_for(name_or_path, config)
-            _check_num_blocks(name_or_path, config)
+            _check_numbers(name_or_path, config)
         if kwargs.get("use_safetensors") is not False:
             named = getattr(config, "transformers_weights", None)
             check_weight_files(name_or_path, source, num_blocks_of(config), kwargs.get("variant"), named)
@@ -89,7 +90,7 @@ def load_without_weights(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     dtype = config.dtype if given == "auto" else getattr(torch, str(given).removeprefix("torch."))
     with _clear_errors(name_or_path), torch.device("meta"):
         auto_class = _auto_class_for(name_or_path, config)
-        _check_num_blocks(name_or_path, config)
+        _check_numbers(name_or_path, config)
         return auto_class.from_config(config, dtype=dtype or torch.float32, trust_remote_code=trusted)
 
 
@@ -177,13 +178,22 @@ def _warn_of_uncounted_blocks(name_or_path: str, model: PreTrainedModel, unexpec
         )
 
 
-def _check_num_blocks(name_or_path: str, config: PreTrainedConfig) -> None:
+def _check_numbers(name_or_path: str, config: PreTrainedConfig) -> None:
     count = num_blocks_of(config)
     if type(count) is not int or not 1 <= count <= MAX_BLOCKS:
         raise UnsupportedModelError(
             f"The config of {name_or_path!r} says that the model has {count} blocks, where 1 to {MAX_BLOCKS} are "
             "expected; get its config.json again."
         )
+    text_config = text_config_of(config)
+    sizes = {name: getattr(text_config, name, None) for name in ("num_attention_heads", "hidden_size", "vocab_size")}
+    numbers = {**vars(config), **vars(text_config), **sizes}
+    for name, value in numbers.items():
+        if type(value) is int and (abs(value) >= 2**63 or (name in sizes and value < 0)):
+            raise UnsupportedModelError(
+                f"The config of {name_or_path!r} says that {name} is {reprlib.repr(value)}, which no model can have; get its "
+                "config.json again."
+            )
 
 
 @contextmanager
