@@ -191,8 +191,8 @@ def _check_numbers(name_or_path: str, config: PreTrainedConfig) -> None:
     for name, value in numbers.items():
         if type(value) is int and (abs(value) >= 2**63 or (name in sizes and value < 0)):
             raise UnsupportedModelError(
-                f"The config of {name_or_path!r} says that {name} is {reprlib.repr(value)}, which no model can have; get its "
-                "config.json again."
+                f"The config of {name_or_path!r} says that {name} is {reprlib.repr(value)}, which no model can have; "
+                "get its config.json again."
             )
 
 
