@@ -81,8 +81,10 @@ def add_update_card_argument(parser: ArgumentParser) -> None:
 @contextmanager
 def exit_on_known_errors(command: str) -> Iterator[None]:
     """Print an expected error as one line without a traceback, and exit with code 2."""
+    from transformers import dynamic_module_utils
     from transformers.utils.logging import disable_progress_bar
 
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # whatever asks for code to be run is refused, not put to the user
     if not sys.stderr.isatty():
         disable_progress_bar()
     try:

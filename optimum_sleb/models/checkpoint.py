@@ -27,26 +27,30 @@ def find_file(name_or_path: str, file_name: str, source: dict[str, Any]) -> str 
         file_name,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
-        **{name: value for name, value in source.items() if name != "trust_remote_code"},
+        **source,
     )
 
 
+# The most tensors that a block may bring: a few hundred experts have several each, packed ones more of them.
+MOST_TENSORS_OF_A_BLOCK = 8_192
+
+
 def check_weight_files(
-    name_or_path: str, source: dict[str, Any], variant: str | None = None, named: Any = None
+    name_or_path: str, source: dict[str, Any], num_blocks: int, variant: str | None = None, named: Any = None
 ) -> None:
     """Refuse weights that are not complete safetensors files in the checkpoint's own folder.
     Pickles are refused because they can run code when they are loaded. `named` is the config's `transformers_weights`,
     unchecked; `None` if the config has no such entry.
     """
     if named is not None:
-        _check_named(name_or_path, source, named)
+        _check_named(name_or_path, source, named, num_blocks)
         return
     single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), source)
     index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), source)
     if index is not None:
-        _check_shards(Path(index), local=Path(name_or_path).is_dir())
+        _check_shards(Path(index), Path(name_or_path).is_dir(), num_blocks)
     elif single is not None:
-        _check_header(single)
+        _check_count(single, _check_header(single), num_blocks)
     for pickle in () if single or index else (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
         if find_file(name_or_path, _of_variant(pickle, variant), source):
             raise UnsupportedModelError(
@@ -69,7 +73,7 @@ def check_no_adapter(name_or_path: str, source: dict[str, Any]) -> None:
         )
 
 
-def _check_named(name_or_path: str, source: dict[str, Any], named: Any) -> None:
+def _check_named(name_or_path: str, source: dict[str, Any], named: Any, num_blocks: int) -> None:
     # transformers itself would accept one pickle here, adapter_model.bin.
     endings = (".safetensors", ".safetensors.index.json")
     if not isinstance(named, str) or not named.endswith(endings) or not _is_file_name(named):
@@ -85,16 +89,16 @@ def _check_named(name_or_path: str, source: dict[str, Any], named: Any) -> None:
             "found; get the file again."
         )
     if named.endswith(endings[1]):
-        _check_shards(Path(file), local=Path(name_or_path).is_dir())
+        _check_shards(Path(file), Path(name_or_path).is_dir(), num_blocks)
     else:
-        _check_header(file)
+        _check_count(file, _check_header(file), num_blocks)
 
 
 def _is_file_name(name: str) -> bool:
     return PurePosixPath(name).name == PureWindowsPath(name).name == name
 
 
-def _check_shards(index: Path, local: bool) -> None:
+def _check_shards(index: Path, local: bool, num_blocks: int) -> None:
     try:
         weight_map = read_json(index)["weight_map"]
         shards = sorted(set(weight_map.values()))
@@ -105,11 +109,13 @@ def _check_shards(index: Path, local: bool) -> None:
         raise UnsupportedModelError(
             f"{index} names the file {foreign[0]!r}, which lies outside of the model's folder; do not use this model."
         )
+    num_tensors = 0
     # A checkpoint on the Hub is downloaded later, shard by shard.
     for shard in shards if local else ():
         if not (index.parent / shard).is_file():
             raise ModelNotFoundError(f"{index} names the file {shard!r}, which is missing; get it again.")
-        _check_header(str(index.parent / shard))
+        num_tensors += _check_header(str(index.parent / shard))
+    _check_count(str(index), max(num_tensors, len(weight_map)), num_blocks)
 
 
 def _leaves_the_folder(shard: str) -> bool:
@@ -118,14 +124,24 @@ def _leaves_the_folder(shard: str) -> bool:
     return any(path.anchor or ".." in path.parts for path in paths)
 
 
-def _check_header(file: str) -> None:
+def _check_header(file: str) -> int:
+    """Return the number of tensors of a file; opening it checks that it has the length that its header says."""
     try:
-        with safe_open(file, framework="pt"):
-            pass  # opening reads the header and checks that the file has the length that it says
+        with safe_open(file, framework="pt") as opened:
+            return len(opened.keys())
     except (SafetensorError, OSError) as error:
         raise ModelNotFoundError(
             f"The weights in {file} are damaged or incomplete ({error}); get the file again."
         ) from error
+
+
+def _check_count(file: str, num_tensors: int, num_blocks: int) -> None:
+    # transformers takes about 0.1 ms for each tensor, also for those that the model does not use.
+    if num_tensors > (most := MOST_TENSORS_OF_A_BLOCK * (num_blocks + 1)):
+        raise UnsupportedModelError(
+            f"{file} counts {num_tensors:,} tensors, more than the {most:,} that {num_blocks} blocks can have; get "
+            "the file again, or do not use this model."
+        )
 
 
 def _of_variant(file_name: str, variant: str | None) -> str:

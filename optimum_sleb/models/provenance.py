@@ -72,9 +72,11 @@ def _check_blocks(provenance: Provenance) -> None:
     count, removed = provenance.original_num_blocks, provenance.removed_blocks
     if not 1 <= count <= MAX_BLOCKS:
         raise ValueError(f"original_num_blocks must lie between 1 and {MAX_BLOCKS}; got {count}.")
-    unusable = [block for number, block in enumerate(removed) if not 0 <= block < count or block in removed[:number]]
-    if unusable:
-        raise ValueError(f"removed_blocks names block {unusable[0]}, which is not one of {count}, or is named twice.")
+    seen: set[int] = set()
+    for block in removed:
+        if not 0 <= block < count or block in seen:
+            raise ValueError(f"removed_blocks names block {block}, which is not one of {count}, or is named twice.")
+        seen.add(block)
 
 
 def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: PruningReport) -> None:

@@ -2,8 +2,17 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from ..config import MAX_BLOCKS
 from ..errors import ReportError
+from ..runtime.json import Within
+
+# What the numbers of a report can be; a file with others is refused when it is read.
+BlockNumber = Annotated[int, Within(0, MAX_BLOCKS - 1)]
+Count = Annotated[int, Within(0, 2**63 - 1)]
+CountFromOne = Annotated[int, Within(1, 2**63 - 1)]
+Amount = Annotated[float, Within(0)]  # nats, seconds, standard errors
 
 
 @dataclass(frozen=True)
@@ -11,12 +20,12 @@ class CalibrationRecord:
     """The calibration text of a search."""
 
     source: str  # data set, file or kind of object
-    num_windows: int
-    num_tokens: int  # in all windows
-    window_length: int | None  # in tokens, BOS included; None where windows differ in length
+    num_windows: CountFromOne
+    num_tokens: CountFromOne  # in all windows
+    window_length: CountFromOne | None  # in tokens, BOS included; None where windows differ in length
     bos_per_window: bool  # a BOS token was put in front of every window
     fingerprint: str  # SHA-256 of the token ids, and of the labels if the loss was measured on labels
-    num_labels: int | None = None  # tokens with a label; None where the loss was measured on all tokens
+    num_labels: Count | None = None  # tokens with a label; None where the loss was measured on all tokens
 
     @property
     def num_counted(self) -> int:
@@ -32,32 +41,32 @@ class SearchRecord:
     reason: str  # why this method
     dtype: str  # of the forward passes; the losses are always float32
     device: str
-    block_passes: int  # decoder blocks run in the whole search, counted once per window
-    loss_before: float  # calibration loss before the first removal, in nats, summed over windows
-    exact_block_passes: int | None = None  # after a race: what the exact search would have run for the same removals
-    batch_size: int | None = None  # windows in one forward pass, at the end of the search
+    block_passes: Count  # decoder blocks run in the whole search, counted once per window
+    loss_before: Amount  # calibration loss before the first removal, in nats, summed over windows
+    exact_block_passes: Count | None = None  # after a race: what the exact search would have run for the same removals
+    batch_size: CountFromOne | None = None  # windows in one forward pass, at the end of the search
     compilation: str | None = None  # what was compiled, or why nothing was
-    compile_seconds: float | None = None  # time for compiling and comparing; None where not tried
+    compile_seconds: Amount | None = None  # time for compiling and comparing; None where not tried
     # Why blocks were brought to the device one at a time; None where it held the whole model
     offload: str | None = None
-    processes: int = 1  # number of processes that searched together
+    processes: CountFromOne = 1  # number of processes that searched together
 
 
 @dataclass(frozen=True)
 class StepRecord:
     """One removal. Blocks are named by their number in the dense model; losses are in nats, summed over windows."""
 
-    block: int  # the removed block
+    block: BlockNumber  # the removed block
     # Loss without each candidate, of those measured on all windows; empty without a search
-    candidate_losses: dict[int, float] = field(default_factory=dict)
-    seconds: float | None = None  # None without a search
+    candidate_losses: dict[BlockNumber, Amount] = field(default_factory=dict)
+    seconds: Amount | None = None  # None without a search
     # Candidates with a lower loss that cannot go together with the removed blocks, and why
-    barred_blocks: dict[int, str] = field(default_factory=dict)
+    barred_blocks: dict[BlockNumber, str] = field(default_factory=dict)
     # Candidates that a race gave up, and after how many windows
-    dropped_blocks: dict[int, int] = field(default_factory=dict)
+    dropped_blocks: dict[BlockNumber, Count] = field(default_factory=dict)
     # Candidates with a NaN or infinite loss, and the first such window
-    non_finite_blocks: dict[int, int] = field(default_factory=dict)
-    compensated_loss: float | None = None  # after compensating all cuts; None where not compensated
+    non_finite_blocks: dict[BlockNumber, Count] = field(default_factory=dict)
+    compensated_loss: Amount | None = None  # after compensating all cuts; None where not compensated
 
     @property
     def loss(self) -> float | None:
@@ -81,7 +90,7 @@ class StepRecord:
 class WeightsRecord:
     """A sample of a model's weights that tells it from other models of the same shape; see `sample_weights`."""
 
-    epsilon: float  # machine epsilon of the model's precision
+    epsilon: Amount  # machine epsilon of the model's precision
     values: dict[str, float]  # one weight of each sampled parameter, by name
 
 
@@ -89,13 +98,13 @@ class WeightsRecord:
 class CutRecord:
     """Compensation of one gap. Blocks are named by their number in the dense model."""
 
-    block: int | None  # the block before the gap; None where the gap starts at the first block
-    gap: tuple[int, ...]  # the removed blocks
-    loss_before: float  # on the held-back windows, in nats, summed, before this cut was compensated
-    loss_after: float  # never higher: a map that does not lower the loss is not kept
+    block: BlockNumber | None  # the block before the gap; None where the gap starts at the first block
+    gap: tuple[BlockNumber, ...]  # the removed blocks
+    loss_before: Amount  # on the held-back windows, in nats, summed, before this cut was compensated
+    loss_after: Amount  # never higher: a map that does not lower the loss is not kept
     kept: str | None = None  # the map that was kept; None where none was
     # Loss after each map that was tried; non-finite ones are left out
-    tried: dict[str, float] = field(default_factory=dict)
+    tried: dict[str, Amount] = field(default_factory=dict)
     module: str | None = None  # module of the block that the map was folded into
     reason: str | None = None  # why no map could be tried
 
@@ -104,11 +113,11 @@ class CutRecord:
 class CompensationRecord:
     """Compensation of all cuts of a model."""
 
-    num_fit_windows: int  # calibration windows for fitting the maps
-    num_held_back_windows: int  # calibration windows for verifying them
-    held_back_tokens: int  # turns the losses of the held-back windows into perplexities
+    num_fit_windows: Count  # calibration windows for fitting the maps
+    num_held_back_windows: Count  # calibration windows for verifying them
+    held_back_tokens: CountFromOne  # turns the losses of the held-back windows into perplexities
     cuts: tuple[CutRecord, ...]  # from the bottom of the stack up
-    seconds: float  # for fitting and verifying
+    seconds: Amount  # for fitting and verifying
 
 
 @dataclass(frozen=True)
@@ -141,10 +150,10 @@ class EvaluationRecord:
     protocol: str
     after: float
     before: float | None = None
-    after_stderr: float | None = None
-    before_stderr: float | None = None
-    difference_stderr: float | None = None
-    num_examples: int | None = None
+    after_stderr: Amount | None = None
+    before_stderr: Amount | None = None
+    difference_stderr: Amount | None = None
+    num_examples: CountFromOne | None = None
     pruned: float | None = None
 
     def __post_init__(self) -> None:
@@ -174,9 +183,9 @@ class HealingRecord:
 
     method: str
     dataset: str
-    steps: int
-    seconds: float
-    tokens: int | None = None
+    steps: Count
+    seconds: Amount
+    tokens: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -209,8 +218,8 @@ class SpeedRecord:
     before: float | None = None
     after_spread: tuple[float, ...] = ()
     before_spread: tuple[float, ...] = ()
-    after_peak_bytes: int | None = None
-    before_peak_bytes: int | None = None
+    after_peak_bytes: Count | None = None
+    before_peak_bytes: Count | None = None
 
     def __post_init__(self) -> None:
         for value in (self.after, self.before, *self.after_spread, *self.before_spread):

@@ -1,14 +1,19 @@
 """The report of a run: every step, the loss of every candidate, and how they were measured."""
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from ..blocks.losses import perplexity_of
-from ..config import SLEBConfig
+from ..config import MAX_BLOCKS, SLEBConfig
 from ..errors import ReportError
+from ..runtime.json import Within
 from ..runtime.table import text_table
 from .records import (
+    Amount,
+    BlockNumber,
     CalibrationRecord,
     CompensationRecord,
+    Count,
     EvaluationRecord,
     HealingRecord,
     SearchRecord,
@@ -60,23 +65,23 @@ class PruningReport(StoredReport):
 
     base_model: str | None
     architecture: str
-    original_num_blocks: int
-    blocks_before: tuple[int, ...]
-    parameters_before: int
-    parameters_after: int
+    original_num_blocks: Annotated[int, Within(1, MAX_BLOCKS)]
+    blocks_before: tuple[BlockNumber, ...]
+    parameters_before: Count
+    parameters_after: Count
     steps: tuple[StepRecord, ...]
-    seconds: float
+    seconds: Amount
     created: str
     versions: dict[str, str]
     recipe: SLEBConfig | None = None
     calibration: CalibrationRecord | None = None
     search: SearchRecord | None = None
-    barred_blocks: dict[int, str] = field(default_factory=dict)
+    barred_blocks: dict[BlockNumber, str] = field(default_factory=dict)
     previous: "PruningReport | None" = None
     loading: dict[str, str] = field(default_factory=dict)
-    weight_bytes_before: int | None = None
-    weight_bytes_after: int | None = None
-    size_on_disk: int | None = None
+    weight_bytes_before: Count | None = None
+    weight_bytes_after: Count | None = None
+    size_on_disk: Count | None = None
     weights_sha256: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
     compensation: CompensationRecord | None = None
@@ -138,6 +143,16 @@ class PruningReport(StoredReport):
             return None
         margin, block = min(margins)
         return block, margin
+
+    def _check_blocks(self) -> None:
+        """Raise `ValueError` if the runs do not tell one story of the same blocks."""
+        before = self.blocks_before if self.previous is None else self.previous.blocks_after
+        removed = [step.block for step in self.steps]
+        all_blocks = range(self.original_num_blocks)
+        if self.blocks_before != before or list(before) != sorted(set(before) & set(all_blocks)):
+            raise ValueError(f"blocks_before are not blocks that were left of {self.original_num_blocks}.")
+        if len(set(removed)) < len(removed) or not set(removed) < set(before):
+            raise ValueError(f"the steps remove {removed[:20]}, which must be some of blocks_before, each once.")
 
     def _perplexity(self, loss: float) -> float | None:
         return None if self.calibration is None else perplexity_of(loss, self.calibration.num_counted)

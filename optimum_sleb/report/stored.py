@@ -50,7 +50,10 @@ class StoredReport:
             ```
         """
         try:
-            return parse_dataclass(cls, values, "the report")
+            report = parse_dataclass(cls, values, "the report")
+            for run in getattr(report, "runs", ()):
+                run._check_blocks()
+            return report
         except (ConfigError, ValueError, RecursionError) as error:
             raise ReportError(f"This is not a report of optimum_sleb: {error}") from error
 

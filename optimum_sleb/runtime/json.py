@@ -3,14 +3,28 @@
 import json
 import math
 import re
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, both included, in a hint: `Annotated[int, Within(1, 10)]`."""
+
+    least: float
+    most: float = math.inf
+
+    def check(self, value: float, path: str) -> None:
+        """Raise `ValueError` if a value lies outside."""
+        if not self.least <= value <= self.most:
+            bounds = f"at least {self.least}" if self.most == math.inf else f"between {self.least} and {self.most}"
+            raise ValueError(f"{path} must be {bounds}; got {_shown(value)}.")
 
 
 def read_json(file: str | Path, *, finite: bool = True) -> Any:
@@ -50,9 +64,14 @@ def parse(hint: Any, value: Any, path: str) -> Any:
         return parse_dataclass(hint, value, path)  # type: ignore[arg-type]
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(f"{path} must be one of {', '.join(map(repr, arguments))}; got {value!r}.")
+            raise ValueError(f"{path} must be one of {', '.join(map(repr, arguments))}; got {_shown(value)}.")
         return value
-    if origin is UnionType:
+    if origin is Annotated:
+        parsed = parse(arguments[0], value, path)
+        for bounds in arguments[1:]:
+            bounds.check(parsed, path)
+        return parsed
+    if origin in (UnionType, Union):
         return _parse_union(arguments, value, path)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(parse(arguments[0], item, f"{path}[{number}]") for number, item in enumerate(value))
@@ -62,9 +81,9 @@ def parse(hint: Any, value: Any, path: str) -> Any:
             for key, item in value.items()
         }
     # bool is an int to Python, but `num_samples: true` is a mistake: hence no isinstance. A float may be whole.
-    if type(value) is hint or (hint is float and type(value) is int):
+    if type(value) is hint or (hint is float and type(value) is int and abs(value) < 10**308):
         return value
-    raise ValueError(f"{path} must be {_name_of(hint)}; got {value!r}.")
+    raise ValueError(f"{path} must be {_name_of(hint)}; got {_shown(value)}.")
 
 
 def parse_dataclass(kind: type[T], value: Any, path: str) -> T:
@@ -72,10 +91,10 @@ def parse_dataclass(kind: type[T], value: Any, path: str) -> T:
     if not isinstance(value, dict):
         raise ValueError(f"{path} must be a JSON object; got {type(value).__name__}.")
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     for name in value:
         if name not in known:
-            raise ValueError(f"{path} has the unknown key {name!r}; known keys: {', '.join(known)}.")
+            raise ValueError(f"{path} has the unknown key {_shown(name)}; known keys: {', '.join(known)}.")
     for name, field in known.items():
         if name not in value and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{path} lacks the key {name!r}.")
@@ -111,15 +130,22 @@ def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
             return parse(option, value, path)
         except ValueError:
             continue
-    raise ValueError(f"{path} must be {' or '.join(map(_name_of, options))}; got {value!r}.")
+    raise ValueError(f"{path} must be {' or '.join(map(_name_of, options))}; got {_shown(value)}.")
 
 
 def _parse_key(hint: Any, key: Any, path: str) -> Any:
     # Keys of JSON are text. Only the form that Python writes is taken, or "1" and "01" would be the same key.
-    if hint is int and isinstance(key, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", key):
-        return int(key)
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if bare is int and isinstance(key, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", key):
+        key = int(key)
     return parse(hint, key, f"a key of {path}")
 
 
 def _name_of(hint: Any) -> str:
     return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is written in Python, cut where it is long: a message is one sentence."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

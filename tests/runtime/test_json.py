@@ -1,13 +1,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from optimum_sleb import ConfigError, PruningReport, ReportError, SLEBConfig
 from optimum_sleb.models.provenance import provenance_from_file
-from optimum_sleb.runtime.json import MAX_BYTES, parse, parse_dataclass, read_json
+from optimum_sleb.runtime.json import MAX_BYTES, Within, parse, parse_dataclass, read_json
 
 REFUSED = {
     "nothing": (b"", "Expecting value"),
@@ -146,3 +146,36 @@ def test_whole_numbers_are_floats_but_truth_is_no_number() -> None:
     assert parse(float, 1, "x") == 1
     with pytest.raises(ValueError, match="x must be float; got True"):
         parse(float, True, "x")
+    with pytest.raises(ValueError, match="x must be float; got 1000"):
+        parse(float, 10**309, "x")
+
+
+SMALL = Annotated[int, Within(1, 10)]
+
+
+def test_numbers_within_bounds() -> None:
+    assert parse(dict[SMALL, tuple[SMALL, ...]], {"3": [1, 10]}, "x") == {3: (1, 10)}
+    assert parse(SMALL | None, None, "x") is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "message"),
+    [
+        (SMALL, 0, "x must be between 1 and 10; got 0."),
+        (SMALL | None, 11, "x must be between 1 and 10; got 11."),
+        (SMALL, True, "x must be int; got True."),
+        (tuple[SMALL, ...], [1, -1], "x[1] must be between 1 and 10; got -1."),
+        (dict[SMALL, str], {"11": ""}, "a key of x must be between 1 and 10; got 11."),
+        (Annotated[float, Within(0)], -0.5, "x must be at least 0; got -0.5."),
+    ],
+)
+def test_numbers_outside_of_their_bounds(hint: Any, value: Any, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(hint, value, "x")
+    assert str(error.value) == message
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(ValueError) as error:
+        parse(int, "a" * 10**6, "x")
+    assert len(str(error.value)) < 300
