@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 
 from ..blocks.forward import evaluating, logits_of, same_logits
 from ..blocks.offload import offloaded
-from ..blocks.runner import BlockRunner
+from ..blocks.runner import open_runner
 from ..blocks.stack import find_decoder_stack, probe_ids
 from ..blocks.surgery import attn_implementation_of
 from ..errors import PushError, VerificationError
@@ -70,7 +70,7 @@ def _logits_on(device: torch.device, model: PreTrainedModel) -> Tensor:
     ids = probe_ids(model)
     if model.device != device and too_large(weight_bytes(model), device) is not None:
         stack = find_decoder_stack(model)
-        with offloaded(model, stack, device) as on_device, BlockRunner(model, on_device) as runner:
+        with offloaded(model, stack, device) as on_device, open_runner(model, on_device) as runner:
             stream = runner.run(runner.start(ids), range(len(stack)))
             return runner.logits(stream.hidden, ids)
     if model.device != device:
