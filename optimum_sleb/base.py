@@ -12,6 +12,7 @@ from .blocks.stack import find_decoder_stack
 from .blocks.state import restored_on_error
 from .blocks.verify import Removability
 from .calibration.rows import Batches
+from .hub.saved_model import check_can_be_saved
 from .hub.saving import Saving
 from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
 from .models.loading import load_model, load_processing_class, load_report
@@ -31,6 +32,7 @@ def all_or_nothing(
 
     @wraps(method)
     def call(self: Pruner, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        check_can_be_saved(self.model, self._processing_class)  # now, not after the search
         with restored_on_error(self.model, self):
             return method(self, *args, **kwargs)
 

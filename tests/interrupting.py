@@ -14,6 +14,7 @@ import optimum_sleb
 
 PACKAGE = str(Path(optimum_sleb.__file__).parent)
 Line = tuple[str, int]
+END: Line = ("the end", 0)
 
 
 def lines_of(run: Callable[[], object], stop_at: int = 0) -> list[Line]:
@@ -41,6 +42,7 @@ def lines_of(run: Callable[[], object], stop_at: int = 0) -> list[Line]:
 def interrupt_everywhere(run: Callable[[], object], check: Callable[[Line], None], *, all_of_them: bool = True) -> int:
     """Interrupt a run at every line that it reaches, or where it does so first and last; check after each."""
     lines = lines_of(run)
+    check(END)
     moments = range(1, len(lines) + 1)
     if not all_of_them:
         first = {line: number for number, line in reversed(list(enumerate(lines, 1)))}

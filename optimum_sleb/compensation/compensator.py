@@ -188,8 +188,8 @@ class Compensator:
         moments: dict[str, Moments] = {}
         with removing_hooks() as hooks:
             # A copy, because Falcon adds the attention's output to this tensor in place.
-            hook = lambda _module, args, output: calls.append((args[0], output.clone()))  # noqa: E731
-            hooks.append(site.module.register_forward_hook(hook))
+            keep = lambda _module, args, output: calls.append((args[0], output.clone()))  # noqa: E731
+            hooks.append(site.module.register_forward_hook(keep))
             for short, dense in zip(walk.short_streams, walk.dense_streams, strict=True):
                 calls.clear()
                 arguments = short.arguments_of(block)

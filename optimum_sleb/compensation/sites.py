@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
 
     outputs: dict[str, Tensor] = {}  # ordered by each module's last call
 
-    def record(path: str, output: Any) -> None:
+    def record(path: str, _module: nn.Module, _args: object, output: Any) -> None:
         if isinstance(output, Tensor):
             outputs.pop(path, None)
             outputs[path] = output
@@ -90,8 +91,7 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
     with removing_hooks() as hooks:
         for path, module in block.named_modules():
             if _is_foldable(module, stream.hidden.shape[-1]):
-                hook = module.register_forward_hook(lambda _module, _args, output, path=path: record(path, output))
-                hooks.append(hook)
+                hooks.append(module.register_forward_hook(partial(record, path)))
         base = run()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(base.shape, generator=generator).to(base)
