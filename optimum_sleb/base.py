@@ -1,24 +1,48 @@
 """The model that `SLEBPruner` prunes: how it is loaded, and which blocks it has."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .blocks.stack import find_decoder_stack
+from .blocks.state import restored_on_error
 from .blocks.verify import Removability
 from .calibration.rows import Batches
+from .hub.saved_model import check_can_be_saved
 from .hub.saving import Saving
 from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
 from .models.loading import load_model, load_processing_class, load_report
 from .models.provenance import check_report_matches_config, loading_arguments_of, model_name, provenance_of
+from .runtime.turns import one_at_a_time
 from .trainer import calibration_of, model_of, switch_cache_on, trained_model_path
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Pruner = TypeVar("Pruner", bound="BasePruner")
+
+
+def all_or_nothing(
+    method: Callable[Concatenate[Pruner, P], T],
+) -> Callable[Concatenate[Pruner, P], T]:
+    """Let a method of a pruner leave model and pruner as they were, if it ends in an error or an interrupt."""
+
+    @wraps(method)
+    def call(self: Pruner, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        check_can_be_saved(self.model, self._processing_class)  # now, not after the search
+        with restored_on_error(self.model, self):
+            return method(self, *args, **kwargs)
+
+    return one_at_a_time(call)
 
 
 class BasePruner(Saving):
     """The part of `SLEBPruner` that takes a model, from a name, memory or a Trainer, and knows its blocks."""
 
+    @one_at_a_time
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None
     ) -> None:
@@ -38,6 +62,7 @@ class BasePruner(Saving):
         self._folder = None
 
     @classmethod
+    @one_at_a_time
     def from_pretrained(
         cls,
         model_name_or_path: str | Path,
@@ -77,6 +102,7 @@ class BasePruner(Saving):
         return pruner
 
     @classmethod
+    @one_at_a_time
     def from_trainer(cls, trainer: Any, *, dataset: Any = None) -> Self:
         """Create a pruner for the model of a Trainer, which calibrates on the Trainer's data.
 
@@ -112,6 +138,7 @@ class BasePruner(Saving):
         """The blocks of the model as it is now, by their number in the dense model."""
         return self._provenance.blocks
 
+    @one_at_a_time
     def check(self) -> Removability:
         """Find out which blocks can be removed, each on its own; takes seconds and needs no calibration text.
 

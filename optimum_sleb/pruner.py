@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .base import BasePruner
+from .base import BasePruner, all_or_nothing
 from .blocks import verify
 from .blocks.forward import vocab_size_of
 from .blocks.stack import find_decoder_stack
@@ -24,7 +24,7 @@ from .report.build import report_before_removal, report_of_later_removal, with_m
 from .report.records import StepRecord
 from .report.report import PruningReport
 from .runtime.ranks import Ranks
-from .search.compensating import repeat_compensation, weights_during_removal
+from .search.compensating import put_weights, repeat_compensation
 from .search.progress import Progress
 from .search.result import SearchResult
 from .search.run import open_search
@@ -51,6 +51,7 @@ class SLEBPruner(BasePruner):
         ```
     """
 
+    @all_or_nothing
     def prune(
         self,
         config: SLEBConfig,
@@ -131,6 +132,7 @@ class SLEBPruner(BasePruner):
             self._recipe = config
         return self.model
 
+    @all_or_nothing
     def remove(self, blocks: Sequence[int]) -> PreTrainedModel:
         """Remove known blocks, without a search.
 
@@ -157,6 +159,7 @@ class SLEBPruner(BasePruner):
         self._report = self._take_out(self._report_of(steps, started, weights_before=weights))
         return self.model
 
+    @all_or_nothing
     def apply(
         self, report: PruningReport, num_removed: int | None = None, *, calibration: Any = None
     ) -> PreTrainedModel:
@@ -201,8 +204,8 @@ class SLEBPruner(BasePruner):
     def _take_out(self, report: PruningReport, weights: dict[str, torch.Tensor] | None = None) -> PruningReport:
         """Remove the blocks of a report's steps; `weights` are the folded weights of a compensated model."""
         removed = tuple(step.block for step in report.steps)
-        with weights_during_removal(self.model, self._stack, weights or {}):
-            remove_blocks(self.model, self._stack, [self.blocks.index(block) for block in removed])
+        put_weights(self.model, weights or {})
+        remove_blocks(self.model, self._stack, [self.blocks.index(block) for block in removed])
         self._stack = find_decoder_stack(self.model)
         self._provenance = replace(
             self._provenance, removed_blocks=self._provenance.removed_blocks + removed, version=__version__

@@ -70,7 +70,7 @@ def documented_in_full() -> set[tuple[Path, str]]:
     values = [value for _, value in exported()]
     functions = [getattr(value, "fget", None) or getattr(value, "func", None) or value for value in values]
     return {
-        (Path(inspect.getfile(value)), value.__qualname__)
+        (Path(inspect.getfile(inspect.unwrap(value))), value.__qualname__)
         for value in functions
         if inspect.isclass(value) or inspect.isfunction(value)
     }

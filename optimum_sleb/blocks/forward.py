@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from ..errors import OutOfMemoryError
 from ..runtime.memory import ran_out_of_memory
+from ..runtime.undo import undoing
 from .losses import nll_sums, position_slices, window_losses
 
 
@@ -48,14 +49,17 @@ def vocab_size_of(model: PreTrainedModel) -> int:
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Run a model without dropout and gradients; every module gets its own training flag back afterwards."""
-    in_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
+    in_training, with_gradients = [module for module in model.modules() if module.training], torch.is_grad_enabled()
+
+    def restore() -> None:
+        torch.set_grad_enabled(with_gradients)
         for module in in_training:
             module.training = True
+
+    with undoing(restore):
+        torch.set_grad_enabled(False)
+        model.eval()
+        yield
 
 
 def message_or_raise(error: Exception) -> str:

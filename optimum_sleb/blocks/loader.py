@@ -52,9 +52,10 @@ class BlockLoader:
             self._start_prefetch(index)
         assert self._prefetch is not None
         (_, loading), self._prefetch = self._prefetch, None
-        for tensor, copy in zip(self._tensors[index], loading.result(), strict=True):
+        copies = loading.result()
+        self._current = index  # first, so that an interrupt in the loop leaves a block that `release` knows of
+        for tensor, copy in zip(self._tensors[index], copies, strict=True):
             tensor.data = self._transfer.record_use(copy)
-        self._current = index
         following = self._following.get(index, index)
         if following != index:
             self._start_prefetch(following)

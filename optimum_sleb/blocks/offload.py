@@ -9,20 +9,19 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..runtime.undo import undoing
 from .loader import BlockLoader
 from .precision import replacing_data
 from .stack import DecoderStack
+from .state import removing_hooks
 
 
 @contextmanager
 def offloaded(model: PreTrainedModel, stack: DecoderStack, device: torch.device) -> Iterator[DecoderStack]:
     """Yield the stack with a loader for its blocks, while all other tensors of the model are on the device."""
     loader = BlockLoader(list(stack.blocks), device)
-    try:
-        with _rest_on_device(device, model, stack):
-            yield replace(stack, loader=loader)
-    finally:
-        loader.close()
+    with undoing(loader.close), _rest_on_device(device, model, stack):
+        yield replace(stack, loader=loader)
 
 
 @contextmanager
@@ -32,15 +31,10 @@ def loading_hooks(stack: DecoderStack) -> Iterator[None]:
     if loader is None:
         yield
         return
-    hooks = [
-        block.register_forward_pre_hook(lambda _module, _args, index=index: loader.load(index))
-        for index, block in enumerate(stack.blocks)
-    ]
-    try:
+    with removing_hooks() as hooks:
+        for index, block in enumerate(stack.blocks):
+            hooks.append(block.register_forward_pre_hook(lambda _module, _args, index=index: loader.load(index)))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
@@ -69,9 +63,10 @@ def _rest_on_device(device: torch.device, model: PreTrainedModel, stack: Decoder
         for name, buffer in module._buffers.items()
         if buffer is not None and id(buffer) not in in_blocks
     ]
-    try:
-        with replacing_data(tensors, lambda tensor: tensor.data.to(device)):
-            yield
-    finally:
+
+    def restore() -> None:
         for module, name, buffer in buffers:
             module._buffers[name] = buffer
+
+    with undoing(restore), replacing_data(tensors, lambda tensor: tensor.data.to(device)):
+        yield

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..runtime.undo import undoing
 from .loader import BlockLoader
 
 
@@ -30,15 +31,17 @@ def replacing_data(
     changing = nullcontext if loader is None else loader.changing_weights
     with changing():
         originals = {tensor: tensor.data for tensor in tensors}
-    try:
+
+    def restore() -> None:
+        with changing():
+            for tensor, original in originals.items():
+                tensor.data = original
+
+    with undoing(restore):
         with changing():
             for tensor in originals:
                 tensor.data = new_data(tensor)
         yield
-    finally:
-        with changing():
-            for tensor, original in originals.items():
-                tensor.data = original
 
 
 def computes_in_float32(device: torch.device, search_dtype: Literal["auto", "float32", "model"]) -> bool:

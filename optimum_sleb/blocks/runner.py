@@ -1,15 +1,16 @@
 """Running of chosen decoder blocks on a hidden state; everything around them is left to the model itself."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..runtime.undo import undoing
 from .forward import evaluating, logits_of, vocab_size_of
 from .kernels import UNCOMPILED, Kernels
 from .losses import position_slices, window_losses
@@ -44,13 +45,13 @@ class Stream:
 
 
 class BlockRunner:
-    """Runner of any selection of a model's blocks; while it is open, a stand-in takes the place of every block.
+    """Runner of any selection of a model's blocks, opened by `open_runner`; a stand-in takes the place of every block.
 
     `start` runs the model's own forward: the stand-ins record each block's arguments. `run` calls the real blocks with
     these. `losses` and `logits` run the forward again: the stand-ins return the final hidden state to norm and head.
     """
 
-    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = UNCOMPILED) -> None:
+    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels) -> None:
         self._model = model
         self._stack = stack
         self._kernels = kernels
@@ -58,28 +59,19 @@ class BlockRunner:
         self._arguments: dict[int, Arguments] = {}
         self._first_hidden: Tensor | None = None
         self._final_hidden: Tensor | None = None
-        self._resources = ExitStack()
         self.block_passes = 0
 
-    def __enter__(self) -> Self:
-        self._resources.enter_context(evaluating(self._model))
-        self._resources.enter_context(self._stand_ins_in_place())
-        return self
+    def put_stand_ins(self) -> None:
+        """Put a stand-in in the place of every block that plain text runs."""
+        for index, form in self._stack.forms.items():
+            self._stack.blocks[index] = StandIn(self._blocks[index], form, partial(self._respond, index))
 
-    def __exit__(self, *exception: object) -> None:
-        self._resources.close()
+    def put_blocks_back(self) -> None:
+        """Put every block back in its place, and forget what the last batch left."""
+        for index, block in enumerate(self._blocks):
+            self._stack.blocks[index] = block
         self._arguments = {}
         self._first_hidden = None
-
-    @contextmanager
-    def _stand_ins_in_place(self) -> Iterator[None]:
-        try:
-            for index, form in self._stack.forms.items():
-                self._stack.blocks[index] = StandIn(self._blocks[index], form, partial(self._respond, index))
-            yield
-        finally:
-            for index, block in enumerate(self._blocks):
-                self._stack.blocks[index] = block
 
     def _respond(self, index: int, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         if self._final_hidden is not None:
@@ -140,3 +132,12 @@ class BlockRunner:
             return logits_of(self._model, ids)
         finally:
             self._final_hidden = None
+
+
+@contextmanager
+def open_runner(model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = UNCOMPILED) -> Iterator[BlockRunner]:
+    """Yield a runner of a model's blocks, which are back in their places at the end."""
+    runner = BlockRunner(model, stack, kernels)
+    with evaluating(model), undoing(runner.put_blocks_back):
+        runner.put_stand_ins()
+        yield runner

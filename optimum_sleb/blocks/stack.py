@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModelError
+from ..runtime.undo import undoing
 from .forward import evaluating, logits_of, vocab_size_of
 from .loader import BlockLoader
 from .shortening import num_blocks_of
 from .standins import ArgumentKey, OutputForm, StandIn, arguments_by_key, split_call
+from .state import removing_hooks
 
 PROBE_LENGTH = 16
 
@@ -37,14 +39,16 @@ class DecoderStack:
         """Let the model compute as if some blocks were not there; they come back at the end, also after an error."""
         # Stand-ins keep the indices, because many models choose masks and rotary embeddings by a block's position.
         originals = {index: self.blocks[index] for index in removed}
-        try:
+
+        def restore() -> None:
+            for index, block in originals.items():
+                self.blocks[index] = block
+
+        with undoing(restore):
             for index, block in originals.items():
                 if index in self.forms:  # others are not run by plain text anyway
                     self.blocks[index] = StandIn(block, self.forms[index])
             yield
-        finally:
-            for index, block in originals.items():
-                self.blocks[index] = block
 
 
 def find_decoder_stack(model: PreTrainedModel) -> DecoderStack:
@@ -102,17 +106,11 @@ def _observe_forms(model: PreTrainedModel, lists: dict[str, nn.ModuleList]) -> d
         _, rest, kwargs = split_call(args, kwargs)
         calls[block] = (arguments_by_key(rest, kwargs), output)
 
-    hooks = [
-        block.register_forward_hook(partial(record, (path, index)), with_kwargs=True)
-        for path, blocks in lists.items()
-        for index, block in enumerate(blocks)
-    ]
-    try:
-        with evaluating(model):
-            logits_of(model, probe_ids(model))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with removing_hooks() as hooks, evaluating(model):
+        for path, blocks in lists.items():
+            for index, block in enumerate(blocks):
+                hooks.append(block.register_forward_hook(partial(record, (path, index)), with_kwargs=True))
+        logits_of(model, probe_ids(model))
     forms: dict[str, dict[int, OutputForm]] = {path: {} for path in lists}
     for (path, index), (_, output) in calls.items():
         next_arguments, _ = calls.get((path, index + 1), ({}, None))

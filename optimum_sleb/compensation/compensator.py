@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..blocks.kernels import UNCOMPILED, Kernels, call_block
-from ..blocks.runner import BlockRunner, Stream
+from ..blocks.runner import BlockRunner, Stream, open_runner
 from ..blocks.stack import DecoderStack, probe_ids
 from ..blocks.standins import hidden_state_of
+from ..blocks.state import removing_hooks
 from ..calibration.batching import MemoryAttempt, free_cached_memory
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import CalibrationError
@@ -106,7 +107,7 @@ class Compensator:
         while True:
             with MemoryAttempt(self.batch_size, self._out_of_memory_message()) as attempt:
                 self.restore()  # undo an attempt that ran out of memory
-                with BlockRunner(self._model, self._stack, self._kernels) as runner:
+                with open_runner(self._model, self._stack, self._kernels) as runner:
                     cuts = tuple(self._cuts(runner, removed))
             if not attempt.failed:
                 break
@@ -184,10 +185,11 @@ class Compensator:
     def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
         """Return the moments of the site's features and desired output in the shortened model, by weighting."""
         calls: list[tuple[Tensor, Tensor]] = []
-        # A copy, because Falcon adds the attention's output to this tensor in place.
-        hook = site.module.register_forward_hook(lambda _module, args, output: calls.append((args[0], output.clone())))
         moments: dict[str, Moments] = {}
-        try:
+        with removing_hooks() as hooks:
+            # A copy, because Falcon adds the attention's output to this tensor in place.
+            keep = lambda _module, args, output: calls.append((args[0], output.clone()))  # noqa: E731
+            hooks.append(site.module.register_forward_hook(keep))
             for short, dense in zip(walk.short_streams, walk.dense_streams, strict=True):
                 calls.clear()
                 arguments = short.arguments_of(block)
@@ -203,8 +205,6 @@ class Compensator:
                     if name not in moments:
                         moments[name] = Moments.empty(features.shape[1], desired.shape[1], features.device)
                     moments[name].add(features, desired, weighting(norms, first).flatten())
-        finally:
-            hook.remove()
         return moments
 
     def _put_matrix(self, site: Site, matrix: Tensor | None) -> None:

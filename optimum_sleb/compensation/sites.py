@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from ..blocks.forward import message_or_raise
 from ..blocks.packed import is_packed
 from ..blocks.runner import Stream
 from ..blocks.standins import hidden_state_of
+from ..blocks.state import removing_hooks
 from ..runtime.memory import ran_out_of_memory
+from ..runtime.undo import undoing
 
 
 @dataclass(frozen=True)
@@ -80,21 +83,16 @@ def find_site(block: nn.Module, stream: Stream, index: int) -> Site | None:
 
     outputs: dict[str, Tensor] = {}  # ordered by each module's last call
 
-    def record(path: str, output: Any) -> None:
+    def record(path: str, _module: nn.Module, _args: object, output: Any) -> None:
         if isinstance(output, Tensor):
             outputs.pop(path, None)
             outputs[path] = output
 
-    hooks = [
-        module.register_forward_hook(lambda _module, _args, output, path=path: record(path, output))
-        for path, module in block.named_modules()
-        if _is_foldable(module, stream.hidden.shape[-1])
-    ]
-    try:
+    with removing_hooks() as hooks:
+        for path, module in block.named_modules():
+            if _is_foldable(module, stream.hidden.shape[-1]):
+                hooks.append(module.register_forward_hook(partial(record, path)))
         base = run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(base.shape, generator=generator).to(base)
     disturbance = noise * base.float().std().to(base.dtype) * 8  # far above the rounding of the residual stream
@@ -129,11 +127,9 @@ def _is_foldable(module: nn.Module, width: int) -> bool:
 
 @contextmanager
 def _disturbed(module: nn.Module, disturbance: Tensor) -> Iterator[None]:
-    hook = module.register_forward_hook(lambda _module, _args, output: output + disturbance.view_as(output))
-    try:
+    with removing_hooks() as hooks:
+        hooks.append(module.register_forward_hook(lambda _module, _args, output: output + disturbance.view_as(output)))
         yield
-    finally:
-        hook.remove()
 
 
 def _scale_of(change: Tensor, disturbance: Tensor) -> float | None:
@@ -148,10 +144,8 @@ def _offset_of(norm: nn.Module, output: Tensor) -> float:
     """Return 1 for a norm that multiplies by 1 + its weight: its output does not vanish at weight 0."""
     weight = norm.get_parameter("weight")
     kept = weight.detach().clone()
-    try:
+    with undoing(lambda: weight.data.copy_(kept)):
         weight.zero_()
         rest = norm(output)
-    finally:
-        weight.copy_(kept)
     bias = getattr(norm, "bias", None)
     return float((rest if bias is None else rest - bias).count_nonzero().item() > 0)

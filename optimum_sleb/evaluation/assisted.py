@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..blocks.forward import evaluating
+from ..blocks.state import removing_hooks
 from ..errors import ConfigError
+from ..runtime.turns import one_at_a_time
+from ..runtime.undo import undoing
 from .timing import Timing, time_in_turns
 
 PROMPTS = (
@@ -48,6 +51,7 @@ class AssistedGeneration:
         )
 
 
+@one_at_a_time
 def assisted_generation(
     draft: PreTrainedModel,
     dense: PreTrainedModel,
@@ -98,18 +102,14 @@ def assisted_generation(
 def _counting(model: nn.Module) -> Iterator[list[None]]:
     """Count the forward passes of a model: the list gets one entry for each."""
     calls: list[None] = []
-    hook = model.register_forward_hook(lambda *_: calls.append(None))
-    try:
+    with removing_hooks() as hooks:
+        hooks.append(model.register_forward_hook(lambda *_: calls.append(None)))
         yield calls
-    finally:
-        hook.remove()
 
 
 @contextmanager
 def _keeping_generation_config(draft: PreTrainedModel) -> Iterator[None]:
     """Restore the draft's generation config, which `generate(assistant_model=...)` changes."""
     before = copy.deepcopy(draft.generation_config)
-    try:
+    with undoing(lambda: setattr(draft, "generation_config", before)):
         yield
-    finally:
-        draft.generation_config = before

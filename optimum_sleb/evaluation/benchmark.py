@@ -15,6 +15,7 @@ from ..blocks.shortening import num_blocks_of
 from ..errors import ConfigError, OutOfMemoryError
 from ..models.fingerprint import model_fingerprint
 from ..runtime.memory import ran_out_of_memory
+from ..runtime.turns import one_at_a_time
 from ..version import versions
 from .scenarios import Scenario, paper_scenarios, runner
 from .speeds import ModelSpeed, Speed
@@ -26,6 +27,7 @@ from .timing import Timing, time_in_turns
 _NEW_TOKENS = 32
 
 
+@one_at_a_time
 def benchmark(
     model: PreTrainedModel,
     baseline: PreTrainedModel | None = None,

@@ -18,6 +18,8 @@ from ..errors import ReportError
 from ..models.provenance import check_same_model, provenance_of
 from ..report.report import PruningReport
 from ..runtime.table import text_table
+from ..runtime.turns import one_at_a_time
+from ..runtime.undo import undoing
 from ..search.compensating import put_weights, repeat_compensation
 from .evaluate import conditions_of, data_of
 from .perplexity import perplexity
@@ -37,6 +39,7 @@ class Depth:
     timing: Timing
 
 
+@one_at_a_time
 def curve(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -109,12 +112,10 @@ def _compensated(
     weights: dict[str, Tensor] = {}
     if cut is not None:
         weights, _ = repeat_compensation(model, stack, numbers, cut, calibration, tokenizer)
-    originals = {name: model.get_parameter(name).detach().clone() for name in weights}
-    try:
+    originals = {name: model.get_parameter(name).data for name in weights}
+    with undoing(lambda: put_weights(model, originals)):
         put_weights(model, weights)
         yield
-    finally:
-        put_weights(model, originals)
 
 
 def _latencies(model: PreTrainedModel, stack: DecoderStack, order: list[int], repeats: int) -> list[Timing]:

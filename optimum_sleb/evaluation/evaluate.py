@@ -13,6 +13,7 @@ from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
 from ..errors import CalibrationError, ConfigError
 from ..models.fingerprint import model_fingerprint
 from ..runtime.files import file_sha256
+from ..runtime.turns import one_at_a_time
 from ..version import versions
 from .local_tasks import local_files
 from .perplexity import perplexity
@@ -43,6 +44,7 @@ def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tup
     return names
 
 
+@one_at_a_time
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -13,6 +13,7 @@ from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.batching import model_losses
 from ..calibration.sources import load_evaluation
 from ..errors import NonFiniteLossError
+from ..runtime.turns import one_at_a_time
 from .scores import Score, standard_error
 
 
@@ -48,6 +49,7 @@ class Perplexity:
         )
 
 
+@one_at_a_time
 def perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -1,7 +1,7 @@
 """Shares of the time of a run. Only the share of the decoder blocks shrinks when blocks are removed."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..blocks.stack import find_decoder_stack
+from ..blocks.state import removing_hooks
 from .timing import Clock
 
 
@@ -39,7 +40,7 @@ def measure_time_shares(model: PreTrainedModel, run: Callable[[], object]) -> Ti
     head = model.get_output_embeddings()
     blocks = _Stopwatch(clock, running[0], running[-1])
     heads = _Stopwatch(clock, head, head) if isinstance(head, nn.Module) else None
-    with blocks, heads or ExitStack():
+    with blocks.running(), heads.running() if heads else nullcontext():
         run()  # warm-up
         blocks.forget()
         if heads:
@@ -61,15 +62,12 @@ class _Stopwatch:
         self._starts: list[Any] = []
         self._ends: list[Any] = []
 
-    def __enter__(self) -> None:
-        self._hooks = [
-            self._first.register_forward_pre_hook(lambda *_: self._starts.append(self._clock.now())),
-            self._last.register_forward_hook(lambda *_: self._ends.append(self._clock.now())),
-        ]
-
-    def __exit__(self, *exception: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with removing_hooks() as hooks:
+            hooks.append(self._first.register_forward_pre_hook(lambda *_: self._starts.append(self._clock.now())))
+            hooks.append(self._last.register_forward_hook(lambda *_: self._ends.append(self._clock.now())))
+            yield
 
     def forget(self) -> None:
         self._starts.clear()

@@ -15,6 +15,8 @@ from ..blocks.forward import evaluating
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..errors import CalibrationError, ConfigError, OutOfMemoryError
 from ..runtime.memory import ran_out_of_memory
+from ..runtime.turns import one_at_a_time
+from ..runtime.undo import undoing
 from .local_tasks import local_files, local_note, local_task
 from .scores import Score, standard_error
 
@@ -35,6 +37,7 @@ def check_task(task: str, data_dir: Path | None = None) -> None:
         local_files(task, data_dir)
 
 
+@one_at_a_time
 def zero_shot(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -145,8 +148,6 @@ def _quiet() -> Iterator[None]:
     """Silence the harness's warning that its model was not loaded by itself."""
     log = logging.getLogger("lm_eval")
     level = log.level
-    log.setLevel(logging.ERROR)
-    try:
+    with undoing(lambda: log.setLevel(level)):
+        log.setLevel(logging.ERROR)
         yield
-    finally:
-        log.setLevel(level)

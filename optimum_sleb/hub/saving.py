@@ -9,6 +9,7 @@ from ..config import SLEBConfig
 from ..errors import ReportError
 from ..models.provenance import set_model_name
 from ..report.report import PruningReport
+from ..runtime.turns import one_at_a_time
 from .folder import write_folder
 from .model_files import write_sleb_files
 from .push import push_folder
@@ -35,6 +36,7 @@ class Saving:
             raise ReportError("Nothing has been pruned yet, so there is no report; call prune() or remove() first.")
         return self._report
 
+    @one_at_a_time
     def save_pretrained(
         self, save_directory: str | Path, *, overwrite: bool = False, max_shard_size: str = "50GB"
     ) -> Path:
@@ -68,6 +70,7 @@ class Saving:
         self._folder = directory
         return directory
 
+    @one_at_a_time
     def push_to_hub(
         self,
         repo_id: str,

@@ -1,15 +1,18 @@
 """Checks that an object is a model that can be pruned and saved."""
 
+import copy
 from collections import defaultdict
+from itertools import chain
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from ..blocks.devices import devices_of, hooks_of, moves_weights
 from ..blocks.forward import evaluating, logits_of, same_logits, vocab_size_of
-from ..blocks.packed import packed_modules
+from ..blocks.packed import is_packed, packed_modules
 from ..blocks.shortening import text_config_of
 from ..blocks.stack import probe_ids
 from ..errors import UnsupportedModelError
@@ -42,6 +45,47 @@ def check_model(model: object) -> None:
     check_quantisation(model)
     _check_devices(model)
     _check_sharing(model)
+    _check_tensors(model)
+    _check_precision(model)
+
+
+def _check_tensors(model: PreTrainedModel) -> None:
+    """Refuse tensors that PyTorch does not let anybody change or train."""
+    for path, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_inference():
+            raise UnsupportedModelError(
+                f"{path} was made in torch.inference_mode(), so it can be neither changed nor trained; load the model "
+                "outside of it."
+            )
+
+
+def _check_precision(model: PreTrainedModel) -> None:
+    """Refuse weights in another precision than that in which their checkpoint would be loaded."""
+    dtypes = {path: one.dtype for path, one in model.named_parameters() if not is_packed(one)}
+    if len(set(dtypes.values())) < 2:
+        return
+    with torch.device("meta"), no_init_weights():
+        template = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+    loaded = {path: one.dtype for path, one in template.named_parameters()}
+    in_float32 = (*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ()))
+    for path, dtype in dtypes.items():
+        kept = dtype == torch.float32 and any(part in path for part in in_float32)
+        if not kept and loaded.get(path, dtype) != dtype:
+            raise UnsupportedModelError(
+                f"{path} is in {dtype}, while {type(model).__name__} is in {model.dtype} and would be loaded so; give "
+                f"the model one precision (model.to({model.dtype})), or load it in one (dtype=)."
+            )
+
+
+def head_is_untied(model: PreTrainedModel) -> bool:
+    """Tell whether the head has weights of its own, although the config says that it shares the embeddings'."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    own, shared = getattr(head, "weight", None), getattr(embeddings, "weight", None)
+    if not getattr(model.config, "tie_word_embeddings", False) or packed_modules(model):
+        return False
+    if not (isinstance(own, Tensor) and isinstance(shared, Tensor)):
+        return False
+    return own is not shared and not (own.shape == shared.shape and own.equal(shared.to(own.device, own.dtype)))
 
 
 def _check_compiled(model: PreTrainedModel) -> None:

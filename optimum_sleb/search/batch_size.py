@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..blocks.devices import devices_of
-from ..blocks.runner import BlockRunner
+from ..blocks.runner import open_runner
 from ..blocks.stack import probe_ids
 from ..calibration.windows import TokenWindows
 from ..runtime.memory import usable_memory
@@ -39,7 +39,7 @@ def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int
     batch_size, at_a_time = min(num_windows, limit or num_windows), _busy(losses, longest)
     device = losses.model.device
     if device.type == "cuda":
-        with BlockRunner(losses.model, losses.stack) as runner:
+        with open_runner(losses.model, losses.stack) as runner:
             state = runner.start(longest[None]).hidden.nbytes
         if losses.stack.loader is not None:
             losses.stack.loader.release_all()  # so that the next line does not count blocks on the device twice
@@ -54,7 +54,7 @@ def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int
 
 def _busy(losses: ExactLosses, window: torch.Tensor) -> int:
     """Return the number of windows that keep the device busy."""
-    with BlockRunner(losses.model, losses.stack) as runner:
+    with open_runner(losses.model, losses.stack) as runner:
         width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
     elements = CUDA_ELEMENTS if losses.model.device.type == "cuda" else CPU_ELEMENTS
     return max(1, elements // (len(window) * width))

@@ -20,6 +20,7 @@ from ..errors import CalibrationError, ReportError, UnsupportedModelError
 from ..report.records import CompensationRecord
 from ..report.report import PruningReport
 from ..runtime.ranks import Ranks
+from ..runtime.undo import undoing
 from .candidate_losses import CandidateLosses
 from .exact import ExactLosses
 from .float16 import check_float16
@@ -35,8 +36,11 @@ class Compensated:
     weights: dict[str, Tensor]  # those that differ from the dense model's, by name
 
 
-def open_compensator(losses: CandidateLosses, candidates: Sequence[int], stored_dtype: torch.dtype) -> Compensator:
-    """Return the compensator of a search; the caller must close it. `stored_dtype` is that of the stored weights.
+@contextmanager
+def open_compensator(
+    losses: CandidateLosses, candidates: Sequence[int], stored_dtype: torch.dtype
+) -> Iterator[Compensator]:
+    """Yield the compensator of a search; the model has its own weights at the end, stored in `stored_dtype`.
     Raise UnsupportedModelError if the blocks do not run one by one, CalibrationError if there are too few windows."""
     exact = isinstance(losses, ExactLosses)
     difference = None if exact else why_not_exact(losses.model, losses.stack, candidates)
@@ -46,7 +50,9 @@ def open_compensator(losses: CandidateLosses, candidates: Sequence[int], stored_
         )
     kernels = losses.kernels if isinstance(losses, ExactLosses) else UNCOMPILED
     size = _windows_per_forward(losses)
-    return Compensator(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels)
+    compensator = Compensator(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels)
+    with undoing(compensator.restore):
+        yield compensator
 
 
 def compensate(compensator: Compensator, losses: CandidateLosses, removed: Collection[int]) -> Compensated:
@@ -128,26 +134,11 @@ def repeat_compensation(
     return compensated.weights, replace(report, steps=(*report.steps[:-1], last), compensation=record)
 
 
-@torch.no_grad()
 def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
-    """Copy weights (by parameter name) into a model that still has all its blocks."""
+    """Give parameters of a model that still has all its blocks other data, by name."""
     for name, value in weights.items():
-        model.get_parameter(name).copy_(value)
-
-
-@contextmanager
-def weights_during_removal(model: PreTrainedModel, stack: DecoderStack, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Put weights into a model for a context that removes its blocks, and keep them.
-    Restore the old weights if the context fails before the blocks are removed."""
-    num_blocks = len(stack)
-    originals = {name: model.get_parameter(name).detach().clone() for name in weights}
-    try:
-        put_weights(model, weights)
-        yield
-    except BaseException:
-        if len(stack) == num_blocks:  # after a removal, the same names belong to other blocks
-            put_weights(model, originals)
-        raise
+        parameter = model.get_parameter(name)
+        parameter.data = value.to(parameter.device, parameter.dtype)
 
 
 def with_dense_numbers(record: CompensationRecord, dense_numbers: Sequence[int]) -> CompensationRecord:

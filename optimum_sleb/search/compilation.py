@@ -8,7 +8,7 @@ from ..blocks.forward import vocab_size_of
 from ..blocks.kernels import UNCOMPILED, Kernels, compiled_kernels
 from ..blocks.losses import same_losses
 from ..blocks.packed import packed_modules
-from ..blocks.runner import BlockRunner
+from ..blocks.runner import open_runner
 from ..blocks.stack import probe_ids
 from ..config import SLEBConfig
 from .cost import exact_search_passes
@@ -60,7 +60,7 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
 
 def _pays(losses: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
     """Tell whether compiling saves more time than it takes: for the blocks, and for the loss."""
-    with BlockRunner(losses.model, losses.stack) as runner:
+    with open_runner(losses.model, losses.stack) as runner:
         width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
     num_blocks = len(losses.stack)
     # A quality budget allows an unknown number of steps, but one at least.

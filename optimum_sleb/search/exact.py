@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..blocks.kernels import UNCOMPILED, Kernels
-from ..blocks.runner import BlockRunner
+from ..blocks.runner import open_runner
 from ..calibration.windows import WindowBatch
 from .candidate_losses import CandidateLosses
 
@@ -29,7 +29,7 @@ class ExactLosses(CandidateLosses):
     ) -> int:
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         row_of = {block: row for row, block in enumerate(candidates)}
-        with BlockRunner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels) as runner:
             stream = runner.start(batch.ids)
             for position, block in enumerate(alive):
                 if block in row_of:
@@ -41,6 +41,6 @@ class ExactLosses(CandidateLosses):
             return runner.block_passes
 
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        with BlockRunner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels) as runner:
             stream = runner.run(runner.start(batch.ids), alive)
             return runner.losses(stream.hidden, batch.ids, batch.targets)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..blocks.runner import BlockRunner, Stream
+from ..blocks.runner import Stream, open_runner
 from ..calibration.windows import WindowBatch
 from .exact import ExactLosses
 
@@ -31,7 +31,7 @@ class LayerwiseLosses(ExactLosses):
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
-        with BlockRunner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels) as runner:
             walk = [runner.start(part.ids) for part in parts]
             without: dict[int, list[Stream]] = {}
             for block in alive:
@@ -51,7 +51,7 @@ class LayerwiseLosses(ExactLosses):
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
-        with BlockRunner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels) as runner:
             walk = runner.run_all([runner.start(part.ids) for part in parts], alive)
             ends = zip(parts, walk, strict=True)
             return torch.cat([runner.losses(stream.hidden, part.ids, part.targets) for part, stream in ends])

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -144,20 +144,20 @@ def open_search(
     )
     if in_float32:
         check_stored_dtype()
-    with ExitStack() as resources:
-        if in_float32:
-            resources.enter_context(computing_in_float32(model, stack.loader))
-        bar = resources.enter_context(progress_bar(len(windows), len(stack), candidates, config, ranks))
+    with (
+        computing_in_float32(model, stack.loader) if in_float32 else nullcontext(),
+        progress_bar(len(windows), len(stack), candidates, config, ranks) as bar,
+    ):
         method = choose_method(model, stack, windows, candidates, config, ranks, bar.update)
         loss_before = _finite_loss(method.losses)
-        compensator = None
-        if config.compensate != "no":
-            compensator = resources.enter_context(open_compensator(method.losses, candidates, stored_dtype))
-        method.losses.journal = journal
-        refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
-        result = SearchResult((), (), record_of(method, loss_before))
-        search = Search(method, candidates, config, refusals, compensator, loss_before, bar, result)
-        yield search
+        compensates = config.compensate != "no"
+        compensation = open_compensator(method.losses, candidates, stored_dtype) if compensates else nullcontext()
+        with compensation as compensator:
+            method.losses.journal = journal
+            refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
+            result = SearchResult((), (), record_of(method, loss_before))
+            search = Search(method, candidates, config, refusals, compensator, loss_before, bar, result)
+            yield search
     if in_float32 and search.result.steps:
         check_stored_dtype(removed=search.result.removed, weights=search.result.weights)
     search.check_enough_removed()

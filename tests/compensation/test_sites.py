@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GraniteConfig, MixtralConfig, Olmo2Config
 
 from optimum_sleb.blocks.forward import evaluating
-from optimum_sleb.blocks.runner import BlockRunner, Stream
+from optimum_sleb.blocks.runner import Stream, open_runner
 from optimum_sleb.blocks.stack import find_decoder_stack, probe_ids
 from optimum_sleb.blocks.standins import hidden_state_of
 from optimum_sleb.compensation.sites import Site, find_site
@@ -41,7 +41,7 @@ SITES = {
 def site_and_run(model, index: int = 2):
     """The site of a block, and a function that runs the block on the probe."""
     stack = find_decoder_stack(model)
-    with BlockRunner(model, stack) as runner:
+    with open_runner(model, stack) as runner:
         stream = runner.run(runner.start(probe_ids(model)), range(index))
         block = runner.block(index)
         args, kwargs = stream.arguments_of(index)
