@@ -1,16 +1,18 @@
 """Helpers that the commands share: arguments for loading and output, error messages, printing of results."""
 
 import json
+import os
 import signal
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelNotFoundError, SLEBError
+from .last_net import EXIT_CODE, line_of, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,20 +81,37 @@ def add_update_card_argument(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def exit_on_known_errors(command: str) -> Iterator[None]:
-    """Print an expected error as one line without a traceback, and exit with code 2."""
-    from transformers import dynamic_module_utils
-    from transformers.utils.logging import disable_progress_bar
-
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # whatever asks for code to be run is refused, not put to the user
-    if not sys.stderr.isatty():
-        disable_progress_bar()
+def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[None]:
+    """Print an error as one line without a traceback, and exit: with code 2 if it was expected, else with 70.
+    `folder` may hold the journal of a search, of which an unexpected error tells.
+    """
     try:
+        from transformers import dynamic_module_utils
+        from transformers.utils.logging import disable_progress_bar
+
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # whatever asks for code to be run is refused, not put to the user
+        if not sys.stderr.isatty():
+            disable_progress_bar()
         yield
+        sys.stdout.flush()
     except SLEBError as error:
-        message = " ".join(str(error).split())
-        print(f"optimum-cli sleb {command}: error: {message}", file=sys.stderr)
-        sys.exit(2)
+        _fail(command, one_line(str(error)), 2)
+    except BrokenPipeError:  # whoever read what is printed has gone, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        _fail(command, "stopped by SIGINT", 128 + signal.SIGINT, kind="")
+    except Exception as error:
+        state = ""
+        if folder is not None:
+            with suppress(Exception):
+                state = f"; {_state_of(Path(folder))}"
+        _fail(command, one_line(f"{line_of(error)}{state}"), EXIT_CODE)
+
+
+def _fail(command: str, line: str, code: int, kind: str = "error: ") -> NoReturn:
+    print(f"optimum-cli sleb {command}: {kind}{line}", file=sys.stderr)
+    sys.exit(code)
 
 
 def log_on_first_rank(is_first: bool) -> None:

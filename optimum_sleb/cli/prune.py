@@ -83,7 +83,7 @@ class PruneCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("prune"):
+        with exit_on_known_errors("prune", self.args.output):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.

@@ -37,4 +37,4 @@ class PushCommand(BaseOptimumCLICommand):
                 create_pr=args.create_pr,
                 commit_message=args.commit_message,
             )
-        print(json.dumps({"commit": address}) if args.json else f"pushed to {address}")
+            print(json.dumps({"commit": address}) if args.json else f"pushed to {address}")

@@ -1,17 +1,17 @@
 """Upload of a saved folder to a repository on the Hub, in one commit."""
 
 import json
-import re
 from fnmatch import fnmatch
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, httpx
 
 from ..card.card import CARD_FILE_NAME, address_card
 from ..card.format import one_line
 from ..errors import PushError
+from ..runtime.secrets import without_secrets
 from .model_files import SLEB_FILES, WEIGHT_FILES, check_model_folder
 
 _REMEDIES = {
@@ -45,7 +45,7 @@ def push_folder(
     except PushError:
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
-        reason = _without_tokens(_reason(error), token)
+        reason = without_secrets(_reason(error), token)
     # Raised outside the handler, so that the original error, which may quote a token, is not chained to it.
     raise PushError(f"{repo_id} was not pushed: {reason}. Nothing changed on this machine; the push can be repeated.")
 
@@ -115,10 +115,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return "the Hub's answer was not readable; try again later"
     return f"{one_line(str(error)).rstrip('.')[:300]}"
-
-
-def _without_tokens(text: str, token: str | None) -> str:
-    for secret in (token, get_token()):
-        if secret and secret.strip():
-            text = text.replace(secret, "***").replace(secret.strip(), "***")
-    return re.sub(r"hf_\w{4,}", "***", text)
