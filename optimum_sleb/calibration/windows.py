@@ -98,10 +98,10 @@ class TokenWindows:
         """
         windows: list[Tensor] = []
         for row in rows:
-            if len(windows) == max_windows:
-                break
             if len(row) >= 2:
                 windows.append(row)
+            if len(windows) == max_windows:  # asked here, so that no further row is read
+                break
         if not windows:
             raise CalibrationError("The calibration data hold no row of at least 2 tokens; give longer rows.")
         return cls(tuple(windows))
