@@ -49,9 +49,7 @@ def token_ids(values: Any, what: str) -> Tensor:
     tensor = _tensor(values, what)
     if len(tensor) and (tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex()):
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise CalibrationError(
-            f"{what} holds values of type {kind}, where token ids are expected; give whole numbers."
-        )
+        raise CalibrationError(f"{what} holds values of type {kind}, where token ids are expected; give integers.")
     return tensor.long()
 
 
@@ -129,9 +127,7 @@ def rows_of_batches(batches: Iterable[Any], padding: int | None = None) -> Itera
                 columns[name] = _tensor(values, f"Batch {place} ({name})")
         sizes = {name: len(values) for name, values in columns.items()}
         if len(set(sizes.values())) > 1:
-            raise CalibrationError(
-                f"Batch {place} holds unequal numbers of rows ({sizes}); give as many of everything."
-            )
+            raise CalibrationError(f"Batch {place} holds unequal numbers of rows ({sizes}); give as many of each.")
         for number in range(len(columns["input_ids"])):
             row = {name: values[number] for name, values in columns.items()}
             yield from rows_of_example(row, padding, f"Row {number} of batch {place}")

@@ -41,7 +41,7 @@ class LoadedWindows:
 
     def record(self) -> CalibrationRecord:
         """Return the entry about these windows for the report."""
-        lengths = {len(window) for window in self.windows.windows}
+        lengths = set(self.windows.lengths)
         return CalibrationRecord(
             source=self.source,
             num_windows=len(self.windows),
@@ -150,8 +150,8 @@ def _is_dataset(data: Any) -> bool:
 
 
 def _from_dataset(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
-    rows = rows_read(data, "The Dataset")
-    if "input_ids" in (data.column_names or next(rows_read(data, "The Dataset"), ())):
+    rows = rows_read(data, "the Dataset")
+    if "input_ids" in (data.column_names or next(rows_read(data, "the Dataset"), ())):
         numbered = (rows_of_example(row, where=f"Row {number} of the Dataset") for number, row in enumerate(rows))
         return _from_rows(chain.from_iterable(numbered), "a tokenised Dataset", config)
     return _cut(joined(iter_column(rows, config.text_column, "the Dataset")), "a Dataset", tokenizer, config)

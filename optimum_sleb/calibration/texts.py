@@ -150,16 +150,16 @@ def checked_document(value: Any, where: str, option: str | None = None) -> str:
 
 def rows_read(rows: Iterable[Any], source: str) -> Iterator[Any]:
     """Yield rows; whatever stops the reading is raised as a `CalibrationError` that names the row."""
-    number = -1
+    number = 0
     try:
-        for number, row in enumerate(rows):
+        for row in rows:
             yield row
+            number += 1
     except (CalibrationError, MemoryError):
         raise
     except Exception as error:
-        after = f"row {number}" if number >= 0 else "its start"
         raise CalibrationError(
-            f"{source} cannot be read after {after} ({first_line(error)}); check the data, or make them again."
+            f"Row {number} of {source} cannot be read ({first_line(error)}); check the data, or make them again."
         ) from error
 
 
@@ -168,18 +168,18 @@ def _rows_of_file(path: Path, builder: str) -> Iterator[Any]:
 
     # Small batches, or a whole row group would be held at once.
     options = {"batch_size": _ROWS_AT_A_TIME} if builder == "parquet" else {}
-    number = -1
+    number = 0
     try:
         files = glob.escape(str(path))
         rows = datasets.load_dataset(builder, data_files=files, split="train", streaming=True, **options)
-        for number, row in enumerate(rows):
+        for row in rows:
             yield row
+            number += 1
     except MemoryError:
         raise
     except Exception as error:  # what zipfile, gzip, lzma, pyarrow and pandas raise has no common class
-        after = f" after row {number}" if number >= 0 else ""
         raise CalibrationError(
-            f"{path} cannot be read as {builder}{after} ({first_line(error)}); check the file, or get it again."
+            f"{path} cannot be read as {builder} from row {number} on ({first_line(error)}); get it again."
         ) from error
 
 

@@ -117,14 +117,15 @@ def _encode(text: str, tokenizer: PreTrainedTokenizerBase, *, add_special_tokens
         ) from error
     if ids.dim() != 1 or len(ids) > _MOST_TOKENS_PER_CHARACTER * (len(text) + 10):
         raise CalibrationError(
-            f"The tokenizer ({name}) gives token ids of shape {tuple(ids.shape)} for {len(text):,} characters; use the "
-            "one that belongs to the model."
+            f"The tokenizer ({name}) gives token ids of shape {tuple(ids.shape)} for {len(text):,} characters; use "
+            "the one that belongs to the model."
         )
     if len(ids) and (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):
         kind = str(ids.dtype).removeprefix("torch.")
         raise CalibrationError(f"The tokenizer ({name}) gives values of type {kind} where token ids are expected.")
     if not len(ids) and len(text) >= _FIRST_CHARACTERS // 16:
         raise CalibrationError(
-            f"The tokenizer ({name}) makes no token of {len(text):,} characters; use the one that belongs to the model."
+            f"The tokenizer ({name}) makes no token of {len(text):,} characters; use the one that belongs to "
+            "the model."
         )
     return ids.long()

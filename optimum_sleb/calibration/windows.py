@@ -110,9 +110,14 @@ class TokenWindows:
         return len(self.windows)
 
     @property
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each window."""
+        return [len(window) for window in self.windows]
+
+    @property
     def num_tokens(self) -> int:
         """Return the number of tokens in all windows."""
-        return sum(len(window) for window in self.windows)
+        return sum(self.lengths)
 
     @property
     def num_labels(self) -> int | None:

@@ -1,21 +1,34 @@
 """Helpers that the commands share: arguments for loading and output, error messages, printing of results."""
 
 import json
+import re
 import signal
 import sys
 import warnings
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelNotFoundError, SLEBError
+from ..config import MOST
+from ..errors import ConfigError, ModelNotFoundError, SLEBError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..pruner import SLEBPruner
+
+
+def count_from(least: int) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or not least <= int(text) <= MOST:
+            raise ArgumentTypeError(f"must be a whole number from {least} to {MOST:,}; got {text[:40]!r}")
+        return int(text)
+
+    return parse
 
 
 def add_loading_arguments(parser: ArgumentParser) -> None:
@@ -35,10 +48,19 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
 
 
 def loading_arguments(args: Namespace) -> dict[str, Any]:
-    """Return the keyword arguments of `from_pretrained` that the command line asks for."""
+    """Return the keyword arguments of `from_pretrained` that the command line asks for; refuse what cannot be."""
     import torch
 
+    from ..models.placement import usable_device
+
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "auto":
+        usable_device(device)
+    dtype = getattr(torch, args.dtype.removeprefix("torch."), None)
+    if args.dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ConfigError(
+            f"There is no precision {args.dtype!r} (--dtype); name one such as auto, float32 or bfloat16."
+        )
     optional = {name: getattr(args, name) for name in ("revision", "gguf_file", "trust_remote_code")}
     return {"dtype": args.dtype, "device_map": device, **{name: value for name, value in optional.items() if value}}
 
