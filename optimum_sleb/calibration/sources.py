@@ -164,7 +164,7 @@ def _from_rows(rows: Iterable[Row], source: str, config: SLEBConfig) -> LoadedWi
 
 def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
     source = f"token ids ({type(data).__name__})"
-    if not isinstance(data, _TOKEN_IDS) or not len(data):
+    if not isinstance(data, _TOKEN_IDS) or (isinstance(data, list | tuple | range) and not data):
         raise CalibrationError(_UNKNOWN_KIND.format(kind=type(data).__name__))
     has_rows = isinstance(data, list | tuple) and any(isinstance(row, _TOKEN_IDS) for row in data[:_LOOKED_AT])
     if config.loss == "labels":

@@ -14,7 +14,7 @@ from ..calibration.batching import model_losses
 from ..calibration.sources import load_evaluation
 from ..config import PUBLISHED_WINDOW_LENGTH
 from ..errors import NonFiniteLossError
-from ..models.positions import fit_window_length
+from ..models.positions import check_positions, fit_window_length
 from .scores import Score, standard_error
 
 
@@ -109,6 +109,7 @@ def perplexity(
     )
     windows = loaded.windows
     windows.check_vocabulary(vocab_size_of(model))
+    check_positions(windows.lengths, model)
     precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
     with precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
         losses = model_losses(model, windows, batch_size, bar.update)

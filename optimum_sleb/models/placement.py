@@ -110,6 +110,8 @@ def usable_device(device: str | torch.device) -> torch.device:
         return _CPU
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={device!r} was asked for, but PyTorch finds no GPU here; leave it out.")
+    if target.type == "cuda" and (target.index is None or target.index < torch.cuda.device_count()):
+        return target
     here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if here is None or here.type != target.type or (target.index or 0) >= torch.accelerator.device_count():
         found = f"{torch.accelerator.device_count()} of {here.type}" if here else "only 'cpu'"

@@ -38,27 +38,18 @@ def most_positions(model: PreTrainedModel) -> int | None:
 
 
 def fit_window_length(length: int, model: PreTrainedModel) -> int:
-    """Return the length of windows for a model: the published one gives way to fewer positions, any other is refused.
-    Warn if a model with rotary positions was made for fewer."""
+    """Return the length of windows for a model: the published one gives way to fewer positions, any other is refused."""
     most, name = most_positions(model), type(model).__name__
-    made_for = getattr(text_config_of(model.config), "max_position_embeddings", None)
     if most is not None and length > most:
         if length != PUBLISHED_WINDOW_LENGTH:
             raise ConfigError(
                 f"window_length={length} is more than the {most} positions of {name}; choose at most {most}."
             )
         warnings.warn(
-            f"{name} has {most} positions, so windows have {most} tokens instead of the published {length}.",
+            f"{name} has {most} positions, so windows of a text have {most} tokens instead of the published {length}.",
             stacklevel=2,
         )
         return most
-    rotary = getattr(text_config_of(model.config), "rope_parameters", None)
-    if rotary and isinstance(made_for, int) and 0 < made_for < length:
-        warnings.warn(
-            f"Windows of {length} tokens are longer than the {made_for} positions that {name} was made for "
-            "(max_position_embeddings), so its losses can be unusually high; a smaller window_length avoids that.",
-            stacklevel=2,
-        )
     return length
 
 
@@ -68,8 +59,16 @@ def fit_windows(config: SLEBConfig, model: PreTrainedModel) -> SLEBConfig:
 
 
 def check_positions(lengths: list[int], model: PreTrainedModel) -> None:
-    """Raise `CalibrationError` if a window, such as a row of token ids, is longer than the model's positions."""
-    most = most_positions(model)
+    """Raise `CalibrationError` if a window, such as a row of token ids, is longer than the model's positions.
+    Warn if it is longer than those for which a model with rotary positions was made."""
+    most, config = most_positions(model), text_config_of(model.config)
+    made_for = getattr(config, "max_position_embeddings", None)
+    if getattr(config, "rope_parameters", None) and isinstance(made_for, int) and 0 < made_for < max(lengths):
+        warnings.warn(
+            f"Windows of {max(lengths)} tokens are longer than the {made_for} positions that {type(model).__name__} "
+            "was made for (max_position_embeddings), so its losses can be unusually high; choose shorter windows.",
+            stacklevel=2,
+        )
     if most is not None and max(lengths) > most:
         number = next(number for number, length in enumerate(lengths) if length > most)
         raise CalibrationError(

@@ -1,4 +1,4 @@
-"""Strange data, windows and options: refused in one sentence that names the input and the remedy, or the right result."""
+"""Strange data, windows and options: one sentence that names the input and the remedy, or the right result."""
 
 import bz2
 import datetime
@@ -323,9 +323,7 @@ def test_the_positions_of_the_real_models(config: Any) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_the_published_length_gives_way(family: str, tokenizer) -> None:
     pruner = SLEBPruner(tiny(family), tokenizer)
-    with pytest.warns(
-        UserWarning, match="has 128 positions, so windows have 128 tokens instead of the published 2048"
-    ):
+    with pytest.warns(UserWarning, match="has 128 positions, so windows of a text have 128 tokens"):
         pruner.prune(SLEBConfig(num_blocks_to_remove=1, max_windows=2), calibration=[make_text(600)])
     assert pruner.report.calibration.window_length == 128
     assert pruner.report.recipe.window_length == 2048
