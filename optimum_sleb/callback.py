@@ -10,6 +10,7 @@ from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .errors import CalibrationError
 from .hub.folder import check_output_folder
+from .models.positions import check_positions, fit_windows
 from .pruner import SLEBPruner
 from .report.report import PruningReport
 from .trainer import calibration_of, model_of, switch_cache_on
@@ -76,7 +77,8 @@ class SLEBCallback(TrainerCallback):
         self._loading = {"trust_remote_code": True} if model._auto_class is not None else {}
         config.num_blocks_to_remove_of(len(SLEBPruner(model).blocks))
         if trainer.is_world_process_zero():
-            load_calibration(self._calibration, trainer.processing_class, config)
+            loaded = load_calibration(self._calibration, trainer.processing_class, fit_windows(config, model))
+            check_positions(loaded.windows.lengths, model)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -15,6 +15,12 @@ RECIPE_FILE_NAME = "sleb_config.json"
 # The deepest released models have a few hundred blocks. A config with millions would fill the memory before it fails.
 MAX_BLOCKS = 10_000
 
+# The most of anything that is counted. More is a slip, and would overflow in PyTorch.
+MOST = 2**31 - 1
+
+# Of models that have fewer positions, as many as they have.
+PUBLISHED_WINDOW_LENGTH = 2048
+
 
 @dataclass(frozen=True)
 class SLEBConfig:
@@ -33,7 +39,8 @@ class SLEBConfig:
             `SLEBPruner.prune(..., calibration=...)` instead.
         text_column: The field or column that holds the text in a `.jsonl` or `.parquet` file, or in a `Dataset`.
         num_samples: Number of documents drawn from a named data set. Local data are used whole.
-        window_length: Length of a token window, in tokens.
+        window_length: Length of a token window, in tokens. The published 2048 becomes the number of the model's
+            positions where that is less (GPT-2: 1024), as the report says; any other length above it is refused.
         max_windows: The most token windows to use, the first ones; the parts of a mixture give equal numbers of them.
             `None` uses all.
         bos_per_window: Start every window with a BOS token, if the tokenizer puts one in front of a text. `False` is
@@ -71,7 +78,7 @@ class SLEBConfig:
     dataset: str = "wikitext2"
     text_column: str = "text"
     num_samples: int = 128
-    window_length: int = 2048
+    window_length: int = PUBLISHED_WINDOW_LENGTH
     max_windows: int | None = 128
     bos_per_window: bool = True
     seed: int = 0
@@ -90,8 +97,9 @@ class SLEBConfig:
         self._check_amount()
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}.")
+            if value is not None and not least <= value <= MOST:
+                bound = f"at least {least}" if value < least else f"at most {MOST:,}"
+                raise ConfigError(f"{name} must be {bound}, got {value}.")
 
     def _check_types(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -140,11 +148,15 @@ class SLEBConfig:
             assert self.num_blocks_to_remove is not None  # __post_init__ checks that one of the three is set
             wanted = self.num_blocks_to_remove
             phrase = f"num_blocks_to_remove={wanted} of {num_blocks} blocks"
+            if wanted > num_blocks:
+                phrase = f"num_blocks_to_remove={wanted} leaves none of the {num_blocks} blocks"
         if num_blocks - wanted < protected:
+            left = f" and leaves {num_blocks - wanted}" if wanted <= num_blocks else ""
+            most = num_blocks - protected
+            remedy = f"remove at most {most} blocks or lower the barriers" if most > 0 else "lower the barriers"
             raise ConfigError(
-                f"{phrase} and leaves {num_blocks - wanted}, fewer than the {protected} that early_barrier="
-                f"{self.early_barrier} and latter_barrier={self.latter_barrier} protect; remove at most "
-                f"{max(num_blocks - protected, 0)} blocks or lower the barriers."
+                f"{phrase}{left}, fewer than the {protected} that early_barrier={self.early_barrier} and "
+                f"latter_barrier={self.latter_barrier} protect; {remedy}."
             )
         return None if self.max_perplexity_increase is not None else wanted
 

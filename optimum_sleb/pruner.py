@@ -19,6 +19,7 @@ from .calibration.sources import load_calibration
 from .config import SLEBConfig
 from .models.fingerprint import sample_weights
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
+from .models.positions import check_positions, fit_windows
 from .models.provenance import check_same_model, mark_as_pruned
 from .report.build import report_before_removal, report_of_later_removal, with_model_sizes
 from .report.records import StepRecord
@@ -105,8 +106,10 @@ class SLEBPruner(BasePruner):
         with ranks.fail_together():
             config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
             calibration = self._calibration if calibration is None else calibration
-            loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, config))
+            fitted = fit_windows(config, self.model)
+            loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, fitted))
             loaded.windows.check_vocabulary(vocab_size_of(self.model))
+            check_positions(loaded.windows.lengths, self.model)
             config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
             placement = choose_placement(self.model, config, device, offload, ranks)
             details: dict[str, Any] = {

@@ -40,19 +40,54 @@ class Row:
             yield Row(self.ids[start:stop], None if self.labels is None else self.labels[start:stop])
 
 
-def rows_of_example(example: Mapping[str, Any], padding: int | None = None) -> Iterator[Row]:
+def token_ids(values: Any, what: str) -> Tensor:
+    """Return whole numbers as a tensor on the CPU; `what` begins the error about anything else.
+
+    >>> token_ids([[5, 6]], "The batch")
+    tensor([[5, 6]])
+    """
+    tensor = _tensor(values, what)
+    if len(tensor) and (tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex()):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CalibrationError(f"{what} holds values of type {kind}, where token ids are expected; give integers.")
+    return tensor.long()
+
+
+def _tensor(values: Any, what: str) -> Tensor:
+    remedy = "give a list or a dense tensor of whole numbers"
+    try:
+        if isinstance(values, str | bytes | bytearray):
+            raise TypeError(f"it is of type {type(values).__name__}")
+        tensor = torch.as_tensor(values)
+        if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided or tensor.is_meta:
+            raise TypeError("it is sparse, nested, quantised or on the meta device")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise CalibrationError(f"{what} cannot be read as token ids ({str(error).rstrip('.')}); {remedy}.") from error
+    if not tensor.dim():
+        raise CalibrationError(f"{what} holds a single number, where a row of token ids is expected; {remedy}.")
+    return tensor.cpu()
+
+
+def rows_of_example(example: Mapping[str, Any], padding: int | None = None, where: str = "A row") -> Iterator[Row]:
     """Yield the sequences of one row: without padding (mask 0), and split where `position_ids` start again.
 
     >>> packed = {"input_ids": [5, 6, 7, 8, 0], "attention_mask": [1, 1, 1, 1, 0], "position_ids": [0, 1, 0, 1, 2]}
     >>> [row.ids.tolist() for row in rows_of_example(packed)]
     [[5, 6], [7, 8]]
     """
-    row = {name: torch.as_tensor(example[name]).long().cpu() for name in _PARTS if example.get(name) is not None}
+    if example.get("input_ids") is None:
+        raise CalibrationError(f"{where} has no input_ids (null); remove it, or give it token ids.")
+    row = {
+        # A mask may also be of bool or float.
+        name: (_tensor if name == "attention_mask" else token_ids)(example[name], f"{where} ({name})")
+        for name in _PARTS
+        if example.get(name) is not None
+    }
     shape = row["input_ids"].shape
     for name, values in row.items():
         if len(shape) != 1 or values.shape != shape:
             raise CalibrationError(
-                f"A row of {tuple(shape)} token ids has {name} of shape {tuple(values.shape)}; give rows of one "
+                f"{where} of {tuple(shape)} token ids has {name} of shape {tuple(values.shape)}; give rows of one "
                 "dimension, and as many of everything."
             )
     if "attention_mask" in row:
@@ -74,7 +109,7 @@ def rows_of_batches(batches: Iterable[Any], padding: int | None = None) -> Itera
     >>> [row.ids.tolist() for row in rows_of_batches([batch])]
     [[5, 6], [7, 8, 9]]
     """
-    for batch in batches:
+    for place, batch in enumerate(batches):
         if isinstance(batch, Tensor):
             columns: dict[str, Any] = {"input_ids": batch}
         elif hasattr(batch, "keys") and "input_ids" in batch:
@@ -87,8 +122,15 @@ def rows_of_batches(batches: Iterable[Any], padding: int | None = None) -> Itera
                 f"The DataLoader gives batches of type {type(batch).__name__} without input_ids; give tensors of "
                 "token ids, or dictionaries that hold input_ids."
             )
+        for name, values in columns.items():
+            if isinstance(values, Tensor):
+                columns[name] = _tensor(values, f"Batch {place} ({name})")
+        sizes = {name: len(values) for name, values in columns.items()}
+        if len(set(sizes.values())) > 1:
+            raise CalibrationError(f"Batch {place} holds unequal numbers of rows ({sizes}); give as many of each.")
         for number in range(len(columns["input_ids"])):
-            yield from rows_of_example({name: values[number] for name, values in columns.items()}, padding)
+            row = {name: values[number] for name, values in columns.items()}
+            yield from rows_of_example(row, padding, f"Row {number} of batch {place}")
 
 
 def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, source: str) -> TokenWindows:
@@ -103,8 +145,6 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
     windows: list[Tensor] = []
     targets: list[Tensor] = []
     for row in rows:
-        if len(windows) == max_windows:
-            break
         if row.labels is None:
             raise no_labels(source)
         # The label of a position is the target of the position before it.
@@ -112,6 +152,8 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
         if (row_targets != IGNORED).any():
             windows.append(row.ids)
             targets.append(row_targets)
+        if len(windows) == max_windows:  # asked here, so that no further row is read
+            break
     if not windows:
         raise CalibrationError(
             f"The labels of {source} name no token that is to be predicted (all are {IGNORED}, or stand first); check "

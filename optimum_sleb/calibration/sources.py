@@ -1,12 +1,12 @@
 """Calibration and evaluation data of any kind, tokenised and cut into token windows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
+from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -15,16 +15,19 @@ from ..config import SLEBConfig
 from ..errors import CalibrationError
 from ..report.records import CalibrationRecord
 from .mixture import split_mixture, windows_per_part
-from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, windows_of_rows
+from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, token_ids, windows_of_rows
 from .texts import (
     NAMED_DATASETS,
-    SEPARATOR,
+    checked_document,
     iter_column,
+    iter_text_file,
+    joined,
     local_evaluation_text,
     published_calibration_text,
     published_evaluation_text,
-    read_text_file,
+    rows_read,
 )
+from .tokens import windows_of_text
 from .windows import TokenWindows
 
 
@@ -38,7 +41,7 @@ class LoadedWindows:
 
     def record(self) -> CalibrationRecord:
         """Return the entry about these windows for the report."""
-        lengths = {len(window) for window in self.windows.windows}
+        lengths = set(self.windows.lengths)
         return CalibrationRecord(
             source=self.source,
             num_windows=len(self.windows),
@@ -65,8 +68,9 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
         return _from_rows(rows_of_batches(data.batches, data.padding), data.source, config)
     if _is_dataset(data):
         return _from_dataset(data, tokenizer, config)
-    if isinstance(data, Sequence) and data and isinstance(data[0], str):
-        return _cut(SEPARATOR.join(data), f"a list of {len(data)} texts", tokenizer, config)
+    if isinstance(data, list | tuple) and any(isinstance(item, str) for item in data[:_LOOKED_AT]):
+        documents = (checked_document(text, f"Item {number} of the list is") for number, text in enumerate(data))
+        return _cut(joined(documents), f"a list of {len(data)} texts", tokenizer, config)
     return _from_token_ids(data, config)
 
 
@@ -87,14 +91,14 @@ def load_evaluation(
     if dataset in NAMED_DATASETS:
         max_windows = max_windows or NAMED_DATASETS[dataset].evaluation_windows
         if data_dir is None:
-            text = published_evaluation_text(dataset)
+            pieces: Iterable[str] = [published_evaluation_text(dataset)]
         else:
             text, dataset = local_evaluation_text(dataset, data_dir)
+            pieces = [text]
     else:
-        text = read_text_file(_local_file(dataset), text_column)
-    ids, bos_id = _tokenize(text, tokenizer, bos_per_window)
-    windows = TokenWindows.from_stream(ids, window_length, max_windows, bos_id)
-    return LoadedWindows(windows, dataset, bos_per_window=bos_id is not None)
+        pieces = iter_text_file(_local_file(dataset), text_column)
+    windows, has_bos = windows_of_text(pieces, tokenizer, window_length, max_windows, bos_per_window)
+    return LoadedWindows(windows, dataset, has_bos)
 
 
 def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
@@ -108,10 +112,10 @@ def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfi
     return LoadedWindows(windows, config.dataset, loaded[0].bos_per_window)
 
 
-def _named_or_local_text(name: str, config: SLEBConfig) -> str:
+def _named_or_local_text(name: str, config: SLEBConfig) -> Iterable[str]:
     if name in NAMED_DATASETS:
-        return published_calibration_text(name, config.num_samples, config.seed)
-    return read_text_file(_local_file(name), config.text_column)
+        return [published_calibration_text(name, config.num_samples, config.seed)]
+    return iter_text_file(_local_file(name), config.text_column)
 
 
 def _local_file(name: str) -> Path:
@@ -124,24 +128,17 @@ def _local_file(name: str) -> Path:
     return path
 
 
-def _cut(text: str, source: str, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+def _cut(
+    pieces: Iterable[str], source: str, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig
+) -> LoadedWindows:
     if tokenizer is None:
         raise CalibrationError(f"{source} is text, but there is no tokenizer; give one, or calibrate on token ids.")
     if config.loss == "labels":
         raise no_labels(source)
-    ids, bos_id = _tokenize(text, tokenizer, config.bos_per_window)
-    windows = TokenWindows.from_stream(ids, config.window_length, config.max_windows, bos_id)
-    return LoadedWindows(windows, source, bos_per_window=bos_id is not None)
-
-
-def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, bos_per_window: bool) -> tuple[Tensor, int | None]:
-    """Return the token ids of a text, of shape (tokens,), and the BOS token to put in front of each window, if any."""
-    # Tried out, because not every tokenizer that has a BOS token adds it to a text (GPT-2's does not).
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-    bos_id = tokenizer.bos_token_id if adds_bos and bos_per_window else None
-    # `verbose=False`: the text is longer than the model's context on purpose.
-    encoded = tokenizer(text, add_special_tokens=bos_id is None, verbose=False)
-    return torch.tensor(encoded.input_ids, dtype=torch.long), bos_id
+    windows, has_bos = windows_of_text(
+        pieces, tokenizer, config.window_length, config.max_windows, config.bos_per_window
+    )
+    return LoadedWindows(windows, source, has_bos)
 
 
 def _is_dataset(data: Any) -> bool:
@@ -153,10 +150,11 @@ def _is_dataset(data: Any) -> bool:
 
 
 def _from_dataset(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
-    if "input_ids" in (data.column_names or ()):
-        return _from_rows(chain.from_iterable(map(rows_of_example, data)), "a tokenised Dataset", config)
-    text = SEPARATOR.join(iter_column(data, config.text_column, "the Dataset"))
-    return _cut(text, "a Dataset", tokenizer, config)
+    rows = rows_read(data, "the Dataset")
+    if "input_ids" in (data.column_names or next(rows_read(data, "the Dataset"), ())):
+        numbered = (rows_of_example(row, where=f"Row {number} of the Dataset") for number, row in enumerate(rows))
+        return _from_rows(chain.from_iterable(numbered), "a tokenised Dataset", config)
+    return _cut(joined(iter_column(rows, config.text_column, "the Dataset")), "a Dataset", tokenizer, config)
 
 
 def _from_rows(rows: Iterable[Row], source: str, config: SLEBConfig) -> LoadedWindows:
@@ -166,25 +164,32 @@ def _from_rows(rows: Iterable[Row], source: str, config: SLEBConfig) -> LoadedWi
 
 def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
     source = f"token ids ({type(data).__name__})"
-    try:
-        has_rows = isinstance(data, Sequence) and len(data) > 0 and isinstance(data[0], Sequence | Tensor)
-        tensors = [torch.as_tensor(row) for row in data] if has_rows else [torch.as_tensor(data)]
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CalibrationError(_UNKNOWN_KIND.format(kind=type(data).__name__)) from error
-    if any(tensor.dtype.is_floating_point or tensor.dtype.is_complex for tensor in tensors):
-        raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} without token ids"))
-    tensors = [tensor.long().cpu() for tensor in tensors]
+    if not isinstance(data, _TOKEN_IDS) or (isinstance(data, list | tuple | range) and not data):
+        raise CalibrationError(_UNKNOWN_KIND.format(kind=type(data).__name__))
+    has_rows = isinstance(data, list | tuple) and any(isinstance(row, _TOKEN_IDS) for row in data[:_LOOKED_AT])
     if config.loss == "labels":
         raise no_labels(source)
-    if not has_rows and tensors[0].dim() == 1:
-        windows = TokenWindows.from_stream(tensors[0], config.window_length, config.max_windows)
-        return LoadedWindows(windows, source, bos_per_window=False)
-    rows = tensors if has_rows else list(tensors[0])
-    if any(row.dim() != 1 for row in rows):
-        raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} that is not rows of token ids"))
-    return LoadedWindows(TokenWindows.from_rows(rows, config.max_windows), source, bos_per_window=False)
+    if has_rows:
+        rows: Iterable[Tensor] = (token_ids(row, f"Row {number}") for number, row in enumerate(data))
+    else:
+        ids = token_ids(data, f"The {type(data).__name__} of token ids")
+        if ids.dim() == 1:
+            windows = TokenWindows.from_stream(ids, config.window_length, config.max_windows)
+            return LoadedWindows(windows, source, bos_per_window=False)
+        rows = ids
+    return LoadedWindows(TokenWindows.from_rows(_flat(rows, data), config.max_windows), source, bos_per_window=False)
 
 
+def _flat(rows: Iterable[Tensor], data: Any) -> Iterator[Tensor]:
+    for row in rows:
+        if row.dim() != 1:
+            raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} that is not rows of token ids"))
+        yield row
+
+
+# Items of a list that decide what it holds, so that a wrong first one is named as such.
+_LOOKED_AT = 100
+_TOKEN_IDS = (list, tuple, range, Tensor, ndarray)
 _UNKNOWN_KIND = (
     "Calibration data of kind {kind} are not supported; give a data set name, a file, a list of strings, a Dataset, a "
     "DataLoader or token ids."

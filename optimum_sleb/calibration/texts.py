@@ -1,6 +1,7 @@
 """Calibration and evaluation texts: the published data sets and local files."""
 
-from collections.abc import Iterable, Iterator
+import glob
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from ..errors import CalibrationError
 SEPARATOR = "\n\n"
 # Name on the Hub of the file whose first documents the paper evaluates on.
 _C4_SHARD = "c4-validation.00000-of-00008.json.gz"
+_CHARACTERS_AT_A_TIME = 2**16
+_ROWS_AT_A_TIME = 100
 
 
 @dataclass(frozen=True)
@@ -78,39 +81,106 @@ def local_evaluation_text(name: str, data_dir: Path) -> tuple[str, str]:
 
 
 def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None) -> str:
-    """Return the joined documents of a `.jsonl` (even compressed) or `.parquet` file, or any other file as it is."""
-    if path.stat().st_size == 0:
-        raise CalibrationError(f"{path} is empty; give a file with text.")
-    builder = _builder_of(path)
-    if builder is None:
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise CalibrationError(f"{path} is not UTF-8 text ({error}); convert it, or use .jsonl.") from error
-    import datasets
+    """Return the whole text of `iter_text_file`."""
+    return "".join(iter_text_file(path, text_column, separator, max_documents))
 
+
+def iter_text_file(
+    path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None
+) -> Iterator[str]:
+    """Yield the pieces of a text, read as they are taken: the documents of a `.jsonl` (even compressed) or `.parquet`
+    file with the separator between them, or any other file as it is."""
     try:
-        rows = datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True)
-        return separator.join(islice(iter_column(rows, text_column, str(path)), max_documents))
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        if isinstance(error, CalibrationError):
-            raise
-        raise CalibrationError(f"{path} cannot be read as {builder} ({error}).") from error
+        if path.stat().st_size == 0:
+            raise CalibrationError(f"{path} is empty; give a file with text.")
+        builder = _builder_of(path)
+        if builder is None:
+            with open(path, encoding="utf-8") as file:
+                while piece := file.read(_CHARACTERS_AT_A_TIME):
+                    yield piece
+            return
+    except UnicodeDecodeError as error:
+        raise CalibrationError(f"{path} is not UTF-8 text ({error}); convert it, or use .jsonl.") from error
+    except OSError as error:
+        raise CalibrationError(f"{path} cannot be read ({first_line(error)}); check the file.") from error
+    rows = islice(_rows_of_file(path, builder), max_documents)
+    yield from joined(iter_column(rows, text_column, str(path)), separator)
 
 
-def iter_column(rows: Iterable[dict[str, Any]], column: str, source: str) -> Iterator[Any]:
-    """Yield one column of a data set, row by row; a row that lacks it raises `CalibrationError`.
+def joined(documents: Iterable[str], separator: str = SEPARATOR) -> Iterator[str]:
+    """Yield documents with a separator between them.
+
+    >>> "".join(joined(["a", "b"]))
+    'a\\n\\nb'
+    """
+    for number, document in enumerate(documents):
+        if number:
+            yield separator
+        yield document
+
+
+def iter_column(rows: Iterable[Any], column: str, source: str) -> Iterator[str]:
+    """Yield one column of a data set, row by row; a row without text there raises `CalibrationError`.
 
     >>> list(iter_column([{"text": "a"}, {"text": "b"}], "text", "example"))
     ['a', 'b']
     """
     for number, row in enumerate(rows):
-        if row.get(column) is None:
+        if not isinstance(row, Mapping) or column not in row:
+            holds = ", ".join(map(repr, row)) if isinstance(row, Mapping) else f"a {type(row).__name__}"
             raise CalibrationError(
-                f"Row {number} of {source} has no field {column!r}, only {', '.join(map(repr, row))}; name the one "
-                "with the text (text_column)."
+                f"Row {number} of {source} has no field {column!r}, only {holds}; name the one with the text "
+                "(text_column)."
             )
-        yield row[column]
+        yield checked_document(row[column], f"Row {number} of {source} has in the field {column!r}", "text_column")
+
+
+def checked_document(value: Any, where: str, option: str | None = None) -> str:
+    """Return a value if it is text that can be encoded; `where` begins the error, `option` can name another field."""
+    remedy = f"remove the row, or name the field with the text ({option})" if option else "leave it out"
+    if not isinstance(value, str):
+        kind = "no value (null)" if value is None else f"a value of type {type(value).__name__}"
+        raise CalibrationError(f"{where} {kind}, where text is expected; {remedy}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise CalibrationError(f"{where} text that is not Unicode ({error.reason}); {remedy}.") from error
+    return value
+
+
+def rows_read(rows: Iterable[Any], source: str) -> Iterator[Any]:
+    """Yield rows; whatever stops the reading is raised as a `CalibrationError` that names the row."""
+    number = 0
+    try:
+        for row in rows:
+            yield row
+            number += 1
+    except (CalibrationError, MemoryError):
+        raise
+    except Exception as error:
+        raise CalibrationError(
+            f"Row {number} of {source} cannot be read ({first_line(error)}); check the data, or make them again."
+        ) from error
+
+
+def _rows_of_file(path: Path, builder: str) -> Iterator[Any]:
+    import datasets
+
+    # Small batches, or a whole row group would be held at once.
+    options = {"batch_size": _ROWS_AT_A_TIME} if builder == "parquet" else {}
+    number = 0
+    try:
+        files = glob.escape(str(path))
+        rows = datasets.load_dataset(builder, data_files=files, split="train", streaming=True, **options)
+        for row in rows:
+            yield row
+            number += 1
+    except MemoryError:
+        raise
+    except Exception as error:  # what zipfile, gzip, lzma, pyarrow and pandas raise has no common class
+        raise CalibrationError(
+            f"{path} cannot be read as {builder} from row {number} on ({first_line(error)}); get it again."
+        ) from error
 
 
 def _builder_of(path: Path) -> str | None:
@@ -131,10 +201,11 @@ def _load(name: str, split: str) -> Any:
         return datasets.load_dataset(*dataset.load_arguments, data_files=files, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise CalibrationError(
-            f"The data set {name!r} cannot be loaded from the Hub ({_first_line(error)}); pass a local .txt, .jsonl "
+            f"The data set {name!r} cannot be loaded from the Hub ({first_line(error)}); pass a local .txt, .jsonl "
             "or .parquet file instead."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the class of an error and the first line of its message."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"

@@ -98,10 +98,10 @@ class TokenWindows:
         """
         windows: list[Tensor] = []
         for row in rows:
-            if len(windows) == max_windows:
-                break
             if len(row) >= 2:
                 windows.append(row)
+            if len(windows) == max_windows:  # asked here, so that no further row is read
+                break
         if not windows:
             raise CalibrationError("The calibration data hold no row of at least 2 tokens; give longer rows.")
         return cls(tuple(windows))
@@ -110,9 +110,14 @@ class TokenWindows:
         return len(self.windows)
 
     @property
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each window."""
+        return [len(window) for window in self.windows]
+
+    @property
     def num_tokens(self) -> int:
         """Return the number of tokens in all windows."""
-        return sum(len(window) for window in self.windows)
+        return sum(self.lengths)
 
     @property
     def num_labels(self) -> int | None:

@@ -14,6 +14,7 @@ from .common import (
     add_json_argument,
     add_loading_arguments,
     add_update_card_argument,
+    count_from,
     exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
@@ -42,23 +43,27 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             default=["prompt", "generation"],
             help="What to time: reading one long prompt, generating for many short ones (default: both).",
         )
-        parser.add_argument("--prompt", type=int, help="Tokens of the long prompt (default: 2048; 256 on a CPU).")
+        parser.add_argument(
+            "--prompt", type=count_from(1), help="Tokens of the long prompt (default: 2048; 256 on a CPU)."
+        )
         parser.add_argument(
             "--batch-sizes",
-            type=int,
+            type=count_from(1),
             nargs="+",
             default=[],
             help="Sequences generated at a time (default: 64; 4 on a CPU).",
         )
-        parser.add_argument("--short-prompt", type=int, help="Tokens before what is generated (default: 64; 32).")
-        parser.add_argument("--new-tokens", type=int, help="Tokens generated (default: 128; 16 on a CPU).")
+        parser.add_argument(
+            "--short-prompt", type=count_from(1), help="Tokens before what is generated (default: 64; 32)."
+        )
+        parser.add_argument("--new-tokens", type=count_from(1), help="Tokens generated (default: 128; 16 on a CPU).")
         parser.add_argument("--static-cache", action="store_true", help="Generate with a cache of fixed size.")
         parser.add_argument("--compile", action="store_true", help="Compile the models with torch.compile.")
         parser.add_argument(
             "--assisted", action="store_true", help="Also try the model as the draft of --baseline for generation."
         )
         parser.add_argument(
-            "--repeats", type=int, help="How often each model is timed (default: 20, and 5 generating)."
+            "--repeats", type=count_from(1), help="How often each model is timed (default: 20, and 5 generating)."
         )
         parser.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
         add_update_card_argument(parser)

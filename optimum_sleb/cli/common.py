@@ -2,22 +2,35 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import warnings
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import ModelNotFoundError, SLEBError
+from ..config import MOST
+from ..errors import ConfigError, ModelNotFoundError, SLEBError
 from .last_net import EXIT_CODE, line_of, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..pruner import SLEBPruner
+
+
+def count_from(least: int) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or not least <= int(text) <= MOST:
+            raise ArgumentTypeError(f"must be a whole number from {least} to {MOST:,}; got {text[:40]!r}")
+        return int(text)
+
+    return parse
 
 
 def add_loading_arguments(parser: ArgumentParser) -> None:
@@ -37,10 +50,19 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
 
 
 def loading_arguments(args: Namespace) -> dict[str, Any]:
-    """Return the keyword arguments of `from_pretrained` that the command line asks for."""
+    """Return the keyword arguments of `from_pretrained` that the command line asks for; refuse what cannot be."""
     import torch
 
+    from ..models.placement import usable_device
+
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "auto":
+        usable_device(device)
+    dtype = getattr(torch, args.dtype.removeprefix("torch."), None)
+    if args.dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ConfigError(
+            f"There is no precision {args.dtype!r} (--dtype); name one such as auto, float32 or bfloat16."
+        )
     optional = {name: getattr(args, name) for name in ("revision", "gguf_file", "trust_remote_code")}
     return {"dtype": args.dtype, "device_map": device, **{name: value for name, value in optional.items() if value}}
 
@@ -89,7 +111,9 @@ def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[No
         from transformers import dynamic_module_utils
         from transformers.utils.logging import disable_progress_bar
 
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # whatever asks for code to be run is refused, not put to the user
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = (
+            0  # whatever asks for code to be run is refused, not put to the user
+        )
         if not sys.stderr.isatty():
             disable_progress_bar()
         yield

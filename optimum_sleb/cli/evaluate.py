@@ -13,6 +13,7 @@ from .common import (
     add_json_argument,
     add_loading_arguments,
     add_update_card_argument,
+    count_from,
     exit_on_known_errors,
     load_with_tokenizer,
     loading_arguments,
@@ -39,12 +40,18 @@ class EvaluateCommand(BaseOptimumCLICommand):
             help="Texts to measure perplexity on (wikitext2, c4, local files), tasks of lm-evaluation-harness, or "
             "paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge (default: wikitext2).",
         )
-        parser.add_argument("--limit", type=int, help="Examples of each task of the harness, at most (default: all).")
+        parser.add_argument(
+            "--limit", type=count_from(1), help="Examples of each task of the harness, at most (default: all)."
+        )
         parser.add_argument("--data-dir", help="Folder that holds the data as files (default: they are on the Hub).")
         parser.add_argument("--progress", metavar="DIR", help="Keep every finished task there, and go on from there.")
         parser.add_argument("--text-column", default="text", help="Field with the text of a document in a local file.")
-        parser.add_argument("--window-length", type=int, default=2048, help="Tokens in a window (default: 2048).")
-        parser.add_argument("--max-windows", type=int, help="Windows used at most (default: all; of c4, 256).")
+        parser.add_argument(
+            "--window-length", type=count_from(2), default=2048, help="Tokens in a window (default: 2048)."
+        )
+        parser.add_argument(
+            "--max-windows", type=count_from(1), help="Windows used at most (default: all; of c4, 256)."
+        )
         parser.add_argument(
             "--published-bos",
             action="store_true",
@@ -52,7 +59,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         )
         parser.add_argument(
             "--batch-size",
-            type=int,
+            type=count_from(1),
             help="Windows, or requests of a task, in one forward pass (default: 1, and 64 on a GPU, 8 on a CPU).",
         )
         parser.add_argument("--report", help="With --curve: report (or folder) of a search.")
@@ -81,6 +88,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..evaluation.table import score_table
         from ..hub.card_update import add_to_report_and_card, evaluation_records
         from ..hub.model_files import check_model_folder
+        from ..models.positions import check_window_length
 
         args = self.args
         if args.report:
@@ -90,7 +98,10 @@ class EvaluateCommand(BaseOptimumCLICommand):
         check_tasks(args.tasks, args.data_dir)  # this and the next check come before the long work
         if args.update_card:
             check_model_folder(Path(args.model))
+        arguments = loading_arguments(args)
         names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
+        for name in names:
+            check_window_length(name, args.window_length, **arguments)
         results = {name: self._evaluate(name) for name in names}
         pruned, dense = results[args.model], results.get(args.baseline)
         if args.json:
@@ -107,6 +118,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         from ..evaluation.evaluate import check_tasks
         from ..evaluation.protocol import is_text
         from ..evaluation.scores import without_examples
+        from ..models.positions import check_window_length
         from ..report.report import PruningReport
 
         args, arguments = self.args, loading_arguments(self.args)
@@ -115,6 +127,10 @@ class EvaluateCommand(BaseOptimumCLICommand):
         if not Path(args.output).absolute().parent.is_dir():
             raise ConfigError(
                 f"There is no folder for the picture {args.output!r}; make it, or name another (--output)."
+            )
+        if Path(args.output).suffix.lower() != ".png" or Path(args.output).is_dir():
+            raise ConfigError(
+                f"The picture {args.output!r} must be the name of a .png file; choose another (--output)."
             )
         if not args.report:
             raise ConfigError("--curve draws the depths of a search; name its report (--report).")
@@ -125,6 +141,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         name = args.model or report.first_run.base_model
         if name is None:
             raise ConfigError("Name the dense model that the search began with (--model).")
+        check_window_length(name, args.window_length, **arguments)
         depths = curve(
             *load_with_tokenizer(name, arguments),
             report,

@@ -97,6 +97,7 @@ class PruneCommand(BaseOptimumCLICommand):
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
         from ..hub.folder import check_output_folder
         from ..models.placement import device_to_load_on
+        from ..models.positions import check_before_loading
         from ..pruner import SLEBPruner
 
         args = self.args
@@ -104,6 +105,7 @@ class PruneCommand(BaseOptimumCLICommand):
         ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
+        check_before_loading(args.model, config, **arguments)
         load_on = device_to_load_on(args.model, config, args.offload, **arguments)
         arguments["device_map"] = "cpu" if ranks.largest(int(load_on == "cpu")) else load_on
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from .common import (
     add_loading_arguments,
     add_output_arguments,
+    count_from,
     exit_on_known_errors,
     loading_arguments,
     save_and_print,
@@ -25,10 +26,12 @@ class RemoveCommand(BaseOptimumCLICommand):
             "--model", help="Model on the Hub or local folder (default with --report: the dense model it began with)."
         )
         what = parser.add_mutually_exclusive_group(required=True)
-        what.add_argument("--blocks", type=int, nargs="+", help="Numbers of the blocks, counted in the dense model.")
+        what.add_argument(
+            "--blocks", type=count_from(0), nargs="+", help="Numbers of the blocks, counted in the dense model."
+        )
         what.add_argument("--report", help="Report (or folder) of an earlier search, whose blocks are removed.")
         parser.add_argument(
-            "--num-blocks", type=int, help="With --report: remove only the first so many of its blocks."
+            "--num-blocks", type=count_from(1), help="With --report: remove only the first so many of its blocks."
         )
         add_output_arguments(parser)
         add_loading_arguments(parser)

@@ -12,7 +12,9 @@ from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.batching import model_losses
 from ..calibration.sources import load_evaluation
+from ..config import PUBLISHED_WINDOW_LENGTH
 from ..errors import NonFiniteLossError
+from ..models.positions import check_positions, fit_window_length
 from ..runtime.turns import one_at_a_time
 from .scores import Score, standard_error
 
@@ -55,7 +57,7 @@ def perplexity(
     tokenizer: PreTrainedTokenizerBase,
     dataset: str = "wikitext2",
     *,
-    window_length: int = 2048,
+    window_length: int = PUBLISHED_WINDOW_LENGTH,
     max_windows: int | None = None,
     bos_per_window: bool = True,
     text_column: str = "text",
@@ -73,7 +75,8 @@ def perplexity(
         tokenizer: Its tokenizer.
         dataset: `"wikitext2"` (test split), `"c4"` (1100 documents of the validation split, 256 windows), or the path
             of a local `.txt`, `.jsonl` or `.parquet` file.
-        window_length: Tokens in a window.
+        window_length: Tokens in a window. The published 2048 becomes the number of the model's positions where that
+            is less; any other length above it is refused.
         max_windows: Use only this many windows, from the first on; `None` takes all.
         bos_per_window: Start every window with a BOS token if the tokenizer puts one in front of a text. `False` is
             the published protocol, but some models (Gemma) have a far higher perplexity without BOS.
@@ -86,6 +89,7 @@ def perplexity(
         The perplexity, its protocol and the loss of each window.
 
     Raises:
+        ConfigError: If the model has fewer positions than a window has tokens.
         CalibrationError: If the data cannot be read or are too short for one window.
         NonFiniteLossError: If the loss of a window is NaN or infinite.
 
@@ -95,6 +99,7 @@ def perplexity(
         print(f"{result.perplexity:.2f} over {result.num_windows} windows")
         ```
     """
+    window_length = fit_window_length(window_length, model)
     loaded = load_evaluation(
         dataset,
         tokenizer,
@@ -106,6 +111,7 @@ def perplexity(
     )
     windows = loaded.windows
     windows.check_vocabulary(vocab_size_of(model))
+    check_positions(windows.lengths, model)
     precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
     with precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
         losses = model_losses(model, windows, batch_size, bar.update)

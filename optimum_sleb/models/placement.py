@@ -96,6 +96,29 @@ def device_to_load_on(name_or_path: str, config: SLEBConfig, offload: Offload, *
     return device_map if too_large(size, device) is None else "cpu"
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return a device if this machine has it; raise ConfigError if not.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"There is no device {device!r}; name one such as 'cuda', 'cuda:1' or 'cpu'.") from error
+    if target.type == "cpu":
+        return _CPU
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={device!r} was asked for, but PyTorch finds no GPU here; leave it out.")
+    if target.type == "cuda" and (target.index is None or target.index < torch.cuda.device_count()):
+        return target
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if here is None or here.type != target.type or (target.index or 0) >= torch.accelerator.device_count():
+        found = f"{torch.accelerator.device_count()} of {here.type}" if here else "only 'cpu'"
+        raise ConfigError(f"There is no device {str(device)!r} here, but {found}; name one that there is.")
+    return target
+
+
 def search_dtype(device: torch.device, config: SLEBConfig) -> torch.dtype | None:
     """Return float32 if the search computes in it, or `None` for the model's own precision.
 
@@ -115,12 +138,7 @@ def _device(device: str | torch.device | None, own: torch.device, offload: Offlo
                 "offload='cpu' lets a GPU compute with a model in host memory, but there is none here; leave it out."
             )
         device = "cuda"
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"There is no device {device!r}; name one such as 'cuda', 'cuda:1' or 'cpu'.") from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r} was asked for, but PyTorch finds no GPU here; leave it out.")
+    target = usable_device(device)
     if str(target) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return target

@@ -17,6 +17,7 @@ from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
 from ..config import SLEBConfig
 from ..errors import CalibrationError, ReportError, UnsupportedModelError
+from ..models.positions import fit_windows
 from ..report.records import CompensationRecord
 from ..report.report import PruningReport
 from ..runtime.ranks import Ranks
@@ -120,7 +121,7 @@ def repeat_compensation(
         )
     if report.recipe is None or report.calibration is None or report.recipe.compensate == "no":
         return {}, report
-    loaded = load_calibration(calibration, tokenizer, report.recipe)
+    loaded = load_calibration(calibration, tokenizer, fit_windows(report.recipe, model))
     if loaded.windows.fingerprint != report.calibration.fingerprint:
         raise CalibrationError(
             f"The calibration data ({loaded.source}) are not those of the search, which had "
