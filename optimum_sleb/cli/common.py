@@ -112,7 +112,7 @@ def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[No
         from transformers.utils.logging import disable_progress_bar
 
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = (
-            0  # whatever asks for code to be run is refused, not put to the user
+            0  # refuses instead of asking whether to run code
         )
         if not sys.stderr.isatty():
             disable_progress_bar()
