@@ -38,7 +38,7 @@ def most_positions(model: PreTrainedModel) -> int | None:
 
 
 def fit_window_length(length: int, model: PreTrainedModel) -> int:
-    """Return the length of windows for a model: the published one gives way to fewer positions, any other is refused."""
+    """Return the length of windows for a model: the published one gives way to fewer positions, others are refused."""
     most, name = most_positions(model), type(model).__name__
     if most is not None and length > most:
         if length != PUBLISHED_WINDOW_LENGTH:
