@@ -190,6 +190,7 @@ def test_a_strange_name(name: str, tmp_path: Path, tokenizer) -> None:
     assert len(load_calibration(path, tokenizer, CONFIG).windows) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["late.jsonl", "late.txt", "late.jsonl.gz"])
 def test_what_lies_behind_the_windows_is_not_read(name: str, tmp_path: Path, tokenizer) -> None:
     rows = ROWS * 600

@@ -125,6 +125,7 @@ def test_rows_without_end() -> None:
     assert len(load_calibration(data, None, config).windows) == 4
 
 
+@pytest.mark.long
 def test_a_tokenizer_that_makes_few_tokens_of_endless_text() -> None:
     tokenizer = wordpiece()
     with pytest.raises(CalibrationError, match=r"makes only 1 tokens of the first [\d,]+ characters.*8 are needed"):
