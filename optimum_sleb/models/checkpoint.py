@@ -1,5 +1,6 @@
 """Checks of the files of a checkpoint before anything in them is loaded."""
 
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_weight_files(
     single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), source)
     index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), source)
     if index is not None:
-        _check_shards(Path(index), local=Path(name_or_path).is_dir())
+        _check_shards(Path(index), local=os.path.isdir(name_or_path))
     elif single is not None:
         _check_header(single)
     for pickle in () if single or index else (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
@@ -85,7 +86,7 @@ def _check_named(name_or_path: str, source: dict[str, Any], named: Any) -> None:
             "found; get the file again."
         )
     if named.endswith(endings[1]):
-        _check_shards(Path(file), local=Path(name_or_path).is_dir())
+        _check_shards(Path(file), local=os.path.isdir(name_or_path))
     else:
         _check_header(file)
 
@@ -107,7 +108,7 @@ def _check_shards(index: Path, local: bool) -> None:
         )
     # A checkpoint on the Hub is downloaded later, shard by shard.
     for shard in shards if local else ():
-        if not (index.parent / shard).is_file():
+        if not os.path.isfile(index.parent / shard):
             raise ModelNotFoundError(f"{index} names the file {shard!r}, which is missing; get it again.")
         _check_header(str(index.parent / shard))
 

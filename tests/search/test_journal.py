@@ -10,7 +10,7 @@ import torch
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.errors import JournalError
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key, seal, unseal
 from optimum_sleb.search.reference import ReferenceLosses
