@@ -99,7 +99,7 @@ def exit_on_known_errors(command: str) -> Iterator[None]:
     try:
         yield
     except SLEBError as error:
-        message = " ".join(str(error).split())
+        message = " ".join(str(error).split()).encode(errors="backslashreplace").decode()
         print(f"optimum-cli sleb {command}: error: {message}", file=sys.stderr)
         sys.exit(2)
 

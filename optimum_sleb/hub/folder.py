@@ -23,7 +23,7 @@ def check_output_folder(folder: str | Path, overwrite: bool, seconds: float = SE
             "folder that this process works in; name a folder in it."
         )
     with lock_folder(directory, seconds):
-        if directory.exists() and not directory.is_dir():
+        if os.path.lexists(directory) and not directory.is_dir():  # a link in a loop as well
             raise OutputFolderError(f"{directory} is a file; name a folder.")
         weights = weights_in(directory)
         if weights and not overwrite:
