@@ -75,7 +75,11 @@ def state(out: Path) -> tuple[str, set[str], int]:
     left = {path.name for path in out.parent.iterdir()} - {out.name, f".{out.name}.lock"}
     assert not left, left
     lines = journal.read_bytes().count(b"\n") if journal.is_file() else 0
-    return f"{report.weights_sha256} {report.created} {report.seconds}", {record.protocol for record in report.evaluations}, lines
+    return (
+        f"{report.weights_sha256} {report.created} {report.seconds}",
+        {record.protocol for record in report.evaluations},
+        lines,
+    )
 
 
 def main(folder: Path, kills: int) -> None:

@@ -221,6 +221,7 @@ class TestPruner:
         pruner.remove([2, 3])
         return pruner
 
+    @pytest.mark.filterwarnings("ignore:An earlier process")
     def test_the_saved_folder_is_pushed(self, pruner: SLEBPruner, hub: LocalHub, tmp_path: Path) -> None:
         saved = pruner.save_pretrained(tmp_path / "saved")
         mine = {

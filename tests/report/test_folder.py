@@ -90,12 +90,14 @@ def check(out: Path, act: Callable[[Path], None], ended: bool) -> None:
 
 @pytest.mark.long
 @killed_while_saving
-@pytest.mark.tries(140)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:An earlier process")
-@pytest.mark.parametrize("act", [save, first, update])
+@pytest.mark.parametrize(
+    "act",
+    [pytest.param(act, marks=pytest.mark.tries(kills)) for act, kills in ((save, 66), (first, 46), (update, 36))],
+)
 def test_killed_at_every_system_call(act: Callable[[Path], None], tmp_path: Path) -> None:
-    number, died = 0, True
+    number, kills, died = 0, 0, True
     while died:
         again = 0
         while died:
@@ -105,13 +107,14 @@ def test_killed_at_every_system_call(act: Callable[[Path], None], tmp_path: Path
             # The one that tidies up is killed as well, at every seventh of its calls.
             died_again = dies_at(again, lambda: recover(out))  # noqa: B023
             recover(out)
+            kills += died + died_again
             first_at_once(out)  # which deletes the file of a lock that nobody holds
             check(out, act, ended=not died)
             if not died_again:
                 break
             again += 7
         number += 1
-    assert number > 10
+    assert kills == {save: 66, first: 46, update: 36}[act]
 
 
 def test_a_replaced_file_is_never_half(tmp_path: Path) -> None:
