@@ -11,7 +11,7 @@ from optimum_sleb.blocks.forward import logits_of
 
 from .families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
 
-REMOVALS = [[0], [2], [NUM_BLOCKS - 1], [2, 3], [4, 1]]
+REMOVALS = [[2, 3], *(pytest.param(blocks, marks=pytest.mark.long) for blocks in ([0], [2], [NUM_BLOCKS - 1], [4, 1]))]
 
 
 def skipped_logits(model: PreTrainedModel, removed: list[int], ids: torch.Tensor) -> torch.Tensor:

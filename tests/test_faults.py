@@ -122,6 +122,7 @@ def test_disk_full_by_the_operating_system(size: int, pruner: SLEBPruner, out: P
     succeeds(out, pruner)
 
 
+@pytest.mark.long
 @disk_is_full_or_read_only
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
 def test_disk_full_within_the_tokenizer(out: Path) -> None:
@@ -151,6 +152,7 @@ def test_disk_full_at_every_file(pruner: SLEBPruner, out: Path) -> None:
     succeeds(out, pruner)
 
 
+@pytest.mark.long
 @disk_is_full_or_read_only
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
 def test_no_folder_can_be_made(code: int, pruner: SLEBPruner, out: Path) -> None:
@@ -159,6 +161,7 @@ def test_no_folder_can_be_made(code: int, pruner: SLEBPruner, out: Path) -> None
     succeeds(out, pruner)
 
 
+@pytest.mark.long
 @disk_is_full_or_read_only
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_the_folder_cannot_take_its_name(number: int, pruner: SLEBPruner, out: Path) -> None:
@@ -167,6 +170,7 @@ def test_the_folder_cannot_take_its_name(number: int, pruner: SLEBPruner, out: P
     succeeds(out, pruner)
 
 
+@pytest.mark.long
 def test_the_old_folder_cannot_be_deleted(pruner: SLEBPruner, out: Path) -> None:
     fault = failing(0, [], os, "rmdir", errno.EACCES, lambda path, **_: str(path).endswith(".old"))
     with fault, pytest.warns(UserWarning, match=r"holds the new model, but .*\.old of the old one cannot be deleted"):

@@ -54,6 +54,7 @@ def test_each_part_keeps_its_attention(tmp_path: Path) -> None:
     pruner.save_pretrained(tmp_path / "pruned")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["gpt2", "diffllama"])
 def test_constants_that_cannot_be_folded_without_loss_bar_blocks(family: str, tmp_path: Path) -> None:
     """As docs/architectures.md says."""

@@ -153,6 +153,7 @@ def test_budget_stops_before_it_is_broken() -> None:
     assert budget.report.removed_blocks == report.removed_blocks[:2]
 
 
+@pytest.mark.long
 def test_budget_that_allows_nothing(pruner: SLEBPruner) -> None:
     tokens = own_tokens(pruner.model)
     with pytest.raises(ConfigError, match="No block can be removed within max_perplexity_increase=1e-09"):
@@ -179,12 +180,14 @@ def test_one_search_serves_every_depth(model_folder: Path, text_file: Path, tmp_
         torch.testing.assert_close(cut.model(ids).logits, shallow.model(ids).logits)
 
 
+@pytest.mark.long
 def test_report_of_another_model_is_refused(pruner: SLEBPruner, text: str, tokenizer) -> None:
     pruner.prune(TWO_BLOCKS, calibration=[text])
     with pytest.raises(ReportError, match="The report is of a LlamaForCausalLM with 6 blocks and .* GPT2LMHeadModel"):
         SLEBPruner(tiny_model("gpt2"), tokenizer).apply(pruner.report)
 
 
+@pytest.mark.long
 def test_half_precision_on_a_cpu_is_searched_in_float32_and_comes_back_untouched(text: str, tokenizer) -> None:
     model = tiny_model(dtype=torch.bfloat16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -64,6 +64,7 @@ def test_trainer(tmp_path: Path, tokenizer, one_thread) -> None:
     assert trainer.callback_handler.callbacks[-1].__class__ is SLEBCallback
 
 
+@pytest.mark.long
 def test_commands(put_in_place, hub: LocalHub, tmp_path: Path) -> None:
     commands = "\n".join(code for code in blocks("bash") if "optimum-cli" in code)
     assert commands.count("optimum-cli sleb") >= 3

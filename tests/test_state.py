@@ -56,6 +56,7 @@ def about(model: PreTrainedModel) -> tuple:
     return model.config.use_cache, model.generation_config.to_dict(), model.is_gradient_checkpointing, model.dtype
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "qwen3"])
 def test_only_the_blocks_are_other_afterwards(family: str, tmp_path: Path) -> None:
     model = odd_model(family)
@@ -72,6 +73,7 @@ def test_only_the_blocks_are_other_afterwards(family: str, tmp_path: Path) -> No
     assert trained == {name for name, weight in model.named_parameters() if weight.requires_grad}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_use_cache_stays(use_cache: bool, tmp_path: Path) -> None:
     model = tiny_model(use_cache=use_cache)
@@ -82,6 +84,7 @@ def test_use_cache_stays(use_cache: bool, tmp_path: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.use_cache == use_cache
 
 
+@pytest.mark.long
 def test_dropout_takes_no_part() -> None:
     dropout = {"attn_pdrop": 0.5, "embd_pdrop": 0.5, "resid_pdrop": 0.5}
     reports = []
@@ -93,6 +96,7 @@ def test_dropout_takes_no_part() -> None:
     assert pruner.model.transformer.h[0].mlp.dropout.p == 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "phi3"])
 def test_tied_weights_stay_tied(family: str, tmp_path: Path) -> None:
     model = tiny_model(family, tie_word_embeddings=True)
@@ -106,6 +110,7 @@ def test_tied_weights_stay_tied(family: str, tmp_path: Path) -> None:
         assert not any("lm_head" in name or "embed_out" in name for name in file.keys())  # noqa: SIM118
 
 
+@pytest.mark.long
 def test_hooks_on_the_blocks_stay() -> None:
     model, called = tiny_model(), []
     for number, block in enumerate(model.model.layers):
@@ -143,6 +148,7 @@ def interrupted_at(number: int, model: PreTrainedModel, run: Callable[[], object
     return calls
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "an error at random moments of a search: exact, racing and reference, in float32 and bfloat16",
     lost="nothing: modes, flags, hooks, dtypes and weights are as they were",

@@ -65,6 +65,7 @@ def sft_trainer(folder: Path, model: PreTrainedModel, tokenizer, peft_config=Non
     )
 
 
+@pytest.mark.long
 def test_equals_pruning_the_same_rows_by_hand(tmp_path: Path, tokenizer) -> None:
     data = tokenised(tokenizer)
     pruner = SLEBPruner.from_trainer(plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset=data))
@@ -101,6 +102,7 @@ def test_streamed_data(tmp_path: Path, tokenizer) -> None:
     assert [window.tolist() for window in loaded.windows.windows] == tokenised(tokenizer)["input_ids"][:3]
 
 
+@pytest.mark.long
 def test_data_of_ones_own(tmp_path: Path, tokenizer) -> None:
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, eval_dataset={"a": tokenised(tokenizer)})
     with pytest.raises(CalibrationError, match=r"on several data sets \('a'\); say which .*dataset=trainer.eval_data"):
@@ -175,6 +177,7 @@ def test_padding_and_packing_never_count(padding_free: bool, tmp_path: Path, tok
     assert [row.tolist() for row in loaded.windows.targets] == expected
 
 
+@pytest.mark.long
 def test_what_was_trained_is_saved_with_a_cache_and_is_no_longer_the_dense_model(tmp_path: Path, tokenizer) -> None:
     tiny_model().save_pretrained(tmp_path / "dense")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "dense")
@@ -211,6 +214,7 @@ def test_images_are_refused() -> None:
         load_calibration(batches, None, CONFIG)
 
 
+@pytest.mark.long
 def test_mixed_precision_is_taken_off(tmp_path: Path, tokenizer) -> None:
     """accelerate puts it around the forward in place; what is pruned, and saved, computes as a loaded model does."""
     pruner = SLEBPruner(tiny_model(), tokenizer)

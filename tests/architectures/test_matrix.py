@@ -51,6 +51,7 @@ def test_a_fault_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> 
     assert try_architecture(Architecture("jamba")).status == "wrong"
 
 
+@pytest.mark.long
 def test_several_at_once() -> None:
     verdicts = list(try_architectures([Architecture("llama"), Architecture("xlm")], jobs=2))
     assert [verdict.status for verdict in verdicts] == ["exact", "refused"]

@@ -40,6 +40,7 @@ def spread(family: str, devices: tuple[int | str, int | str]) -> PreTrainedModel
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [("cpu", "cpu"), pytest.param((0, 1), marks=TWO_GPUS)])
 @pytest.mark.parametrize("recipe", [{}, {"compensate": "during"}, {"search": "reference"}], ids=str)
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
@@ -69,6 +70,7 @@ def test_the_map_of_devices_follows_the_blocks() -> None:
     assert placed == {"model.layers.0": 0, "model.layers.1": 2, "model.layers.2": 3, "model.layers.3": 5}
 
 
+@pytest.mark.long
 def test_a_second_run_on_a_spread_model() -> None:
     pruner = SLEBPruner(spread("llama", ("cpu", "cpu")))
     pruner.remove([2])

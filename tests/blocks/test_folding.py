@@ -31,6 +31,7 @@ def diffllama() -> PreTrainedModel:
     return randomise(DiffLlamaForCausalLM(config)).eval()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("build", [gpt2, diffllama])
 @pytest.mark.parametrize("removed", [[0], [2, 3], [0, 1, 2, 3, 4]], ids=str)
 def test_constants_survive_a_cut_and_a_reload(build, removed: list[int], tmp_path) -> None:

@@ -29,8 +29,14 @@ blocks_in_host_memory = pytest.mark.reliability(
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("windows_at_a_time", [1, 2])
-@pytest.mark.parametrize("alive", [range(NUM_BLOCKS), [0, 1, 3, 5]], ids=["all", "after two removals"])
+@pytest.mark.parametrize("windows_at_a_time", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize(
+    "alive",
+    [
+        pytest.param(range(NUM_BLOCKS), id="all", marks=pytest.mark.long),
+        pytest.param([0, 1, 3, 5], id="after two removals"),
+    ],
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layer_by_layer_equals_exact(family: str, alive: list[int], windows_at_a_time: int, device: str) -> None:
     model = tiny_model(family)

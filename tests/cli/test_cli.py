@@ -140,6 +140,7 @@ def test_push_of_something_else(sleb, model_folder: Path) -> None:
     assert "holds no sleb_report.json, so it is not a complete folder of optimum_sleb" in done.stderr
 
 
+@pytest.mark.long
 def test_evaluate_records_what_it_measured(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruned = tmp_path / "pruned"
     sleb("remove", "--model", model_folder, "--blocks", 2, "--output", pruned)
@@ -294,6 +295,7 @@ class TestPlugin:
         said = [line for line in done.stderr.splitlines() if "torchao" not in line and "_pytree.py" not in line]
         assert said == [], "progress bars belong to terminals"
 
+    @pytest.mark.long
     def test_help_is_fast_and_lists_the_commands(self) -> None:
         run("--help")  # warm the byte code
         started = time.perf_counter()

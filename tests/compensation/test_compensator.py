@@ -74,7 +74,11 @@ def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.
     torch.testing.assert_close(folded.double(), refitted_by_hand(fitting, 0.1), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("removed", [{2}, {1, 2, 4}, {0, 3}, {NUM_BLOCKS - 1}], ids=str)
+@pytest.mark.parametrize(
+    "removed",
+    [{1, 2, 4}, *(pytest.param(blocks, marks=pytest.mark.long) for blocks in ({2}, {0, 3}, {NUM_BLOCKS - 1}))],
+    ids=str,
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_it_tells_is_that_of_the_model_on_the_held_back_windows(family: str, removed: set[int]) -> None:
     model = tiny_model(family)

@@ -123,6 +123,7 @@ def test_a_fit_survives_failures_at_any_place(place: str, where: list[float], of
         torch.testing.assert_close(folded[weight], weights[weight], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("offload", [False, True])
 def test_one_window_at_a_time_is_too_much(place: str, offload: bool) -> None:
@@ -165,6 +166,7 @@ def test_a_whole_search_goes_on(compensate: str) -> None:
     assert blocks[0] == blocks[1]
 
 
+@pytest.mark.long
 def test_a_whole_search_that_ends_leaves_the_model_as_it_was() -> None:
     model = tiny_model("llama")
     before = {name: value.clone() for name, value in model.state_dict().items()}

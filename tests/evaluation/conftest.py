@@ -3,27 +3,29 @@ from typing import Any
 
 import pytest
 
-from optimum_sleb.evaluation.finished import Finished
+from optimum_sleb.evaluation.store import MeasurementStore
 
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     """Interrupts one of the measurements that are made from now on; gives the names of all."""
-    get_or_measure = Finished.get_or_measure
+    get_or_measure = MeasurementStore.get_or_measure
 
     def interrupt(number: int) -> list[str]:
         measured: list[str] = []
 
-        def interrupting(finished: Finished, name: str, conditions: Any, kind: Any, measure: Callable[[], Any]) -> Any:
+        def interrupting(
+            store: MeasurementStore, name: str, conditions: Any, kind: Any, measure: Callable[[], Any]
+        ) -> Any:
             def counted() -> Any:
                 measured.append(name)
                 if len(measured) == number:
                     raise KeyboardInterrupt
                 return measure()
 
-            return get_or_measure(finished, name, conditions, kind, counted)
+            return get_or_measure(store, name, conditions, kind, counted)
 
-        monkeypatch.setattr(Finished, "get_or_measure", interrupting)
+        monkeypatch.setattr(MeasurementStore, "get_or_measure", interrupting)
         return measured
 
     return interrupt

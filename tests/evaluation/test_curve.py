@@ -43,6 +43,7 @@ def test_every_depth_is_the_model_of_that_depth(family: str, compensate: str, te
     assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
 
 
+@pytest.mark.long
 @mishaps.measuring_is_interrupted
 def test_an_interruption_loses_no_finished_depth(text_file: Path, tokenizer, tmp_path: Path, interrupted) -> None:
     report = search(text_file, "no")
@@ -60,6 +61,7 @@ def test_an_interruption_loses_no_finished_depth(text_file: Path, tokenizer, tmp
     assert imread(tmp_path / "curve.png").shape == (1000, 1200, 4)
 
 
+@pytest.mark.long
 def test_of_another_model(text_file: Path, tokenizer) -> None:
     with pytest.raises(ReportError, match="load the model that the report began with"):
         curve(tiny_model("gpt2"), tokenizer, search(text_file, "no"), str(text_file))
@@ -75,6 +77,7 @@ def test_an_earlier_compensation_is_not_dropped(text_file: Path, tokenizer) -> N
         curve(tiny_model(), tokenizer, pruner.report, str(text_file), window_length=20)
 
 
+@pytest.mark.long
 @mishaps.kept_measurement_does_not_fit
 def test_another_text_under_the_same_name_is_measured_anew(text_file: Path, tokenizer, tmp_path: Path) -> None:
     report = search(text_file, "no")
@@ -88,6 +91,7 @@ def test_another_text_under_the_same_name_is_measured_anew(text_file: Path, toke
     assert not set(values[0]) & set(values[1])
 
 
+@pytest.mark.long
 def test_of_a_model_that_was_fine_tuned_between_two_runs(text_file: Path, tokenizer) -> None:
     first = replace(search(text_file, "no"), healing=(HealingRecord("full fine-tuning", "text", 1, 1.0),))
     second = replace(first, previous=first, healing=())

@@ -98,6 +98,7 @@ def test_equals_the_harness_on_the_saved_folder(
     assert "12 examples, 0 shots, lm-evaluation-harness" in scores[0].protocol
 
 
+@pytest.mark.long
 def test_of_limited_examples_and_of_what_is_no_mean(llama: PreTrainedModel, tokenizer, data: Path) -> None:
     pad_token = tokenizer.pad_token
     perplexity, accuracy = zero_shot(llama, tokenizer, "lambada_openai", limit=5, data_dir=data)

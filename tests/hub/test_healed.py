@@ -54,6 +54,7 @@ def heal(folder: Path) -> PreTrainedModel:
     return model
 
 
+@pytest.mark.long
 def test_the_folder_is_ordinary_and_generates_with_a_cache(parent: Path, tmp_path: Path) -> None:
     model = heal(parent)
     report = save_healed(model, tmp_path / "healed", parent=parent, healing=HEALING, evaluations=[HEALED])
@@ -70,6 +71,7 @@ def test_the_folder_is_ordinary_and_generates_with_a_cache(parent: Path, tmp_pat
     assert "then healed: full fine-tuning on /home/me/text.jsonl, 300 steps" in report.summary()
 
 
+@pytest.mark.long
 def test_the_card_shows_all_three_models(parent: Path, tmp_path: Path) -> None:
     save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=HEALING, evaluations=[HEALED])
     text = (tmp_path / "healed" / "README.md").read_text()
@@ -85,6 +87,7 @@ def test_the_card_shows_all_three_models(parent: Path, tmp_path: Path) -> None:
     assert [result.metric_value for result in ModelCard(text).data.eval_results] == [41.25]
 
 
+@pytest.mark.long
 def test_without_a_measurement_the_card_says_so(parent: Path, tmp_path: Path) -> None:
     save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=replace(HEALING, tokens=None))
     text = (tmp_path / "healed" / "README.md").read_text()
@@ -92,12 +95,14 @@ def test_without_a_measurement_the_card_says_so(parent: Path, tmp_path: Path) ->
     assert "- full fine-tuning on text.jsonl: 300 steps, 1.5 minutes\n" in text
 
 
+@pytest.mark.long
 def test_what_is_measured_later_keeps_the_pruned_number(parent: Path, tmp_path: Path) -> None:
     save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=HEALING, evaluations=[HEALED])
     report = add_to_report_and_card(tmp_path / "healed", [replace(HEALED, after=40.0, before=30.5)])
     assert report.evaluations == (replace(HEALED, after=40.0, before=30.5, pruned=74.8),)
 
 
+@pytest.mark.long
 def test_healed_twice(parent: Path, tmp_path: Path) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
     save_healed(heal(parent), once, parent=parent, healing=HEALING, evaluations=[HEALED])
@@ -107,6 +112,7 @@ def test_healed_twice(parent: Path, tmp_path: Path) -> None:
     assert report.evaluations == (replace(better, before=30.5, pruned=74.8),)
 
 
+@pytest.mark.long
 def test_pruned_further(parent: Path, tmp_path: Path) -> None:
     save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=HEALING)
     pruner = SLEBPruner.from_pretrained(tmp_path / "healed")
@@ -118,6 +124,7 @@ def test_pruned_further(parent: Path, tmp_path: Path) -> None:
     assert "The model was fine-tuned between two runs, so no command" in (folder / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_a_shallower_cut_was_not_healed(parent: Path, tmp_path: Path) -> None:
     report = save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=HEALING)
     assert report.cut(1).healing == ()
@@ -126,6 +133,7 @@ def test_a_shallower_cut_was_not_healed(parent: Path, tmp_path: Path) -> None:
     assert pruner.report.healing == ()
 
 
+@pytest.mark.long
 def test_a_record_from_the_trainer(tmp_path: Path, tokenizer) -> None:
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
     trainer.args.include_num_input_tokens_seen = "non_padding"
@@ -142,12 +150,14 @@ def test_a_record_from_the_trainer(tmp_path: Path, tokenizer) -> None:
 
 
 class TestRefusals:
+    @pytest.mark.long
     def test_adapters_that_were_not_merged(self, parent: Path, tmp_path: Path) -> None:
         lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(parent), lora)
         with pytest.raises(UnsupportedModelError, match="merge them first"):
             save_healed(model, tmp_path / "healed", parent=parent, healing=HEALING)
 
+    @pytest.mark.long
     def test_another_model(self, parent: Path, tmp_path: Path) -> None:
         with pytest.raises(ReportError, match="were removed, the config says"):
             save_healed(tiny_model(), tmp_path / "healed", parent=parent, healing=HEALING)
@@ -160,6 +170,7 @@ class TestRefusals:
         with pytest.raises(ReportError, match="There is no report beside .*name the pruned model"):
             save_healed(tiny_model(), tmp_path / "healed", parent=model_folder, healing=HEALING)
 
+    @pytest.mark.long
     def test_a_folder_that_holds_a_model(self, parent: Path) -> None:
         with pytest.raises(OutputFolderError, match="already holds a model"):
             save_healed(heal(parent), parent, parent=parent, healing=HEALING)

@@ -61,6 +61,7 @@ def test_what_is_pushed_is_the_folder_and_loads(hub: LocalHub, folder: Path) -> 
     assert logits_of(REPO).equal(logits_of(folder))
 
 
+@pytest.mark.long
 def test_the_users_name_is_added(hub: LocalHub, folder: Path) -> None:
     push_folder(folder, "small")
     assert b'from_pretrained("me/small")' in hub.files("me/small")["README.md"]
@@ -89,6 +90,7 @@ def test_nothing_of_an_earlier_model_is_left(hub: LocalHub, folder: Path, tmp_pa
     assert len(hub.repositories[REPO].branches["main"]) == 4
 
 
+@pytest.mark.long
 def test_private(hub: LocalHub, folder: Path) -> None:
     push_folder(folder, REPO, private=True)
     assert hub.repositories[REPO].private
@@ -247,6 +249,7 @@ class TestPruner:
         assert b'from_pretrained("me/small")' in files["README.md"]
         assert files["sleb_report.json"]
 
+    @pytest.mark.long
     def test_after_another_cut_the_old_folder_is_not_pushed(
         self, pruner: SLEBPruner, hub: LocalHub, tmp_path: Path
     ) -> None:

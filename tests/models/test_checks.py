@@ -183,6 +183,7 @@ def test_a_model_that_looks_ahead() -> None:
         check_causal_lm(randomise(BertLMHeadModel(config)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 def test_looking_ahead_in_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
     for family in ("prophetnet", "bert"):

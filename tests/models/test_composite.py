@@ -36,6 +36,7 @@ def logits_with_image(model: PreTrainedModel) -> torch.Tensor:
         return model(input_ids=ids, pixel_values=image).logits
 
 
+@pytest.mark.long
 def test_images_still_work(llava: PreTrainedModel, tmp_path: Path) -> None:
     llava.config.image_token_id = 4
     others = {name: weight.clone() for name, weight in llava.named_parameters() if "language_model" not in name}
@@ -62,6 +63,7 @@ def test_pruned_on_text(llava: PreTrainedModel) -> None:
     assert len(pruner.report.removed_blocks) == 2
 
 
+@pytest.mark.long
 def test_a_checkpoint_with_a_vision_tower_is_loaded_whole(llava: PreTrainedModel, tmp_path: Path) -> None:
     llava.save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="No tokenizer"):
@@ -86,6 +88,7 @@ def test_blocks_that_take_image_features_stay() -> None:
         SLEBPruner(tiny_model("qwen3_vl", with_images=True)).remove([2])
 
 
+@pytest.mark.long
 def test_blocks_that_only_see_images_stay() -> None:
     pruner = SLEBPruner(tiny_model("mllama", with_images=True))
     assert pruner.check().barred == {

@@ -43,6 +43,7 @@ def test_a_report_is_not_applied_to_another_model_of_the_same_shape() -> None:
     assert other.report.perplexity_before is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("stored", DTYPES, ids=str)
 def test_a_model_is_known_again_in_every_precision(family: str, stored: torch.dtype, tmp_path: Path) -> None:
@@ -54,6 +55,7 @@ def test_a_model_is_known_again_in_every_precision(family: str, stored: torch.dt
         assert None not in [first_differing_weight(model, record) for model in other]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("searched", "applied"), [(DTYPES[0], DTYPES[1]), (DTYPES[1], DTYPES[0])], ids=str)
 def test_a_report_serves_another_precision(
     model_folder: Path, searched: torch.dtype, applied: torch.dtype, tmp_path: Path
@@ -65,6 +67,7 @@ def test_a_report_serves_another_precision(
 
 
 # bfloat16 rounds most of a small step away, the more so on weights as large as a tiny model's.
+@pytest.mark.long
 @pytest.mark.parametrize(("dtype", "rate"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-4)], ids=str)
 def test_a_fine_tuned_model_is_another_one(dtype: torch.dtype, rate: float) -> None:
     report = report_of(tiny_model(dtype=dtype))

@@ -92,6 +92,7 @@ def test_where_some_blocks_are_barred_it_is_applied_all_the_same(family: str) ->
     assert applied.report.perplexity_after == searched.report.perplexity_after
 
 
+@pytest.mark.long
 def test_a_shallower_cut_needs_the_same_data() -> None:
     deep = pruner()
     deep.prune(recipe(2, "during"), calibration=IDS)
@@ -112,6 +113,7 @@ def test_compensation_of_several_runs_is_refused_rather_than_dropped(compensatio
     assert fresh.report.perplexity_after == twice.report.first_run.perplexity_after
 
 
+@pytest.mark.long
 def test_compensation_before_blocks_were_named_is_not_dropped_either() -> None:
     twice = pruner()
     twice.prune(recipe(1, "during"), calibration=IDS)
@@ -151,6 +153,7 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert same_weights(resumed, whole)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_the_weights_come_back_after_an_error(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama", num_hidden_layers=NUM_BLOCKS, dtype=dtype)
@@ -243,6 +246,7 @@ def test_the_card_tells_what_was_kept() -> None:
     assert "fitted anew" not in render_card(plain.report, "me/pruned").content
 
 
+@pytest.mark.long
 def test_the_report_survives_json() -> None:
     one = pruner()
     one.prune(recipe(2, "after"), calibration=IDS)

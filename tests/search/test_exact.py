@@ -24,7 +24,13 @@ class PassCounter:
         self.count += 1
 
 
-@pytest.mark.parametrize("alive", [range(NUM_BLOCKS), [0, 1, 3, 5]], ids=["all", "after two removals"])
+@pytest.mark.parametrize(
+    "alive",
+    [
+        pytest.param(range(NUM_BLOCKS), id="all", marks=pytest.mark.long),
+        pytest.param([0, 1, 3, 5], id="after two removals"),
+    ],
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_equal_the_reference(family: str, alive: list[int], device: str) -> None:
     model = tiny_model(family).to(device)

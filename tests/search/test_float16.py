@@ -25,6 +25,7 @@ NAMED = r"The loss of window 3 is (nan|inf) {} in float16.*dtype='bfloat16' or '
 BEFORE = NAMED.format("before any block is removed")
 
 
+@pytest.mark.long
 @pytest.mark.reliability(
     "a model kept in float16 that overflows on one window, searched in float32",
     lost="nothing; refused before the search, with the window and the remedy",
@@ -44,6 +45,7 @@ def test_an_overflow_is_told_before_the_search(search: str, place: dict[str, Any
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_wider_precisions_hold_it(dtype: torch.dtype) -> None:
     check_float16(overflowing_model(TOKEN, dtype), find_decoder_stack(tiny_model()), WINDOWS, ranks=Ranks.alone())
@@ -69,6 +71,7 @@ def test_weights_that_compensate_count() -> None:
     assert model.get_parameter(name).equal(before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compensate", ["no", "during", "after"])
 @pytest.mark.parametrize("place", [{}, {"device": "cpu", "offload": "cpu"}], ids=["whole", "offloaded"])
 def test_what_comes_out_of_a_search_is_looked_at(

@@ -57,9 +57,13 @@ def test_only_removable_blocks_are_candidates() -> None:
     assert [step.block for step in run(table, removable=[2, 4])] == [2]
 
 
-def test_ends_where_the_best_candidate_is_not_accepted() -> None:
-    table = Table({frozenset({2}): 1.0, frozenset({2, 3}): 5.0})
-    assert [step.block for step in run(table, accept=lambda step: step.loss < 4)] == [2]
+def test_nothing_is_measured_beyond_the_removals_that_are_asked_for() -> None:
+    table = Table({frozenset({2}): 1.0})
+    removals = greedy_removals(
+        table, 5, early_barrier=1, latter_barrier=1, removable=range(5), refusals=Refusals(lambda gone: None)
+    )
+    assert next(removals).block == 2
+    assert len(table.asked) == 1
 
 
 @mishaps.loss_that_is_not_finite

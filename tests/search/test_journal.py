@@ -214,7 +214,7 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     windows = TokenWindows(tuple(random_ids(8, 12)))
     alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
     plain = ExactLosses(model, stack, windows, batch_size=2)
-    expected = plain(alive, candidates)
+    expected = plain.measure(alive, candidates).matrix
 
     class DiedError(Exception):
         pass
@@ -243,7 +243,7 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
         key = measurement_key(alive, candidates, windows.fingerprint)
         assert len(journal.recorded(key, len(candidates), len(windows))) == 2
         again = ExactLosses(model, stack, windows, batch_size=2, journal=journal)
-        assert again(alive, candidates).equal(expected)
+        assert again.measure(alive, candidates).matrix.equal(expected)
     assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
     assert json.loads((tmp_path / JOURNAL_FILE_NAME).read_text().splitlines()[-1])["stop"] == 8
 
@@ -272,7 +272,7 @@ def test_memory_ran_out_before_the_run_died(
                 raise torch.OutOfMemoryError
             if len(batches) == dies_after:
                 raise DiedError
-            batches.append(batch.place)
+            batches.append(batch.span)
             return super().measure_without(alive, candidates, batch, losses)
 
     def evaluating(**options):
@@ -284,19 +284,20 @@ def test_memory_ran_out_before_the_run_died(
         return measure.block_passes, measure.head_passes, sum(pairs), measure.batch_size
 
     plain, plain_pairs = evaluating()
-    expected = plain(alive, candidates)
+    expected = plain.measure(alive, candidates).matrix
     whole, batches, dies_after = len(batches), [], measured
     with pytest.raises(DiedError), Journal(tmp_path, HEADER, resume=False) as journal:
-        evaluating(journal=journal)[0](alive, candidates)
+        evaluating(journal=journal)[0].measure(alive, candidates)
     dies_after = len(windows)
     for batches, left in (([], whole - measured), ([], 0)):  # the second time, all of it is read
         with Journal(tmp_path, HEADER, resume=True) as journal:
             again, pairs = evaluating(journal=journal)
-            assert again(alive, candidates).equal(expected)
+            assert again.measure(alive, candidates).matrix.equal(expected)
         assert counted(again, pairs) == counted(plain, plain_pairs)
         assert len(batches) == left
 
 
+@pytest.mark.long
 def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> None:
     """A batch size that is chosen by the memory that is free may be another when the run goes on."""
     model = tiny_model("llama")
@@ -304,7 +305,7 @@ def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> Non
     windows = TokenWindows(tuple(random_ids(14, 12)))
     alive, candidates = range(NUM_BLOCKS), range(1, NUM_BLOCKS - 1)
     plain = ExactLosses(model, stack, windows)
-    expected = plain(alive, candidates)
+    expected = plain.measure(alive, candidates).matrix
     for size in (4, 6, 3, 14):
         folder = tmp_path / str(size)
         with Journal(folder, HEADER, resume=False) as journal:
@@ -314,7 +315,7 @@ def test_another_batch_size_measures_only_what_is_missing(tmp_path: Path) -> Non
         for _ in range(2):
             with Journal(folder, HEADER, resume=True) as journal:
                 again = ExactLosses(model, stack, windows, size, journal=journal)
-                torch.testing.assert_close(again(alive, candidates), expected)
+                torch.testing.assert_close(again.measure(alive, candidates).matrix, expected)
             assert (again.block_passes, again.head_passes) == (plain.block_passes, plain.head_passes)
 
 

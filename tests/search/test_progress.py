@@ -102,6 +102,7 @@ def test_resumed_equals_uninterrupted_where_memory_ran_out(
     assert timeless(resumed.report) == timeless(expected.report)
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_result() -> None:
     config = SLEBConfig(num_blocks_to_remove=3)
     assert timeless(run(config).report) == timeless(run(config).report)
