@@ -1,5 +1,6 @@
 """Callback that prunes the best checkpoint at the end of a training."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ class SLEBCallback(TrainerCallback):
         # Compare the step too: the folder alone could be of an earlier training.
         if checkpoint is None and self._saved_at == state.global_step:
             checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
-        if checkpoint is None or not Path(checkpoint).is_dir():
+        if checkpoint is None or not os.path.isdir(checkpoint):
             checkpoint = args.output_dir
             self._trainer.save_model(checkpoint)
         report = None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -234,7 +235,7 @@ class SLEBConfig:
             ```
         """
         path = Path(directory) / RECIPE_FILE_NAME
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ReportError(f"{str(directory)!r} holds no {RECIPE_FILE_NAME}; name a folder with a recipe.")
         try:
             values = read_json(path)

@@ -1,6 +1,6 @@
 """Mixtures of calibration texts: `"wikitext2+c4"`, or several files joined by `+`."""
 
-from pathlib import Path
+import os
 
 from ..errors import CalibrationError
 from .texts import NAMED_DATASETS
@@ -38,6 +38,6 @@ def windows_per_part(max_windows: int | None, num_parts: int) -> list[int | None
 
 def _is_file(name: str) -> bool:
     try:
-        return Path(name).is_file()
+        return os.path.isfile(name)
     except OSError:  # several paths joined can be too long for one path
         return False

@@ -1,5 +1,6 @@
 """Calibration and evaluation data of any kind, tokenised and cut into token windows."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -120,7 +121,7 @@ def _named_or_local_text(name: str, config: SLEBConfig) -> Iterable[str]:
 
 def _local_file(name: str) -> Path:
     path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CalibrationError(
             f"{name!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file; pass the path of a "
             ".txt, .jsonl or .parquet file, or several joined by +."

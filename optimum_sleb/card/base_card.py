@@ -1,5 +1,6 @@
 """Licence and language that a pruned model takes over from the dense model's card."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class BaseCardFields:
 def read_base_card(base_model: str | None) -> BaseCardFields:
     """Return licence and language from the dense model's card; empty without a card or a connection to the Hub."""
     source = hub_name(base_model) or Path(base_model or "", "README.md")
-    if isinstance(source, Path) and not (base_model and source.is_file()):
+    if isinstance(source, Path) and not (base_model and os.path.isfile(source)):
         return BaseCardFields()
     try:
         data: dict[str, Any] = ModelCard.load(source, ignore_metadata_errors=True).data.to_dict()

@@ -18,7 +18,6 @@ from .front_matter import front_matter
 from .stack_diagram import stack_diagram
 from .tables import calibration_evaluation, comparison_rows, describe_windows
 
-CARD_FILE_NAME = "README.md"
 _PACKAGE = Path(__file__).parents[1]
 _TEMPLATES = [folder / "model_card_template.md" for folder in (_PACKAGE, _PACKAGE.parent)]
 # It stands at the top of the repository; a wheel carries it inside the package.

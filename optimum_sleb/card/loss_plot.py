@@ -13,8 +13,6 @@ from .card import has_plot
 from .format import is_finite_number
 from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, save_png, style_axes, use_log_scale
 
-PLOT_FILE_NAME = "sleb_loss.png"
-
 # Room above the curve for losing candidates, as a share of the curve's own (logarithmic) height.
 _HEADROOM = 0.8
 

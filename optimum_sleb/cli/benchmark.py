@@ -85,8 +85,8 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         args = self.args
         if args.assisted and not args.baseline:
             raise ConfigError("--assisted needs the dense model that the text is generated for (--baseline).")
-        if args.update_card:
-            check_model_folder(Path(args.model))  # before anything is measured
+        # Checked before anything is measured.
+        weights = check_model_folder(Path(args.model)).weights_sha256 if args.update_card else None
         arguments = loading_arguments(args)
         model = load_model(args.model, **arguments)
         baseline, tokenizer = None, None
@@ -97,7 +97,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         scenarios = self._scenarios(model)
         speeds = benchmark(model, baseline, scenarios, repeats=args.repeats, progress_dir=args.progress)
         if args.update_card:
-            add_to_report_and_card(args.model, speeds=[speed.record() for speed in speeds])
+            add_to_report_and_card(args.model, speeds=[speed.record() for speed in speeds], weights_sha256=weights)
         assisted = None
         if baseline is not None and tokenizer is not None:
             new_tokens, repeats = args.new_tokens or 64, args.repeats or 3

@@ -88,6 +88,17 @@ def add_output_arguments(parser: ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+@contextmanager
+def lock_output(folder: str, overwrite: bool) -> Iterator[None]:
+    """Check that a folder can take a model, and let no other process write to it meanwhile."""
+    from ..hub.folder import check_output_folder
+    from ..report.folder import lock_folder
+
+    check_output_folder(folder, overwrite, seconds=0)
+    with lock_folder(folder, seconds=0):
+        yield
+
+
 def add_json_argument(parser: ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
@@ -111,9 +122,7 @@ def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[No
         from transformers import dynamic_module_utils
         from transformers.utils.logging import disable_progress_bar
 
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = (
-            0  # refuses instead of asking whether to run code
-        )
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # refuses instead of asking whether to run code
         if not sys.stderr.isatty():
             disable_progress_bar()
         yield
@@ -134,7 +143,7 @@ def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[No
 
 
 def _fail(command: str, line: str, code: int, kind: str = "error: ") -> NoReturn:
-    print(f"optimum-cli sleb {command}: {kind}{line}", file=sys.stderr)
+    print(f"optimum-cli sleb {command}: {kind}{line.encode(errors='backslashreplace').decode()}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -177,11 +186,10 @@ def exit_on_signals(command: str, folder: str, *, quiet: bool = False) -> Iterat
 
 def _state_of(folder: Path) -> str:
     """Return one sentence on how far an interrupted search got and how to go on."""
-    from ..hub.model_files import WEIGHT_FILES
+    from ..report.folder import JOURNAL_FILE_NAME, weights_in
     from ..report.report import PruningReport
-    from ..report.stored import JOURNAL_FILE_NAME
 
-    holds_model = any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
+    holds_model = bool(weights_in(folder))
     if not (folder / JOURNAL_FILE_NAME).is_file():
         return f"{folder} holds a whole model." if holds_model else "nothing was measured yet."
     if holds_model:  # an older model, which --overwrite would replace; the report there belongs to it

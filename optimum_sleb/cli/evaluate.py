@@ -1,6 +1,7 @@
 """`optimum-cli sleb evaluate`."""
 
 import json
+import os
 from argparse import ArgumentParser
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -96,8 +97,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         if not args.model:
             raise ConfigError("Name the model to evaluate (--model).")
         check_tasks(args.tasks, args.data_dir)  # this and the next check come before the long work
-        if args.update_card:
-            check_model_folder(Path(args.model))
+        weights = check_model_folder(Path(args.model)).weights_sha256 if args.update_card else None
         arguments = loading_arguments(args)
         names = dict.fromkeys([args.model, *([args.baseline] if args.baseline else [])])
         for name in names:
@@ -110,7 +110,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         else:
             print(score_table(paper_scores(pruned), paper_scores(dense) if dense else None))
         if args.update_card:  # last: a failure here comes after the printing
-            add_to_report_and_card(args.model, evaluation_records(pruned, dense))
+            add_to_report_and_card(args.model, evaluation_records(pruned, dense), weights_sha256=weights)
 
     def _draw_curve(self) -> None:
         from ..card.curve_plot import draw_curve
@@ -124,7 +124,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
         args, arguments = self.args, loading_arguments(self.args)
         if args.baseline or args.limit or args.update_card:
             raise ConfigError("--baseline, --limit and --update-card do not belong to --curve; leave them out.")
-        if not Path(args.output).absolute().parent.is_dir():
+        if not os.path.isdir(Path(args.output).absolute().parent):
             raise ConfigError(
                 f"There is no folder for the picture {args.output!r}; make it, or name another (--output)."
             )

@@ -1,8 +1,8 @@
 """`optimum-cli sleb prune`."""
 
 from argparse import ArgumentParser
+from contextlib import nullcontext
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from optimum.commands.base import BaseOptimumCLICommand
@@ -14,6 +14,7 @@ from .common import (
     exit_on_known_errors,
     exit_on_signals,
     loading_arguments,
+    lock_output,
     log_on_first_rank,
     save_and_print,
 )
@@ -88,21 +89,26 @@ class PruneCommand(BaseOptimumCLICommand):
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..runtime.ranks import Ranks
+            from ..search.journal import check_journal
 
             ranks = Ranks.from_launcher(cpu=(args.device or "").startswith("cpu"))
-            with exit_on_signals("prune", args.output, quiet=not ranks.is_first), ranks.fail_together():
+            with (
+                exit_on_signals("prune", args.output, quiet=not ranks.is_first),
+                ranks.fail_together(),
+                lock_output(args.output, args.overwrite) if ranks.is_first else nullcontext(),
+            ):
+                if ranks.is_first:
+                    check_journal(args.output, args.resume)
                 self._prune(config, ranks)
             ranks.close()
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
-        from ..hub.folder import check_output_folder
         from ..models.placement import device_to_load_on
         from ..models.positions import check_before_loading
         from ..pruner import SLEBPruner
 
         args = self.args
         log_on_first_rank(ranks.is_first)
-        ranks.from_first(lambda: check_output_folder(Path(args.output), args.overwrite))
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
         check_before_loading(args.model, config, **arguments)

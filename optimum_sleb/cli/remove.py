@@ -1,7 +1,6 @@
 """`optimum-cli sleb remove`."""
 
 from argparse import ArgumentParser
-from pathlib import Path
 
 from optimum.commands.base import BaseOptimumCLICommand
 
@@ -12,6 +11,7 @@ from .common import (
     count_from,
     exit_on_known_errors,
     loading_arguments,
+    lock_output,
     save_and_print,
 )
 
@@ -38,13 +38,11 @@ class RemoveCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("remove"):
+        with exit_on_known_errors("remove"), lock_output(self.args.output, self.args.overwrite):
             args = self.args
-            from ..hub.folder import check_output_folder
             from ..pruner import SLEBPruner
             from ..report.report import PruningReport
 
-            check_output_folder(Path(args.output), args.overwrite)
             report = PruningReport.load(args.report) if args.report else None
             model = args.model or (report.base_model if report else None)
             if model is None:

@@ -1,5 +1,6 @@
 """The evaluation: run perplexity texts and harness tasks on one model."""
 
+import os
 from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
@@ -39,7 +40,7 @@ def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tup
         elif name in NAMED_DATASETS:
             if folder is not None:
                 local_evaluation_file(name, folder)
-        elif not Path(name).is_file():
+        elif not os.path.isfile(name):
             raise CalibrationError(f"There is no file {name!r}; name a file, or one of {', '.join(NAMED_DATASETS)}.")
     return names
 

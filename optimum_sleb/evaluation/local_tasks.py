@@ -5,6 +5,7 @@ Only the data set is replaced, row for row; prompts, choices, gold answers and m
 
 import bz2
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def local_files(task: str, data_dir: Path) -> list[Path]:
             "(--data-dir) out to take it from the Hub."
         )
     ways = [[data_dir / name for name in names] for names in LOCAL_TASKS[task].files]
-    complete = [files for files in ways if all(file.is_file() for file in files)]
+    complete = [files for files in ways if all(os.path.isfile(file) for file in files)]
     if not complete:
         names = ", or ".join(" and ".join(map(str, files)) for files in ways)
         raise CalibrationError(f"The task {task!r} has no data in {data_dir}: it is read from {names}.")

@@ -1,5 +1,6 @@
 """Texts, tasks and metrics of the paper's evaluation, and the task names of the command line."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def is_text(task: str) -> bool:
     >>> is_text("wikitext2"), is_text("piqa")
     (True, False)
     """
-    return task in NAMED_DATASETS or Path(task).is_file() or Path(task).suffix in (".txt", ".jsonl", ".parquet")
+    return task in NAMED_DATASETS or os.path.isfile(task) or Path(task).suffix in (".txt", ".jsonl", ".parquet")
 
 
 def paper_scores(scores: Sequence[Score]) -> tuple[Score, ...]:

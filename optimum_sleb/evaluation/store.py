@@ -47,4 +47,4 @@ class MeasurementStore:
 
 
 def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in Path(name).name)
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in Path(name).name[:50])

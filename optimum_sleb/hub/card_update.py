@@ -1,18 +1,16 @@
 """Measurements of a finished model, written into its report and its card."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ..card.card import CARD_FILE_NAME
+from ..errors import PushError
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import paper_scores
 from ..evaluation.scores import Score, record_of
+from ..report.folder import lock_folder, replace_files
 from ..report.records import EvaluationRecord, SpeedRecord
 from ..report.report import PruningReport
-from ..report.stored import REPORT_FILE_NAME
 from .model_files import check_model_folder, write_report_and_card
 
 
@@ -34,14 +32,29 @@ def evaluation_records(pruned: Sequence[Score], dense: Sequence[Score] | None = 
 
 
 def add_to_report_and_card(
-    directory: str | Path, evaluations: Sequence[EvaluationRecord] = (), speeds: Sequence[SpeedRecord] = ()
+    directory: str | Path,
+    evaluations: Sequence[EvaluationRecord] = (),
+    speeds: Sequence[SpeedRecord] = (),
+    *,
+    weights_sha256: str | None = None,
 ) -> PruningReport:
     """Write measurements into the report and the card of a saved model, and return the new report.
 
-    A measurement replaces the earlier one with the same protocol. The card is rendered again.
+    A measurement replaces the earlier one with the same protocol. `weights_sha256` is that of the measured weights.
     """
-    folder = Path(directory)
-    report = check_model_folder(folder)
+    with lock_folder(directory) as folder:
+        report = check_model_folder(folder)
+        if weights_sha256 not in (None, report.weights_sha256):
+            raise PushError(f"The model in {folder} was replaced while it was measured; measure the new one.")
+        report = _with_measurements(report, evaluations, speeds)
+        # The existing card holds licence and language, so the Hub need not be asked again.
+        replace_files(folder, lambda fresh: write_report_and_card(fresh, report, folder.name, str(folder)))
+    return report
+
+
+def _with_measurements(
+    report: PruningReport, evaluations: Sequence[EvaluationRecord], speeds: Sequence[SpeedRecord]
+) -> PruningReport:
     latest = {_measured(record): record for record in report.evaluations}
     for record in evaluations:
         earlier = latest.get(_measured(record))
@@ -49,13 +62,7 @@ def add_to_report_and_card(
             record = replace(record, pruned=earlier.pruned)  # the number before healing cannot be measured again
         latest[_measured(record)] = record
     latest_speeds = {(speed.scenario, speed.protocol): speed for speed in (*report.speeds, *speeds)}
-    report = replace(report, evaluations=tuple(latest.values()), speeds=tuple(latest_speeds.values()))
-    with TemporaryDirectory(dir=folder) as temporary:
-        # The existing card holds licence and language, so the Hub need not be asked again.
-        write_report_and_card(Path(temporary), report, folder.resolve().name, str(folder.resolve()))
-        for name in (REPORT_FILE_NAME, CARD_FILE_NAME):
-            os.replace(Path(temporary) / name, folder / name)
-    return report
+    return replace(report, evaluations=tuple(latest.values()), speeds=tuple(latest_speeds.values()))
 
 
 def healed_evaluations(

@@ -1,22 +1,19 @@
 """The files beside the weights of a saved model: recipe, report, plot and card."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from ..card.base_card import read_base_card
-from ..card.card import CARD_FILE_NAME, has_plot, render_card
-from ..card.loss_plot import PLOT_FILE_NAME, draw_losses
-from ..config import RECIPE_FILE_NAME, SLEBConfig
+from ..card.card import has_plot, render_card
+from ..card.loss_plot import draw_losses
+from ..config import SLEBConfig
 from ..errors import PushError
 from ..models.provenance import provenance_from_file
+from ..report.folder import CARD_FILE_NAME, PLOT_FILE_NAME, REPORT_FILE_NAME, recover
 from ..report.report import PruningReport
-from ..report.stored import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 from ..runtime.files import file_sha256
-
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
-# Like the weights, these files are replaced or deleted together with the model that they describe.
-SLEB_FILES = (RECIPE_FILE_NAME, REPORT_FILE_NAME, PLOT_FILE_NAME, CARD_FILE_NAME, JOURNAL_FILE_NAME)
 
 
 def write_sleb_files(folder: Path, report: PruningReport, recipe: SLEBConfig | None, load_from: str) -> PruningReport:
@@ -42,6 +39,7 @@ def write_report_and_card(folder: Path, report: PruningReport, load_from: str, b
 
 def check_model_folder(folder: Path) -> PruningReport:
     """Return the report of a complete folder; raise PushError if a file is missing or the weights were changed."""
+    recover(folder)
     _check_files(folder, ("config.json", REPORT_FILE_NAME, CARD_FILE_NAME))
     report = PruningReport.load(folder)
     _check_files(folder, (PLOT_FILE_NAME,) if has_plot(report) else ())
@@ -66,7 +64,7 @@ def size_on_disk(folder: Path) -> int | None:
 
 
 def _check_files(folder: Path, names: tuple[str, ...]) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(folder / name)]
     if missing:
         raise PushError(
             f"{folder} holds no {missing[0]}, so it is not a complete folder of optimum_sleb; save the pruned model "

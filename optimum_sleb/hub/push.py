@@ -1,18 +1,29 @@
 """Upload of a saved folder to a repository on the Hub, in one commit."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, httpx
+from huggingface_hub.utils import httpx
 
-from ..card.card import CARD_FILE_NAME, address_card
+from ..card.card import address_card
 from ..card.format import one_line
-from ..errors import PushError
+from ..errors import OutputFolderError, PushError
+from ..report.folder import CARD_FILE_NAME, JOURNAL_FILE_NAME, SLEB_FILES, WEIGHT_FILES, lock_folder
 from ..runtime.secrets import without_secrets
-from .model_files import SLEB_FILES, WEIGHT_FILES, check_model_folder
+from .model_files import check_model_folder
+
+# What transformers writes beside the weights, and what a repository needs. Logs, checkpoints and notes stay here.
+_OTHER_FILES = (
+    *("config.json", "*_config.json", "tokenizer*.json", "*.model", "*.tiktoken", "*.tekken", "tekken.json"),
+    *("vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.*"),
+    *("additional_chat_templates/*", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", ".gitattributes"),
+)
 
 _REMEDIES = {
     401: "log in with `hf auth login`, or pass a valid token",
@@ -41,8 +52,9 @@ def push_folder(
     report = check_model_folder(directory)
     message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
     try:
-        return _upload(directory, repo_id, private, token, revision, create_pr, message)
-    except PushError:
+        with lock_folder(directory) if os.access(directory, os.W_OK) else nullcontext():
+            return _upload(directory, repo_id, private, token, revision, create_pr, message)
+    except (PushError, OutputFolderError):
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
         reason = without_secrets(_reason(error), token)
@@ -71,8 +83,8 @@ def _upload(
     if revision is not None and not create_pr and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     head = api.model_info(repo_id, revision=revision).sha
-    files = _files(directory)
     card = ModelCard.load(directory / CARD_FILE_NAME)
+    files = dict(_files(directory, card.content))
     address_card(card, repo_id)
     remote = api.list_repo_files(repo_id, revision=revision)
     stale = [name for name in remote if name not in files and _belongs_to_a_model(name)]
@@ -92,9 +104,15 @@ def _upload(
     return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
 
 
-def _files(directory: Path) -> dict[str, Path]:
-    paths = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
-    return {name: paths[name] for name in filter_repo_objects(paths, ignore_patterns=DEFAULT_IGNORE_PATTERNS)}
+def _files(directory: Path, card: str) -> Iterator[tuple[str, Path]]:
+    """Yield names and paths of what belongs to the model: by name, code that a config names, what the card shows."""
+    has_code = any('"auto_map"' in file.read_text(errors="replace") for file in directory.glob("*config.json"))
+    patterns = (*WEIGHT_FILES, *SLEB_FILES, *_OTHER_FILES, *(("*.py",) if has_code else ()))
+    for path in sorted((*directory.glob("*"), *directory.glob("*/*"))):
+        name = path.relative_to(directory).as_posix()
+        listed = any("/" in pattern or "/" not in name for pattern in patterns if fnmatch(name, pattern))
+        if path.is_file() and name != JOURNAL_FILE_NAME and (listed or f"]({name})" in card):
+            yield name, path
 
 
 def _belongs_to_a_model(name: str) -> bool:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 from ..config import SLEBConfig
 from ..errors import ReportError
 from ..models.provenance import set_model_name
+from ..report.folder import real_folder
 from ..report.report import PruningReport
 from ..runtime.turns import one_at_a_time
 from .folder import write_folder
@@ -65,7 +66,8 @@ class Saving:
             ```
         """
         directory = Path(save_directory)
-        write_folder(directory, lambda folder: self._write(folder, directory.name, max_shard_size), overwrite)
+        name = directory.name.strip(".") or real_folder(directory).name
+        write_folder(directory, lambda folder: self._write(folder, name, max_shard_size), overwrite)
         set_model_name(self.model, str(directory))
         self._folder = directory
         return directory

@@ -1,5 +1,6 @@
 """Checks of the files of a checkpoint before anything in them is loaded."""
 
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -48,7 +49,7 @@ def check_weight_files(
     single = find_file(name_or_path, _of_variant(SAFE_WEIGHTS_NAME, variant), source)
     index = None if single else find_file(name_or_path, _of_variant(SAFE_WEIGHTS_INDEX_NAME, variant), source)
     if index is not None:
-        _check_shards(Path(index), Path(name_or_path).is_dir(), num_blocks)
+        _check_shards(Path(index), os.path.isdir(name_or_path), num_blocks)
     elif single is not None:
         _check_count(single, _check_header(single), num_blocks)
     for pickle in () if single or index else (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
@@ -89,7 +90,7 @@ def _check_named(name_or_path: str, source: dict[str, Any], named: Any, num_bloc
             "found; get the file again."
         )
     if named.endswith(endings[1]):
-        _check_shards(Path(file), Path(name_or_path).is_dir(), num_blocks)
+        _check_shards(Path(file), os.path.isdir(name_or_path), num_blocks)
     else:
         _check_count(file, _check_header(file), num_blocks)
 
@@ -112,7 +113,7 @@ def _check_shards(index: Path, local: bool, num_blocks: int) -> None:
     num_tensors = 0
     # A checkpoint on the Hub is downloaded later, shard by shard.
     for shard in shards if local else ():
-        if not (index.parent / shard).is_file():
+        if not os.path.isfile(index.parent / shard):
             raise ModelNotFoundError(f"{index} names the file {shard!r}, which is missing; get it again.")
         num_tensors += _check_header(str(index.parent / shard))
     _check_count(str(index), max(num_tensors, len(weight_map)), num_blocks)

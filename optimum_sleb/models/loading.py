@@ -1,5 +1,6 @@
 """Loading of a model to prune, and of the tokenizer, processor and report beside it."""
 
+import os
 import re
 import reprlib
 import warnings
@@ -26,8 +27,8 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 from ..blocks.shortening import num_blocks_of, text_config_of
 from ..config import MAX_BLOCKS
 from ..errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
+from ..report.folder import REPORT_FILE_NAME, recover
 from ..report.report import PruningReport
-from ..report.stored import REPORT_FILE_NAME
 from ..runtime.memory import ran_out_of_memory
 from .auto import auto_class_for
 from .checkpoint import check_no_adapter, check_weight_files, find_file
@@ -51,6 +52,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     Code of the repository runs only with `trust_remote_code=True`; pickles are read only with `use_safetensors=False`.
     A GGUF file is dequantised unless `quantization_config` is passed, because packed blocks cannot be saved.
     """
+    _check_place(name_or_path)
     kwargs = dict(kwargs)
     trusted, source = is_trusted(kwargs), _source_arguments(kwargs)
     kwargs.pop("trust_remote_code", None)
@@ -84,6 +86,7 @@ def load_model(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
 
 def load_without_weights(name_or_path: str, **kwargs: Any) -> PreTrainedModel:
     """Return the model of `load_model` on the meta device, without weights, to compute how much memory it takes."""
+    _check_place(name_or_path)
     trusted = is_trusted(kwargs)
     config = _load_config(name_or_path, _source_arguments(kwargs), trusted)
     given = kwargs.get("dtype", "auto")
@@ -149,9 +152,20 @@ def load_report(name_or_path: str, **kwargs: Any) -> PruningReport | None:
     return None if path is None else PruningReport.load(path)
 
 
+def _check_place(name_or_path: str) -> None:
+    """Refuse the path of a file; finish a save of the folder that was killed before the folder had its name."""
+    if not os.path.exists(name_or_path):
+        recover(name_or_path)
+    if os.path.isfile(name_or_path):
+        raise ModelNotFoundError(
+            f"{name_or_path!r} is a file; name the folder of the model (and a GGUF file in it with gguf_file, "
+            "--gguf-file)."
+        )
+
+
 def _load_config(name_or_path: str, source: dict[str, Any], trusted: bool) -> PreTrainedConfig:
     folder = Path(name_or_path, source.get("subfolder", ""))
-    if Path(name_or_path).is_dir() and not (folder / "config.json").is_file():
+    if os.path.isdir(name_or_path) and not os.path.isfile(folder / "config.json"):
         raise ModelNotFoundError(f"The folder {str(folder)!r} holds no model: it has no config.json.")
     with _clear_errors(name_or_path):
         try:
@@ -270,7 +284,7 @@ def _untrusted(name_or_path: str, error: Exception) -> UnsupportedModelError:
 
 
 def _not_found(name_or_path: str, error: OSError) -> str:
-    if Path(name_or_path).is_dir():
+    if os.path.isdir(name_or_path):
         return f"The folder {name_or_path!r} holds no model that can be loaded ({_first_line(error)})."
     return (
         f"There is no model at {name_or_path!r}: it is not a local folder, and the Hub does not give it "

@@ -1,5 +1,6 @@
 """Origin of a pruned model: facts stored in its config, so that they remain where the report gets lost."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def provenance_of(model: PreTrainedModel, num_blocks: int) -> Provenance:
     entry = getattr(model.config, "sleb", None)
     if entry is None:
         name = model.name_or_path
-        return Provenance(num_blocks, base_model=name if name and not Path(name).exists() else None)
+        return Provenance(num_blocks, base_model=name if name and not os.path.exists(name) else None)
     provenance = _parse(entry)
     if len(provenance.blocks) != num_blocks:
         raise ReportError(
@@ -128,7 +129,7 @@ def set_model_name(model: PreTrainedModel, name: str) -> None:
 def model_name(model: PreTrainedModel) -> str | None:
     """Return the model's name on the Hub, or the absolute path of its folder; `None` for a model without a name."""
     name = model.name_or_path
-    return str(Path(name).absolute()) if name and Path(name).exists() else name or None
+    return str(Path(name).absolute()) if name and os.path.exists(name) else name or None
 
 
 def loading_arguments_of(arguments: dict[str, Any]) -> dict[str, str]:

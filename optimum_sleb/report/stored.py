@@ -1,6 +1,7 @@
 """How a report is written to a file and read again."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -8,10 +9,7 @@ from typing import Any, Self
 from ..errors import ConfigError, ReportError
 from ..runtime.files import replace_file
 from ..runtime.json import parse_dataclass, read_json
-
-REPORT_FILE_NAME = "sleb_report.json"
-# Progress of an unfinished search, in the folder that its model will be saved to.
-JOURNAL_FILE_NAME = "sleb_journal.jsonl"
+from .folder import REPORT_FILE_NAME, recover
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,10 @@ class StoredReport:
             report = PruningReport.load("smollm2-sleb-20")
             ```
         """
-        file = Path(path) / REPORT_FILE_NAME if Path(path).is_dir() else Path(path)
-        if not file.is_file():
+        if not os.path.exists(path):
+            recover(path)
+        file = Path(path) / REPORT_FILE_NAME if os.path.isdir(path) else Path(path)
+        if not os.path.isfile(file):
             raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
         try:
             values = read_json(file)

@@ -14,7 +14,7 @@ def file_sha256(file: Path) -> bytes:
 def replace_file(file: Path, text: str) -> Path:
     """Write a file so that a reader sees the old or the new content, never a part: to a sibling, which is renamed.
     Return the file."""
-    fresh = file.with_name(f".{file.name}.new")
+    fresh = file.with_name(f".{file.name[:50]}.{os.getpid()}.new")  # two processes may replace it
     with fresh.open("w", encoding="utf-8") as opened:
         opened.write(text)
         opened.flush()

@@ -5,14 +5,15 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
-from ..errors import ConfigError, JournalError
-from ..report.stored import JOURNAL_FILE_NAME
+from ..errors import ConfigError, JournalError, OutputFolderError
+from ..report.folder import JOURNAL_FILE_NAME, lock_folder
 from ..runtime.json import parse_dataclass
 
 # A search is deterministic, so its state is not saved: a resumed search starts from the beginning and reads every
@@ -50,6 +51,19 @@ def measurement_key(alive: Sequence[int], candidates: Sequence[int], windows: st
     return hashlib.sha256(json.dumps([list(alive), list(candidates), windows]).encode()).hexdigest()[:16]
 
 
+def check_journal(folder: str | Path, resume: bool) -> bool:
+    """Return whether a folder holds a journal; raise JournalError if it does without `resume`, or not with it."""
+    exists = os.path.isfile(Path(folder) / JOURNAL_FILE_NAME)
+    if exists and not resume:
+        raise JournalError(
+            f"{folder} holds the journal of an earlier run; go on from it (resume=True, --resume), or delete "
+            f"{JOURNAL_FILE_NAME} to start anew."
+        )
+    if resume and not exists:
+        raise JournalError(f"There is no journal in {folder} to go on from; start without resume=True (--resume).")
+    return exists
+
+
 class Journal:
     """Journal file of a search in a folder (made if missing). `header` describes the run in JSON values.
     Raise JournalError if a journal exists and `resume` is false, or none exists and it is true, or the journal is
@@ -61,15 +75,17 @@ class Journal:
         self._records: dict[str, list[tuple[int, BatchRecord]]] = {}
         self._pending: list[tuple[BatchRecord, Tensor]] = []
         self._last_write = time.monotonic()
-        exists = self.path.is_file()
-        if exists and not resume:
-            raise JournalError(
-                f"{folder} holds the journal of an earlier run; go on from it (resume=True, --resume), or delete "
-                f"{JOURNAL_FILE_NAME} to start anew."
-            )
-        if resume and not exists:
-            raise JournalError(f"There is no journal in {folder} to go on from; start without resume=True (--resume).")
-        header = {"format": _FORMAT, **header}
+        # Held until the journal is closed: two searches would mix their lines.
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock_folder(folder, seconds=0))
+            except OutputFolderError as error:
+                raise JournalError(f"The journal cannot be kept in {folder}: {error}") from error
+            self._open(folder, {"format": _FORMAT, **header}, resume)
+            self._held = held.pop_all()
+
+    def _open(self, folder: str | Path, header: dict[str, Any], resume: bool) -> None:
+        exists = check_journal(folder, resume)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if exists:
@@ -94,6 +110,7 @@ class Journal:
             self.write()
         finally:
             self._file.close()
+            self._held.close()
 
     def recorded(self, key: str, num_candidates: int, num_windows: int) -> dict[tuple[int, int], BatchRecord]:
         """Return the recorded batches of a measurement by (start, stop) of their windows; they do not overlap.

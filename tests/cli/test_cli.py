@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.cli.common import exit_on_signals
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 
 from ..architectures.tiny import tiny_model as tiny
 from ..conftest import make_text

@@ -1,3 +1,5 @@
+import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +44,39 @@ def test_two_perplexities_are_one_measurement() -> None:
 def test_what_was_measured_otherwise_does_not_compare(other: dict) -> None:
     with pytest.raises(ConfigError, match="measured in different ways .*; measure both alike"):
         perplexity_record(PRUNED, replace(DENSE, **other))
+
+
+@pytest.mark.long
+@pytest.mark.reliability(
+    "six processes write their measurements into one folder at the same time, or two searches one journal",
+    lost="nothing: the measurements wait for each other, the second search is refused at once",
+)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_six_at_the_same_time(folder: Path) -> None:
+    children = []
+    for number in range(6):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                warnings.simplefilter("ignore")
+                add_to_report_and_card(folder, [perplexity_record(replace(PRUNED, num_windows=number + 1))])
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
+    protocols = {record.protocol for record in PruningReport.load(folder).evaluations}
+    assert len(protocols) == 6
+    assert all(protocol in (folder / "README.md").read_text() for protocol in protocols)
+    assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_a_model_that_was_replaced_meanwhile(folder: Path) -> None:
+    measured = PruningReport.load(folder).weights_sha256
+    other = SLEBPruner(tiny_model(seed=1), make_tokenizer(add_bos=False))
+    other.remove([1])
+    other.save_pretrained(folder, overwrite=True)
+    with pytest.raises(PushError, match="was replaced while it was measured; measure the new one"):
+        add_to_report_and_card(folder, [perplexity_record(PRUNED)], weights_sha256=measured)
 
 
 def test_report_and_card_tell_of_it(folder: Path) -> None:

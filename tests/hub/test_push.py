@@ -223,11 +223,23 @@ class TestPruner:
         pruner.remove([2, 3])
         return pruner
 
+    @pytest.mark.filterwarnings("ignore:An earlier process")
     def test_the_saved_folder_is_pushed(self, pruner: SLEBPruner, hub: LocalHub, tmp_path: Path) -> None:
         saved = pruner.save_pretrained(tmp_path / "saved")
-        (saved / "notes.txt").write_text("mine")
+        mine = {
+            "training.log",
+            ".sleb_update.new/x",
+            "checkpoint-5/adapter_config.json",
+            ".cache/x",
+            "train.py",
+            "notes.txt",
+        }
+        for name in {*mine, "LICENSE", "additional_chat_templates/tools.jinja"}:
+            (saved / name).parent.mkdir(exist_ok=True)
+            (saved / name).write_text("mine")
         assert pruner.push_to_hub(REPO).startswith(hub.url)
-        assert hub.files(REPO)["notes.txt"] == b"mine"
+        assert hub.files(REPO).keys().isdisjoint(mine)
+        assert {"LICENSE", "additional_chat_templates/tools.jinja", "tokenizer.json"} <= hub.files(REPO).keys()
         assert pruner.model.name_or_path == REPO
 
     def test_without_a_saved_folder(self, pruner: SLEBPruner, hub: LocalHub) -> None:

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 import optimum_sleb.search.journal
 from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.models.loading import load_model
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 
 NUM_WINDOWS = 32
 RECIPE = SLEBConfig(num_blocks_to_remove=6, batch_size=2)

@@ -1,6 +1,7 @@
 """The journal: what was measured is read back to the last bit, and nothing else passes for it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.errors import JournalError
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import BatchRecord, Journal, measurement_key, seal, unseal
 from optimum_sleb.search.reference import ReferenceLosses
@@ -175,6 +176,15 @@ def test_one_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_none_to_go_on_from(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="There is no journal in"):
         Journal(tmp_path, HEADER, resume=True)
+
+
+def test_two_searches_do_not_share_one(tmp_path: Path) -> None:
+    write(tmp_path / "out", torch.ones(2, 3))
+    with Journal(tmp_path / "out", HEADER, resume=True), ThreadPoolExecutor(1) as other:
+        second = other.submit(Journal, tmp_path / "out", HEADER, resume=True)
+        with pytest.raises(JournalError, match=r"Another process is writing to .*out; wait until it has ended"):
+            second.result()
+    Journal(tmp_path / "out", HEADER, resume=True).close()
 
 
 @mishaps.journal_that_is_refused

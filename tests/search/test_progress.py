@@ -15,7 +15,7 @@ import torch
 from optimum_sleb import ConfigError, PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.errors import JournalError
 from optimum_sleb.models.fingerprint import weights_hash
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME, REPORT_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 
 from .. import mishaps
 from ..families import random_ids, tiny_model
