@@ -12,7 +12,12 @@ PACKAGE = ROOT / "optimum_sleb"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES_OF_A_FUNCTION = 60  # from `def` to the end, without the docstring
 MOST_LINES_OF_A_FILE = 300
-MOST_LINES_OF_ALL = 12_000
+# What the package could do when its rooms were laid out fits 12,000 lines. A feature that is added since has a budget.
+MOST_LINES_OF_ALL = 12_000 + sum(
+    {
+        "strange inputs: locks, recovery of a killed save, lazy reading, checks before loading, the last net": 1_300,
+    }.values()
+)
 MOST_MODULES_AT_THE_TOP = 12
 
 
