@@ -4,6 +4,7 @@ import json
 from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, httpx
@@ -59,6 +60,7 @@ def _upload(
     create_pr: bool,
     message: str,
 ) -> str:
+    card = _card(directory / CARD_FILE_NAME)
     api = HfApi(token=token)
     # create_repo puts the user's name in front where only the model's name was given.
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -72,7 +74,6 @@ def _upload(
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     head = api.model_info(repo_id, revision=revision).sha
     files = _files(directory)
-    card = ModelCard.load(directory / CARD_FILE_NAME)
     address_card(card, repo_id)
     remote = api.list_repo_files(repo_id, revision=revision)
     stale = [name for name in remote if name not in files and _belongs_to_a_model(name)]
@@ -90,6 +91,15 @@ def _upload(
         parent_commit=head,
     )
     return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
+
+
+def _card(file: Path) -> ModelCard:
+    try:
+        return ModelCard.load(file)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise PushError(
+            f"The card {file} cannot be read ({one_line(str(error))[:200]}); mend it, or save the pruned model again."
+        ) from error
 
 
 def _files(directory: Path) -> dict[str, Path]:
