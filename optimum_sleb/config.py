@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
 from .errors import ConfigError, ReportError
-from .runtime.json import parse, read_json
+from .runtime.json import parse, read_json, shown
 
 RECIPE_FILE_NAME = "sleb_config.json"
 
@@ -193,7 +193,7 @@ class SLEBConfig:
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ConfigError(f"Unknown key {unknown[0]!r} in the recipe; known keys: {', '.join(known)}.")
+            raise ConfigError(f"Unknown key {shown(unknown[0])} in the recipe; known keys: {', '.join(known)}.")
         return cls(**values)
 
     def save_pretrained(self, save_directory: str | Path) -> Path:
@@ -243,7 +243,10 @@ class SLEBConfig:
             raise ReportError(f"{path} is not valid JSON ({error}); write the recipe again.") from error
         if not isinstance(values, dict):
             raise ReportError(f"{path} must hold a JSON object, got a {type(values).__name__}.")
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path} cannot be used; write the recipe again. {error}") from error
 
 
 _AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")

@@ -132,10 +132,11 @@ def check_removal(
     for position, block in enumerate(blocks):
         if block not in dense_numbers or block in blocks[:position]:
             raise ConfigError(
-                f"Block {block} cannot be removed (again); the model has the blocks {list(dense_numbers)}."
+                f"Block {block} cannot be removed (again); name each one once, of the blocks {list(dense_numbers)}."
             )
     if not 0 < len(blocks) < len(dense_numbers):
-        raise ConfigError(f"Between 1 and {len(dense_numbers) - 1} blocks can be removed; got {len(blocks)}.")
+        most = len(dense_numbers) - 1
+        raise ConfigError(f"Between 1 and {most} blocks can be removed; got {len(blocks)}; name so many.")
     reason = reason_not_removable(model, stack, {dense_numbers.index(block) for block in blocks})
     if reason is not None:
         raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")

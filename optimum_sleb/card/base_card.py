@@ -24,11 +24,11 @@ class BaseCardFields:
 def read_base_card(base_model: str | None) -> BaseCardFields:
     """Return licence and language from the dense model's card; empty without a card or a connection to the Hub."""
     source = hub_name(base_model) or Path(base_model or "", "README.md")
-    if isinstance(source, Path) and not (base_model and os.path.isfile(source)):
-        return BaseCardFields()
     try:
+        if isinstance(source, Path) and not (base_model and os.path.isfile(source)):
+            return BaseCardFields()
         data: dict[str, Any] = ModelCard.load(source, ignore_metadata_errors=True).data.to_dict()
-    except (OSError, ValueError, httpx.HTTPError, yaml.YAMLError):
+    except (OSError, ValueError, httpx.HTTPError, yaml.YAMLError, RecursionError):
         # No card, no connection, or an unreadable card: the pruned model's card then leaves these fields out.
         return BaseCardFields()
     text = {key: data[key] for key in ("license", "license_name", "license_link") if isinstance(data.get(key), str)}

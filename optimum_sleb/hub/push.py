@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
@@ -71,6 +72,7 @@ def _upload(
     create_pr: bool,
     message: str,
 ) -> str:
+    card = _card(directory / CARD_FILE_NAME)
     api = HfApi(token=token)
     # create_repo puts the user's name in front where only the model's name was given.
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -83,7 +85,6 @@ def _upload(
     if revision is not None and not create_pr and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     head = api.model_info(repo_id, revision=revision).sha
-    card = ModelCard.load(directory / CARD_FILE_NAME)
     files = dict(_files(directory, card.content))
     address_card(card, repo_id)
     remote = api.list_repo_files(repo_id, revision=revision)
@@ -102,6 +103,15 @@ def _upload(
         parent_commit=head,
     )
     return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
+
+
+def _card(file: Path) -> ModelCard:
+    try:
+        return ModelCard.load(file)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise PushError(
+            f"The card {file} cannot be read ({one_line(str(error))[:200]}); mend it, or save the pruned model again."
+        ) from error
 
 
 def _files(directory: Path, card: str) -> Iterator[tuple[str, Path]]:

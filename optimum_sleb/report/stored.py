@@ -100,4 +100,7 @@ class StoredReport:
             values = read_json(file)
         except ValueError as error:
             raise ReportError(f"{file} is not valid JSON ({error}); take it from the run's folder again.") from error
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except ReportError as error:
+            raise ReportError(f"{file} cannot be used; take it from the run's folder again. {error}") from error

@@ -3,12 +3,16 @@
 import json
 import math
 import re
+import reprlib
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxlevel = 60, 3
 
 MAX_BYTES = 64 * 2**20
 
@@ -24,7 +28,7 @@ class Within:
         """Raise `ValueError` if a value lies outside."""
         if not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == math.inf else f"between {self.least} and {self.most}"
-            raise ValueError(f"{path} must be {bounds}; got {_shown(value)}.")
+            raise ValueError(f"{path} must be {bounds}; got {shown(value)}.")
 
 
 def read_json(file: str | Path, *, finite: bool = True) -> Any:
@@ -64,7 +68,7 @@ def parse(hint: Any, value: Any, path: str) -> Any:
         return parse_dataclass(hint, value, path)  # type: ignore[arg-type]
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(f"{path} must be one of {', '.join(map(repr, arguments))}; got {_shown(value)}.")
+            raise ValueError(f"{path} must be one of {', '.join(map(repr, arguments))}; got {shown(value)}.")
         return value
     if origin is Annotated:
         parsed = parse(arguments[0], value, path)
@@ -77,13 +81,13 @@ def parse(hint: Any, value: Any, path: str) -> Any:
         return tuple(parse(arguments[0], item, f"{path}[{number}]") for number, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {
-            _parse_key(arguments[0], key, path): parse(arguments[1], item, f"{path}[{key!r}]")
+            _parse_key(arguments[0], key, path): parse(arguments[1], item, f"{path}[{shown(key)}]")
             for key, item in value.items()
         }
     # bool is an int to Python, but `num_samples: true` is a mistake: hence no isinstance. A float may be whole.
     if type(value) is hint or (hint is float and type(value) is int and abs(value) < 10**308):
         return value
-    raise ValueError(f"{path} must be {_name_of(hint)}; got {_shown(value)}.")
+    raise ValueError(f"{path} must be {_name_of(hint)}; got {shown(value)}.")
 
 
 def parse_dataclass(kind: type[T], value: Any, path: str) -> T:
@@ -94,11 +98,20 @@ def parse_dataclass(kind: type[T], value: Any, path: str) -> T:
     hints = get_type_hints(kind, include_extras=True)
     for name in value:
         if name not in known:
-            raise ValueError(f"{path} has the unknown key {_shown(name)}; known keys: {', '.join(known)}.")
+            raise ValueError(f"{path} has the unknown key {shown(name)}; known keys: {', '.join(known)}.")
     for name, field in known.items():
         if name not in value and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{path} lacks the key {name!r}.")
     return kind(**{name: parse(hints[name], item, f"{path}.{name}") for name, item in value.items()})
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error message shows it: a long one by its beginning and end, a deep one by its outside.
+
+    >>> shown(["a" * 1000])
+    "['aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa']"
+    """
+    return _SHORT.repr(value)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,7 +119,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in an object")
+        raise ValueError(f"the key {shown(twice)} stands twice in an object")
     return values
 
 
@@ -116,7 +129,7 @@ def _parse_float(text: str) -> float:
 
 
 def _refuse(text: str) -> Any:
-    raise ValueError(f"{text} is not a finite number")
+    raise ValueError(f"{shown(text)} is not a finite number")
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -130,7 +143,7 @@ def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
             return parse(option, value, path)
         except ValueError:
             continue
-    raise ValueError(f"{path} must be {' or '.join(map(_name_of, options))}; got {_shown(value)}.")
+    raise ValueError(f"{path} must be {' or '.join(map(_name_of, options))}; got {shown(value)}.")
 
 
 def _parse_key(hint: Any, key: Any, path: str) -> Any:
@@ -143,9 +156,3 @@ def _parse_key(hint: Any, key: Any, path: str) -> Any:
 
 def _name_of(hint: Any) -> str:
     return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
-
-
-def _shown(value: Any) -> str:
-    """Return a value as it is written in Python, cut where it is long: a message is one sentence."""
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."

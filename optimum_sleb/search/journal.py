@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, JournalError, OutputFolderError
 from ..report.folder import JOURNAL_FILE_NAME, lock_folder
-from ..runtime.json import parse_dataclass
+from ..runtime.json import parse_dataclass, shown
 
 # A search is deterministic, so its state is not saved: a resumed search starts from the beginning and reads every
 # recorded measurement instead of repeating it. Fits of compensation are not recorded; they are repeated.
@@ -234,9 +234,10 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
     """Yield the differences between two headers, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+            place = f"{path}.{shown(name)[1:-1]}" if path else shown(name)[1:-1]
+            yield from _differences(old.get(name), new.get(name), place)
     elif old != new:
-        yield f"{path} is {old!r} there and {new!r} here"
+        yield f"{path} is {shown(old)} there and {shown(new)} here"
 
 
 def _checksum(body: bytes) -> bytes:

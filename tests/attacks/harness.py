@@ -36,9 +36,9 @@ _ERROR = re.compile(r"^optimum-cli(?: sleb)?(?: [a-z]+)?: error: ", flags=re.MUL
 _REMEDY = re.compile(
     r"--[a-z]|\w=\w|\bmust\b|\bexactly one of\b|\bknown keys\b|\bchoose from\b|\bexpected\b|"
     r"(?:^|[;:,.(] |\bor |\band |\bthen |\btrust, )(?:"
-    "add|allow|ask|begin|change|choose|close|convert|copy|cut|declare|delete|dequantise|do not|get|give|go on|install|"
-    "leave|list|load|log in|lower|make|merge|move|name|open|pass|point|put|raise|record|remove|rename|repair|repeat|"
-    "replace|restore|run|save|say|set|shorten|start|switch|take|try|turn|update|use|wait|write)\\b",
+    "add|allow|ask|begin|change|choose|close|convert|copy|cut|declare|delete|dequantise|do not|get|give|go on|"
+    "install|leave|list|load|log in|lower|make|mend|merge|move|name|open|pass|point|put|raise|record|remove|rename|"
+    "repair|repeat|replace|restore|run|save|say|set|shorten|start|switch|take|try|turn|unset|update|use|wait|write)\\b",
     flags=re.IGNORECASE,
 )
 
