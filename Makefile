@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick reliability matrix oldest lint types clean
+.PHONY: demo test quick reliability attacks matrix oldest lint types clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -34,6 +34,10 @@ quick: $(VENV)/.complete
 # What befalls a run: kills, faults, damaged files, memory that runs out. Writes the table of docs/reliability.md.
 reliability: $(VENV)/.complete
 	$(BIN)/python -m pytest -m "reliability and not matrix" --reliability-page docs/reliability.md
+
+# Strange and hostile inputs: each is refused with one sentence, or gives the right result.
+attacks: $(VENV)/.complete
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/attacks --durations 5
 
 # Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
 matrix: $(VENV)/.complete

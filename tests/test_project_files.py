@@ -51,7 +51,7 @@ def test_one_version_everywhere() -> None:
     assert (first, second) == ("Unreleased", __version__)
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
         assert (ROOT / target).exists(), target
@@ -62,4 +62,4 @@ def test_the_source_distribution_holds_them(tmp_path: Path) -> None:
     subprocess.run(build, check=True, capture_output=True)
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"CONTRIBUTING.md", "CHANGELOG.md", *YAML_FILES} <= names
+    assert {"CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *YAML_FILES} <= names

@@ -129,7 +129,7 @@ def _parse_float(text: str) -> float:
 
 
 def _refuse(text: str) -> Any:
-    raise ValueError(f"{shown(text)} is not a finite number")
+    raise ValueError(f"{shown(text)[1:-1]} is not a finite number")
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
