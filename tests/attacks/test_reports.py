@@ -11,7 +11,7 @@ import pytest
 
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.config import RECIPE_FILE_NAME
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME, REPORT_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME, REPORT_FILE_NAME
 from optimum_sleb.search.journal import seal
 
 from ..hub.local_hub import LocalHub

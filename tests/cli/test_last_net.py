@@ -14,7 +14,7 @@ import torch
 
 from optimum_sleb import SLEBError
 from optimum_sleb.cli.common import exit_on_known_errors
-from optimum_sleb.report.stored import JOURNAL_FILE_NAME
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 from optimum_sleb.search.greedy import greedy_removals
 from optimum_sleb.version import __version__
 
