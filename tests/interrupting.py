@@ -1,5 +1,6 @@
 """Interrupts, as Ctrl-C makes them, at every line of the package that a run reaches."""
 
+import random
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,8 +40,11 @@ def lines_of(run: Callable[[], object], stop_at: int = 0) -> list[Line]:
     return lines
 
 
-def interrupt_everywhere(run: Callable[[], object], check: Callable[[Line], None], *, all_of_them: bool = True) -> int:
-    """Interrupt a run at every line that it reaches, or where it does so first and last; check after each."""
+def interrupt_everywhere(
+    run: Callable[[], object], check: Callable[[Line], None], *, all_of_them: bool = True, at_most: int | None = None
+) -> int:
+    """Interrupt a run at every line that it reaches, or where it does so first and last, or at some of these moments
+    by chance; check after each."""
     lines = lines_of(run)
     check(END)
     moments = range(1, len(lines) + 1)
@@ -48,6 +52,8 @@ def interrupt_everywhere(run: Callable[[], object], check: Callable[[Line], None
         first = {line: number for number, line in reversed(list(enumerate(lines, 1)))}
         last = {line: number for number, line in enumerate(lines, 1)}
         moments = sorted({*first.values(), *last.values()})
+    if at_most is not None and len(moments) > at_most:
+        moments = sorted(random.Random(0).sample(moments, at_most))
     for number in moments:
         with suppress(KeyboardInterrupt):
             lines_of(run, stop_at=number)

@@ -27,6 +27,7 @@ from .test_state import odd_model
 
 IDS = random_ids(2, 20)
 CPU = torch.device("cpu")
+MOMENTS = 50
 
 
 def in_evaluation(model: PreTrainedModel, _stack: DecoderStack) -> None:
@@ -139,9 +140,10 @@ def test_ctrl_c_in_a_context_leaves_the_model_as_it_was(
 
 
 @pytest.mark.reliability(
-    "Ctrl-C at every line of a search, of its compensation and of the removal", lost="nothing: the model is as it was"
+    "Ctrl-C at any line of a removal, of a search and of its compensation",
+    lost="nothing: the model is as it was",
 )
-@pytest.mark.tries(500)
+@pytest.mark.tries(MOMENTS)
 @pytest.mark.long
 @pytest.mark.parametrize("run", ["remove", "prune", "compensate"])
 def test_ctrl_c_in_a_run_leaves_a_whole_model(run: str) -> None:
@@ -174,4 +176,4 @@ def test_ctrl_c_in_a_run_leaves_a_whole_model(run: str) -> None:
         else:
             pruner.prune(config, calibration=ids)
 
-    assert interrupt_everywhere(go, check, all_of_them=False) > 100
+    assert interrupt_everywhere(go, check, all_of_them=False, at_most=MOMENTS) == MOMENTS
