@@ -79,10 +79,13 @@ def _check_precision(model: PreTrainedModel) -> None:
 
 def head_is_untied(model: PreTrainedModel) -> bool:
     """Tell whether the head has weights of its own, although the config says that it shares the embeddings'."""
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    own, shared = getattr(head, "weight", None), getattr(embeddings, "weight", None)
     if not getattr(model.config, "tie_word_embeddings", False) or packed_modules(model):
         return False
+    try:
+        head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    except NotImplementedError:  # a model's own code need not name its embeddings
+        return False
+    own, shared = getattr(head, "weight", None), getattr(embeddings, "weight", None)
     if not (isinstance(own, Tensor) and isinstance(shared, Tensor)):
         return False
     return own is not shared and not (own.shape == shared.shape and own.equal(shared.to(own.device, own.dtype)))
