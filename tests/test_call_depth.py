@@ -1,5 +1,6 @@
 """The way from `SLEBPruner.prune` to the loss of a candidate is short, and is the one that CONTRIBUTING.md names."""
 
+import inspect
 import re
 import sys
 from itertools import takewhile
@@ -33,7 +34,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, ...]]:
 
     def follow(*arguments: Any) -> Any:
         codes = [frame.f_code for frame, _ in walk_stack(sys._getframe(1))]
-        below_prune = takewhile(lambda code: code is not SLEBPruner.prune.__code__, codes)
+        below_prune = takewhile(lambda code: code is not inspect.unwrap(SLEBPruner.prune).__code__, codes)
         calls = [losses.__code__, *(code for code in below_prune if PACKAGE in Path(code.co_filename).parents)]
         way = tuple(describe(code) for code in reversed(calls))
         if any(call.startswith("search/greedy.py") for call in way):  # else a check, or the loss before any removal
