@@ -27,7 +27,7 @@ from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 NUM_WINDOWS = 32
 RECIPE = SLEBConfig(num_blocks_to_remove=6, batch_size=2)
 # Every batch of windows is written at once, so that a search of seconds has as many records as one of hours.
-optimum_sleb.search.journal._SECONDS_BETWEEN_WRITES = 0.0
+optimum_sleb.search.journal.SECONDS_BETWEEN_WRITES = 0.0
 
 
 def small_model() -> PreTrainedModel:
@@ -79,7 +79,7 @@ def main(folder: Path, kills: int, smollm2: str | None = None) -> None:
         # Some lives end while they read the journal, most after they have added a few batches to it.
         enough = _lines(killed) + moments.randrange(4)
         child = start(killed, model, length)
-        while _lines(killed) < enough:
+        while _lines(killed) < enough and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             time.sleep(0.001)
         time.sleep(moments.uniform(0.0, 0.05))
         os.kill(child, signal.SIGKILL)
