@@ -27,9 +27,10 @@ test: $(VENV)/.complete
 
 # Before every commit. Of every room of the package all tests but those that are marked because they take more than about
 # half a second each, or ten seconds over all their cases: they are four fifths of the time and a tenth of the tests. A
-# new test is run here unless it is marked; the slowest are told, so that one that belongs to the others is seen.
+# new test is run here unless it is marked; the slowest are told, so that one that belongs to the others is seen. The
+# attacks have a command of their own.
 quick: $(VENV)/.complete
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not (long or slow or matrix or cuda)" --durations 5
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not (long or slow or matrix or cuda)" --ignore tests/attacks --durations 5
 
 # What befalls a run: kills, faults, damaged files, memory that runs out. Writes the table of docs/reliability.md.
 reliability: $(VENV)/.complete
