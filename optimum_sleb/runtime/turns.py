@@ -2,19 +2,28 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from .undo import undoing
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+class _Turn(NamedTuple):
+    thread: int
+    what: str
+
+
 # Building a model changes what the whole process shares: PyTorch's default dtype and device, methods of `nn.Module`,
 # the functions of `torch.nn.init`. A second thread would build, load or compute with them too.
-_lock = threading.RLock()
-_turn: tuple[int, str] | None = None  # thread that has its turn, and what it does
+# The turn is an entry of a dict and no lock, because an interrupt at the end of a `with` can leave a lock taken.
+_turns: dict[str, _Turn] = {}
 
 
 def one_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
@@ -22,19 +31,30 @@ def one_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        global _turn
-        thread, turn = threading.current_thread(), _turn
-        if turn is not None and turn[0] != thread.ident:
-            logger.warning(
-                f"{function.__qualname__} in thread {thread.name!r} waits until {turn[1]} is done: a process works on "
-                "one model at a time. Use several processes to work on several."
-            )
-        with _lock:
-            before = _turn
-            try:
-                _turn = threading.get_ident(), f"{function.__qualname__} in thread {thread.name!r}"
-                return function(*args, **kwargs)
-            finally:
-                _turn = before
+        name = threading.current_thread().name
+        mine = _Turn(threading.get_ident(), f"{function.__qualname__} in thread {name!r}")
+        holder = _turns.get("now")
+        if holder is not None and holder.thread == mine.thread:
+            return function(*args, **kwargs)  # it has its turn already
+
+        def leave() -> None:
+            if _turns.get("now") is mine:
+                del _turns["now"]
+
+        with undoing(leave):
+            _wait_for(mine)
+            return function(*args, **kwargs)
 
     return call
+
+
+def _wait_for(mine: _Turn) -> None:
+    is_told = False
+    while (holder := _turns.setdefault("now", mine)) is not mine:
+        if not is_told:
+            logger.warning(
+                f"{mine.what} waits until {holder.what} is done: a process works on one model at a time. Use several "
+                "processes to work on several."
+            )
+            is_told = True
+        time.sleep(0.01)
