@@ -27,10 +27,9 @@ test: $(VENV)/.complete
 
 # Before every commit. Of every room of the package all tests but those that are marked because they take more than about
 # half a second each, or ten seconds over all their cases: they are four fifths of the time and a tenth of the tests. A
-# new test is run here unless it is marked; the slowest are told, so that one that belongs to the others is seen. The
-# attacks have a command of their own.
+# new test is run here unless it is marked. The attacks have a command of their own.
 quick: $(VENV)/.complete
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not (long or slow or matrix or cuda)" --ignore tests/attacks --durations 5
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not (long or slow or matrix or cuda)" --ignore tests/attacks
 
 # What befalls a run: kills, faults, damaged files, memory that runs out. Writes the table of docs/reliability.md.
 reliability: $(VENV)/.complete
@@ -38,7 +37,7 @@ reliability: $(VENV)/.complete
 
 # Strange and hostile inputs: each is refused with one sentence, or gives the right result.
 attacks: $(VENV)/.complete
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/attacks --durations 5
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/attacks
 
 # Every architecture of the installed transformers, in a few minutes; `make test` tries one for each mechanism.
 matrix: $(VENV)/.complete

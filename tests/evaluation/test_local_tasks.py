@@ -95,6 +95,7 @@ ROWS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ROWS)
 def test_asks_what_the_harness_asks_on_every_row(
     task: str, shared_data: Path, manager, monkeypatch: pytest.MonkeyPatch
