@@ -140,26 +140,29 @@ class SLEBConfig:
         """
         protected = self.early_barrier + self.latter_barrier
         if self.max_perplexity_increase is not None:
-            wanted, phrase = 1, f"max_perplexity_increase={self.max_perplexity_increase} needs at least 1 candidate"
+            num_removed, phrase = (
+                1,
+                f"max_perplexity_increase={self.max_perplexity_increase} needs at least 1 candidate",
+            )
         elif self.sparsity is not None:
             # Exact arithmetic: 0.07 x 100 is 7, whatever binary floating point says.
-            wanted = math.ceil(Fraction(str(self.sparsity)) * num_blocks)
-            phrase = f"sparsity={self.sparsity} removes {wanted} of {num_blocks} blocks"
+            num_removed = math.ceil(Fraction(str(self.sparsity)) * num_blocks)
+            phrase = f"sparsity={self.sparsity} removes {num_removed} of {num_blocks} blocks"
         else:
             assert self.num_blocks_to_remove is not None  # __post_init__ checks that one of the three is set
-            wanted = self.num_blocks_to_remove
-            phrase = f"num_blocks_to_remove={wanted} of {num_blocks} blocks"
-            if wanted > num_blocks:
-                phrase = f"num_blocks_to_remove={wanted} leaves none of the {num_blocks} blocks"
-        if num_blocks - wanted < protected:
-            left = f" and leaves {num_blocks - wanted}" if wanted <= num_blocks else ""
+            num_removed = self.num_blocks_to_remove
+            phrase = f"num_blocks_to_remove={num_removed} of {num_blocks} blocks"
+            if num_removed > num_blocks:
+                phrase = f"num_blocks_to_remove={num_removed} leaves none of the {num_blocks} blocks"
+        if num_blocks - num_removed < protected:
+            left = f" and leaves {num_blocks - num_removed}" if num_removed <= num_blocks else ""
             most = num_blocks - protected
             remedy = f"remove at most {most} blocks or lower the barriers" if most > 0 else "lower the barriers"
             raise ConfigError(
                 f"{phrase}{left}, fewer than the {protected} that early_barrier={self.early_barrier} and "
                 f"latter_barrier={self.latter_barrier} protect; {remedy}."
             )
-        return None if self.max_perplexity_increase is not None else wanted
+        return None if self.max_perplexity_increase is not None else num_removed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values.

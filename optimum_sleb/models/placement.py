@@ -112,9 +112,13 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise ConfigError(f"device={device!r} was asked for, but PyTorch finds no GPU here; leave it out.")
     if target.type == "cuda" and (target.index is None or target.index < torch.cuda.device_count()):
         return target
-    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if here is None or here.type != target.type or (target.index or 0) >= torch.accelerator.device_count():
-        found = f"{torch.accelerator.device_count()} of {here.type}" if here else "only 'cpu'"
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if (
+        accelerator is None
+        or accelerator.type != target.type
+        or (target.index or 0) >= torch.accelerator.device_count()
+    ):
+        found = f"{torch.accelerator.device_count()} of {accelerator.type}" if accelerator else "only 'cpu'"
         raise ConfigError(f"There is no device {str(device)!r} here, but {found}; name one that there is.")
     return target
 

@@ -164,14 +164,14 @@ def _left_overs(directory: Path) -> list[Path]:
 def _recover(directory: Path) -> None:
     found = sorted(_left_overs(directory), key=lambda path: (".new .due .old".index(path.suffix), path))
     try:
-        told = [_recover_one(path, directory) for path in found if path.exists()]
+        messages = [_recover_one(path, directory) for path in found if path.exists()]
     except OSError as error:
         raise OutputFolderError(
             f"{directory}: what a killed process left in {found[0].parent} cannot be tidied ({error}); make room, or "
             "choose another folder."
         ) from error
-    if told:
-        warnings.warn(f"An earlier process that wrote {directory} was killed: {'; '.join(told)}.", stacklevel=4)
+    if messages:
+        warnings.warn(f"An earlier process that wrote {directory} was killed: {'; '.join(messages)}.", stacklevel=4)
 
 
 def _recover_one(left: Path, directory: Path) -> str:

@@ -35,8 +35,8 @@ class StepLosses:
         >>> StepLosses({3: torch.ones(2), 4: torch.tensor([1.0, float("nan")])}).non_finite
         {4: 1}
         """
-        odd = {block: (~row.isfinite()).nonzero() for block, row in self.losses.items()}
-        return {block: int(windows[0]) for block, windows in odd.items() if len(windows)}
+        windows_of = {block: (~row.isfinite()).nonzero() for block, row in self.losses.items()}
+        return {block: int(windows[0]) for block, windows in windows_of.items() if len(windows)}
 
     def sums(self) -> dict[int, float]:
         """Return the loss without each candidate that has a finite one, summed over windows, in nats."""

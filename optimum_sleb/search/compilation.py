@@ -54,7 +54,7 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
     seconds = time.perf_counter() - started
     if trouble is not None:
         return Compilation(UNCOMPILED, f"not compiled: {trouble}", seconds)
-    parts = " and ".join(name for name, wanted in (("blocks", blocks), ("loss", loss)) if wanted)
+    parts = " and ".join(name for name, is_compiled in (("blocks", blocks), ("loss", loss)) if is_compiled)
     return Compilation(kernels, f"compiled {parts}", seconds)
 
 

@@ -17,7 +17,7 @@ from .journal import Journal
 
 class Progress:
     """The journal and the report of the steps so far, in a folder; `folder=None` keeps nothing.
-    `blocks` are the numbers of the model's blocks in the dense model. `JournalError` is raised if there is a journal
+    `JournalError` is raised if there is a journal
     without `resume`, none with it, or one of another run.
     """
 
@@ -25,7 +25,7 @@ class Progress:
         self,
         folder: str | Path | None,
         model: PreTrainedModel,
-        blocks: Sequence[int],
+        dense_numbers: Sequence[int],
         windows: TokenWindows,
         config: SLEBConfig,
         *,
@@ -36,7 +36,7 @@ class Progress:
         self._folder = folder
         self.journal: Journal | None = None
         if folder is not None:
-            self.journal = Journal(folder, _header(model, blocks, windows, config), resume=resume)
+            self.journal = Journal(folder, _header(model, dense_numbers, windows, config), resume=resume)
 
     def __enter__(self) -> Self:
         return self
@@ -61,13 +61,13 @@ class Progress:
 
 
 def _header(
-    model: PreTrainedModel, blocks: Sequence[int], windows: TokenWindows, config: SLEBConfig
+    model: PreTrainedModel, dense_numbers: Sequence[int], windows: TokenWindows, config: SLEBConfig
 ) -> dict[str, Any]:
     """Return all that can change a measured loss, to the last bit; it must be equal when a run is resumed."""
     return {
         "model": {
             "architecture": type(model).__name__,
-            "blocks": list(blocks),
+            "blocks": list(dense_numbers),
             **model_fingerprint(model),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,

@@ -110,8 +110,10 @@ class Search:
         limit, num_removed = self.config.num_blocks_to_remove_of(self.num_blocks), len(self.result.steps)
         # A search ends before its limit with blocks that were not refused only if no loss without them is finite.
         left = self.remaining[self.config.early_barrier : self.num_blocks - num_removed - self.config.latter_barrier]
-        odd = [block for block in left if block in self.candidates and block not in self.refusals.reasons]
-        stay = self.refusals.reasons | dict.fromkeys(odd, "without it the loss is NaN or infinite")
+        without_finite_loss = [
+            block for block in left if block in self.candidates and block not in self.refusals.reasons
+        ]
+        stay = self.refusals.reasons | dict.fromkeys(without_finite_loss, "without it the loss is NaN or infinite")
         reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
         if self.refusals.reasons and not num_removed:
             name = type(self.method.losses.model).__name__
@@ -119,7 +121,7 @@ class Search:
         if limit is not None and num_removed < limit and self.method.losses.ranks.is_first:
             warnings.warn(
                 f"{num_removed} of the {limit} blocks asked for were removed: no other can go with them ({reasons}).",
-                stacklevel=4,  # the caller of `SLEBPruner.prune`
+                stacklevel=4,  # past the context manager
             )
 
 

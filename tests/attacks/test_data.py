@@ -5,17 +5,15 @@ import datetime
 import gzip
 import json
 import lzma
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 import torch
-from optimum.commands import optimum_cli
 from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPTJConfig, OPTConfig, PreTrainedModel
 
@@ -26,33 +24,16 @@ from optimum_sleb.models.positions import most_positions
 
 from ..architectures.tiny import tiny_model as tiny
 from ..conftest import make_text, make_tokenizer
+from .harness import Outcome, run_command
 
 CONFIG = SLEBConfig(sparsity=0.2, window_length=8, max_windows=4)
 TEXT = make_text(60)
 
 
-class Outcome(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Outcome]:
+def command() -> Callable[..., Outcome]:
     """Runs a command in this process."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["optimum-cli", "sleb", *map(str, arguments)])
-        code = 0
-        try:
-            optimum_cli.main()
-        except SystemExit as end:
-            code = end.code
-        return Outcome(code, *capsys.readouterr())
-
-    return run
+    return lambda *arguments: run_command(arguments)
 
 
 def assert_one_sentence(message: str, *names: str) -> None:

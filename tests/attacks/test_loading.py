@@ -1,18 +1,14 @@
 """Folders that were made to do harm when they are loaded: what is damaged x how x by which door."""
 
-import io
 import json
 import shutil
 import struct
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optimum.commands import optimum_cli
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from optimum_sleb import PruningReport, ReportError, SLEBError, SLEBPruner
@@ -21,6 +17,8 @@ from optimum_sleb.models.loading import load_model
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
 from ..report.test_report import make_report
+from . import harness
+from .harness import Outcome
 
 attacks_while_loading = pytest.mark.reliability(
     "a folder that wants code to be run: a tokenizer, a processor, a kernel; or whose numbers are impossible",
@@ -31,42 +29,19 @@ pytestmark = [attacks_while_loading, pytest.mark.filterwarnings("ignore")]
 EDITS = dict[str, Any]  # of one file
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-    seconds: float
-
-
 @pytest.fixture
-def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Outcome]:
+def run_command() -> Callable[..., Outcome]:
     """Runs a command in this process, with a standard input that says yes to everything."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["optimum-cli", "sleb", *map(str, arguments), "--device", "cpu"])
-        monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n" * 100))
-        begun, code = time.monotonic(), 0
-        try:
-            optimum_cli.main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err, time.monotonic() - begun)
-
-    return run
+    return lambda *arguments: harness.run_command([*arguments, "--device", "cpu"], stdin="yes\n" * 100)
 
 
 def assert_refused(outcome: Outcome, *names: str) -> None:
-    # `check` tells on standard output, with code 1, that a model is not supported: that is its result.
-    assert outcome.code == 2 or (outcome.code == 1 and outcome.out.startswith("refused: ")), outcome
-    message = (outcome.err.splitlines() if outcome.code == 2 else outcome.out.splitlines())[-1]
-    for name in names:
-        assert name in message
-    assert "Traceback" not in outcome.err
-    assert outcome.seconds < 60
+    if outcome.code == 1 and outcome.out.startswith("refused: "):
+        # `check` tells on standard output, with code 1, that a model is not supported: that is its result.
+        assert "Traceback" not in outcome.err
+        assert all(name in outcome.out.splitlines()[-1] for name in names)
+    else:
+        harness.assert_refused(outcome, *names)
 
 
 @pytest.fixture(scope="module")

@@ -1,49 +1,23 @@
 """Paths that are no good, by every door that takes one: refused in one sentence before anything is loaded."""
 
 import os
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from optimum.commands import optimum_cli
 
 from optimum_sleb import OutputFolderError, PruningReport, SLEBError, SLEBPruner
 from optimum_sleb.hub.folder import check_output_folder, write_folder
 
 from ..conftest import make_tokenizer
 from ..families import tiny_model
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+from . import harness
+from .harness import Outcome, assert_refused
 
 
 @pytest.fixture
-def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Outcome]:
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["optimum-cli", "sleb", *map(str, arguments), "--device", "cpu"])
-        code = 0
-        try:
-            optimum_cli.main()
-        except SystemExit as end:
-            code = end.code
-        return Outcome(code, *capsys.readouterr())
-
-    return run
-
-
-def assert_refused(outcome: Outcome, *names: str) -> None:
-    last = outcome.err.splitlines()[-1]
-    assert outcome.code == 2, outcome
-    assert "error:" in last
-    assert "Traceback" not in outcome.err
-    for name in names:
-        assert name in last
+def run_command() -> Callable[..., Outcome]:
+    return lambda *arguments: harness.run_command([*arguments, "--device", "cpu"])
 
 
 @pytest.fixture(scope="module")
