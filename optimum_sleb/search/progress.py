@@ -17,9 +17,7 @@ from .journal import Journal
 
 class Progress:
     """The journal and the report of the steps so far, in a folder; `folder=None` keeps nothing.
-    `JournalError` is raised if there is a journal
-    without `resume`, none with it, or one of another run.
-    """
+    `JournalError` is raised if there is a journal without `resume`, none with it, or one of another run."""
 
     def __init__(
         self,
