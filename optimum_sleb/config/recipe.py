@@ -4,23 +4,15 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
-from .errors import ConfigError, ReportError
-from .runtime.json import parse, read_json, shown
+from ..errors import ConfigError, ReportError
+from ..runtime.json import parse, read_json, shown
+from .amount import AMOUNTS, num_blocks_to_remove_of
+from .bounds import MOST, PUBLISHED_WINDOW_LENGTH
 
 RECIPE_FILE_NAME = "sleb_config.json"
-
-# The deepest released models have a few hundred blocks. A config with millions would fill the memory before it fails.
-MAX_BLOCKS = 10_000
-
-# The most of anything that is counted. More is a slip, and would overflow in PyTorch.
-MOST = 2**31 - 1
-
-# Of models that have fewer positions, as many as they have.
-PUBLISHED_WINDOW_LENGTH = 2048
 
 
 @dataclass(frozen=True)
@@ -110,10 +102,10 @@ class SLEBConfig:
                 raise ConfigError(str(error)) from None
 
     def _check_amount(self) -> None:
-        amounts = {name: getattr(self, name) for name in _AMOUNTS if getattr(self, name) is not None}
+        amounts = {name: getattr(self, name) for name in AMOUNTS if getattr(self, name) is not None}
         if len(amounts) != 1:
             given = ", ".join(f"{name}={value}" for name, value in amounts.items()) or "none of them"
-            raise ConfigError(f"Say how much to remove with exactly one of {', '.join(_AMOUNTS)}; got {given}.")
+            raise ConfigError(f"Say how much to remove with exactly one of {', '.join(AMOUNTS)}; got {given}.")
         if not (self.racing_confidence > 0 and math.isfinite(self.racing_confidence)):
             raise ConfigError(f"racing_confidence must be a positive number, got {self.racing_confidence}.")
         if self.sparsity is not None and not 0 < self.sparsity < 1:
@@ -138,31 +130,14 @@ class SLEBConfig:
             >>> SLEBConfig(sparsity=0.1).num_blocks_to_remove_of(30)
             3
         """
-        protected = self.early_barrier + self.latter_barrier
-        if self.max_perplexity_increase is not None:
-            num_removed, phrase = (
-                1,
-                f"max_perplexity_increase={self.max_perplexity_increase} needs at least 1 candidate",
-            )
-        elif self.sparsity is not None:
-            # Exact arithmetic: 0.07 x 100 is 7, whatever binary floating point says.
-            num_removed = math.ceil(Fraction(str(self.sparsity)) * num_blocks)
-            phrase = f"sparsity={self.sparsity} removes {num_removed} of {num_blocks} blocks"
-        else:
-            assert self.num_blocks_to_remove is not None  # __post_init__ checks that one of the three is set
-            num_removed = self.num_blocks_to_remove
-            phrase = f"num_blocks_to_remove={num_removed} of {num_blocks} blocks"
-            if num_removed > num_blocks:
-                phrase = f"num_blocks_to_remove={num_removed} leaves none of the {num_blocks} blocks"
-        if num_blocks - num_removed < protected:
-            left = f" and leaves {num_blocks - num_removed}" if num_removed <= num_blocks else ""
-            most = num_blocks - protected
-            remedy = f"remove at most {most} blocks or lower the barriers" if most > 0 else "lower the barriers"
-            raise ConfigError(
-                f"{phrase}{left}, fewer than the {protected} that early_barrier={self.early_barrier} and "
-                f"latter_barrier={self.latter_barrier} protect; {remedy}."
-            )
-        return None if self.max_perplexity_increase is not None else num_removed
+        return num_blocks_to_remove_of(
+            num_blocks,
+            sparsity=self.sparsity,
+            num_blocks_to_remove=self.num_blocks_to_remove,
+            max_perplexity_increase=self.max_perplexity_increase,
+            early_barrier=self.early_barrier,
+            latter_barrier=self.latter_barrier,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values.
@@ -252,7 +227,6 @@ class SLEBConfig:
             raise ConfigError(f"{path} cannot be used; write the recipe again. {error}") from error
 
 
-_AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
 _LEAST = {
     "num_blocks_to_remove": 1,
     "num_samples": 1,
