@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,21 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from ..report.records import CalibrationRecord
+from .columns import cut_text, from_rows, load_rows
+from .loaded import LoadedWindows
 from .mixture import split_mixture, windows_per_part
-from .rows import Batches, Row, no_labels, rows_of_batches, rows_of_example, token_ids, windows_of_rows
+from .rows import Batches, no_labels, rows_of_batches, token_ids
 from .texts import (
     NAMED_DATASETS,
     checked_document,
-    iter_column,
     iter_text_file,
     joined,
     local_evaluation_text,
     published_calibration_text,
     published_evaluation_text,
-    rows_read,
 )
 from .tokens import windows_of_text
 from .windows import TokenWindows
-
-
-@dataclass(frozen=True)
-class LoadedWindows:
-    """Token windows with their origin."""
-
-    windows: TokenWindows
-    source: str  # the data set, file or kind of object
-    bos_per_window: bool  # a BOS token was put at the start of each window
-
-    def record(self) -> CalibrationRecord:
-        """Return the entry about these windows for the report."""
-        lengths = set(self.windows.lengths)
-        return CalibrationRecord(
-            source=self.source,
-            num_windows=len(self.windows),
-            num_tokens=self.windows.num_tokens,
-            window_length=lengths.pop() if len(lengths) == 1 else None,
-            bos_per_window=self.bos_per_window,
-            fingerprint=self.windows.fingerprint,
-            num_labels=self.windows.num_labels,
-        )
 
 
 def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
@@ -66,12 +42,12 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     if isinstance(data, DataLoader):
         data = Batches(data, "a DataLoader")
     if isinstance(data, Batches):
-        return _from_rows(rows_of_batches(data.batches, data.padding), data.source, config)
+        return from_rows(rows_of_batches(data.batches, data.padding), data.source, config)
     if _is_dataset(data):
-        return _from_dataset(data, tokenizer, config)
+        return load_rows(data, "the Dataset", tokenizer, config)
     if isinstance(data, list | tuple) and any(isinstance(item, str) for item in data[:_LOOKED_AT]):
         documents = (checked_document(text, f"Item {number} of the list is") for number, text in enumerate(data))
-        return _cut(joined(documents), f"a list of {len(data)} texts", tokenizer, config)
+        return cut_text(joined(documents), f"a list of {len(data)} texts", tokenizer, config)
     return _from_token_ids(data, config)
 
 
@@ -106,7 +82,7 @@ def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfi
     parts = split_mixture(config.dataset)
     shares = windows_per_part(config.max_windows, len(parts))
     loaded = [
-        _cut(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
+        cut_text(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
         for part, share in zip(parts, shares, strict=True)
     ]
     windows = TokenWindows(tuple(window for part in loaded for window in part.windows.windows))
@@ -129,38 +105,12 @@ def _local_file(name: str) -> Path:
     return path
 
 
-def _cut(
-    pieces: Iterable[str], source: str, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig
-) -> LoadedWindows:
-    if tokenizer is None:
-        raise CalibrationError(f"{source} is text, but there is no tokenizer; give one, or calibrate on token ids.")
-    if config.loss == "labels":
-        raise no_labels(source)
-    windows, has_bos = windows_of_text(
-        pieces, tokenizer, config.window_length, config.max_windows, config.bos_per_window
-    )
-    return LoadedWindows(windows, source, has_bos)
-
-
 def _is_dataset(data: Any) -> bool:
     import datasets
 
     if isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
         raise CalibrationError(f"A DatasetDict has several splits ({', '.join(data)}); pass one of them.")
     return isinstance(data, datasets.Dataset | datasets.IterableDataset)
-
-
-def _from_dataset(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
-    rows = rows_read(data, "the Dataset")
-    if "input_ids" in (data.column_names or next(rows_read(data, "the Dataset"), ())):
-        numbered = (rows_of_example(row, where=f"Row {number} of the Dataset") for number, row in enumerate(rows))
-        return _from_rows(chain.from_iterable(numbered), "a tokenised Dataset", config)
-    return _cut(joined(iter_column(rows, config.text_column, "the Dataset")), "a Dataset", tokenizer, config)
-
-
-def _from_rows(rows: Iterable[Row], source: str, config: SLEBConfig) -> LoadedWindows:
-    windows = windows_of_rows(rows, config.loss, config.max_windows, source)
-    return LoadedWindows(windows, source, bos_per_window=False)
 
 
 def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
