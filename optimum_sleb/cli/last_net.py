@@ -27,16 +27,18 @@ _PACKAGES = (
     ),
     *("safetensors", "tokenizers", "trl"),
 )
-_MOST_CHARACTERS = 300
+_MOST_CHARACTERS = 600
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, as nothing that steers a terminal.
+    """Return a text on one line, as nothing that steers a terminal; of a very long one, the middle is left out.
 
     >>> print(one_line("two\\n lines\\x1b[2J"))
     two lines\\x1b[2J
     """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+    # The beginning says what is wrong, the end what to do.
+    return line if len(line) <= 3 * _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}...{line[-_MOST_CHARACTERS:]}"
 
 
 def line_of(error: Exception) -> str:

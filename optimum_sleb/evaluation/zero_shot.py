@@ -31,7 +31,7 @@ def check_task(task: str, data_dir: Path | None = None) -> None:
     if task not in task_manager().all_tasks:
         raise ConfigError(
             f"{task!r} is no known text (wikitext2, c4), no file, and no task of lm-evaluation-harness; "
-            "`lm_eval ls tasks` lists its tasks."
+            "list its tasks with `lm_eval ls tasks`."
         )
     if data_dir is not None:
         local_files(task, data_dir)

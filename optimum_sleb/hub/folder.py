@@ -63,7 +63,9 @@ def _make_sibling(directory: Path) -> Path:
             raise PermissionError("it is not yours to write")
         return new_sibling(directory)
     except OSError as error:
-        raise OutputFolderError(f"{directory} cannot be written ({error}); choose another folder.") from error
+        raise OutputFolderError(
+            f"{directory} cannot be written ({error.strerror or error}); choose another folder."
+        ) from error
 
 
 def _is_disk_error(error: Exception) -> bool:
