@@ -61,7 +61,9 @@ def lock_folder(folder: str | Path, seconds: float = SECONDS_TO_WAIT) -> Iterato
     except OutputFolderError:
         raise
     except OSError as error:
-        raise OutputFolderError(f"{directory} cannot be written ({error}); choose another folder.") from error
+        raise OutputFolderError(
+            f"{directory} cannot be written ({error.strerror or error}); choose another folder."
+        ) from error
     try:
         if lock.lock_counter == 1:
             _recover(directory)
