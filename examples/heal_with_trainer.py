@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Trainer, TrainingArguments
 
 from optimum_sleb import HealingRecord, healing_record, perplexity, save_healed
-from optimum_sleb.calibration.texts import read_text_file
+from optimum_sleb.calibration.evaluation_texts import read_text_file
 from optimum_sleb.evaluation.perplexity import Perplexity
 from optimum_sleb.hub.card_update import add_to_report_and_card, perplexity_record
 from optimum_sleb.hub.folder import check_output_folder

@@ -1,6 +1,5 @@
 """Calibration and evaluation data of any kind, tokenised and cut into token windows."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from ..config import SLEBConfig
 from ..errors import CalibrationError
 from .columns import cut_text, from_rows, load_rows
+from .evaluation_texts import iter_text, local_evaluation_text
 from .loaded import LoadedWindows
-from .mixture import split_mixture, windows_per_part
+from .named import load_named
+from .places import find
+from .reading import Reading
 from .rows import Batches, no_labels, rows_of_batches, token_ids
-from .texts import (
-    NAMED_DATASETS,
-    checked_document,
-    iter_text_file,
-    joined,
-    local_evaluation_text,
-    published_calibration_text,
-    published_evaluation_text,
-)
+from .texts import NAMED_DATASETS, checked_document, joined, published_evaluation_text
 from .tokens import windows_of_text
 from .windows import TokenWindows
 
@@ -38,7 +32,7 @@ def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, confi
     if isinstance(data, str | Path):
         config = replace(config, dataset=str(data))
     if data is None or isinstance(data, str | Path):
-        return _named_or_local(tokenizer, config)
+        return load_named(tokenizer, config)
     if isinstance(data, DataLoader):
         data = Batches(data, "a DataLoader")
     if isinstance(data, Batches):
@@ -60,8 +54,9 @@ def load_evaluation(
     bos_per_window: bool = True,
     text_column: str = "text",
     data_dir: Path | None = None,
+    reading: Reading | None = None,
 ) -> LoadedWindows:
-    """Make the token windows on which perplexity is reported, of `"wikitext2"`, `"c4"` or a local file.
+    """Make the token windows on which perplexity is reported, of `"wikitext2"`, `"c4"`, local files or the Hub's data.
     `data_dir` is a folder with the named data sets as files (`None`: the Hub). `max_windows=None` uses all windows, or
     the published 256 of C4.
     """
@@ -73,36 +68,11 @@ def load_evaluation(
             text, dataset = local_evaluation_text(dataset, data_dir)
             pieces = [text]
     else:
-        pieces = iter_text_file(_local_file(dataset), text_column)
+        place = find(dataset)
+        pieces = iter_text(place, text_column, reading or Reading(is_evaluation=True))
+        dataset = place.name
     windows, has_bos = windows_of_text(pieces, tokenizer, window_length, max_windows, bos_per_window)
     return LoadedWindows(windows, dataset, has_bos)
-
-
-def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
-    parts = split_mixture(config.dataset)
-    shares = windows_per_part(config.max_windows, len(parts))
-    loaded = [
-        cut_text(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
-        for part, share in zip(parts, shares, strict=True)
-    ]
-    windows = TokenWindows(tuple(window for part in loaded for window in part.windows.windows))
-    return LoadedWindows(windows, config.dataset, loaded[0].bos_per_window)
-
-
-def _named_or_local_text(name: str, config: SLEBConfig) -> Iterable[str]:
-    if name in NAMED_DATASETS:
-        return [published_calibration_text(name, config.num_samples, config.seed)]
-    return iter_text_file(_local_file(name), config.text_column)
-
-
-def _local_file(name: str) -> Path:
-    path = Path(name)
-    if not os.path.isfile(path):
-        raise CalibrationError(
-            f"{name!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file; pass the path of a "
-            ".txt, .jsonl or .parquet file, or several joined by +."
-        )
-    return path
 
 
 def _is_dataset(data: Any) -> bool:

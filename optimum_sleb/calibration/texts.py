@@ -1,19 +1,14 @@
-"""Calibration and evaluation texts: the published data sets and local files."""
+"""Texts: those of the published data sets, and documents of any origin, checked and joined."""
 
-import glob
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from ..errors import CalibrationError
 
 SEPARATOR = "\n\n"
 # Name on the Hub of the file whose first documents the paper evaluates on.
-_C4_SHARD = "c4-validation.00000-of-00008.json.gz"
-_CHARACTERS_AT_A_TIME = 2**16
-_ROWS_AT_A_TIME = 100
+C4_SHARD = "c4-validation.00000-of-00008.json.gz"
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ NAMED_DATASETS = {
     "wikitext2": NamedDataset(("Salesforce/wikitext", "wikitext-2-raw-v1"), None, SEPARATOR, "test", None, None),
     "c4": NamedDataset(
         ("allenai/c4",),
-        {"train": "en/c4-train.00000-of-01024.json.gz", "validation": f"en/{_C4_SHARD}"},
+        {"train": "en/c4-train.00000-of-01024.json.gz", "validation": f"en/{C4_SHARD}"},
         " ",
         "validation",
         1100,
@@ -52,59 +47,6 @@ def published_evaluation_text(name: str) -> str:
     dataset = NAMED_DATASETS[name]
     rows = _load(name, dataset.evaluation_split)
     return dataset.separator.join(rows[: dataset.evaluation_documents]["text"])
-
-
-def local_evaluation_file(name: str, data_dir: Path) -> Path:
-    """Return the file in `data_dir` that is read instead of a data set on the Hub.
-    Of C4 this is the file that the paper uses, else the first `.jsonl` sample in the folder `c4`.
-    """
-    patterns = {"wikitext2": ["wikitext-2-raw/wiki.test.raw"], "c4": [f"c4/{_C4_SHARD}", "c4/*.jsonl"]}[name]
-    for pattern in patterns:
-        for file in sorted(data_dir.glob(pattern)):
-            return file
-    raise CalibrationError(
-        f"The data set {name!r} has no file in {data_dir}: it is read from {' or '.join(patterns)} there."
-    )
-
-
-def local_evaluation_text(name: str, data_dir: Path) -> tuple[str, str]:
-    """Return the evaluation text of a local file, and its source.
-    The source is the name of the data set if the text is the published one, else the path of the sample.
-    """
-    file, dataset = local_evaluation_file(name, data_dir), NAMED_DATASETS[name]
-    if name == "wikitext2":
-        # A row on the Hub is a line with its line break; a blank line is an empty row.
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-        return dataset.separator.join(f"{line}\n" if line.strip() else "" for line in lines), name
-    texts = read_text_file(file, "text", dataset.separator, dataset.evaluation_documents)
-    return texts, name if file.name == _C4_SHARD else str(file)
-
-
-def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None) -> str:
-    """Return the whole text of `iter_text_file`."""
-    return "".join(iter_text_file(path, text_column, separator, max_documents))
-
-
-def iter_text_file(
-    path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None
-) -> Iterator[str]:
-    """Yield the pieces of a text, read as they are taken: the documents of a `.jsonl` (even compressed) or `.parquet`
-    file with the separator between them, or any other file as it is."""
-    try:
-        if path.stat().st_size == 0:
-            raise CalibrationError(f"{path} is empty; give a file with text.")
-        builder = _builder_of(path)
-        if builder is None:
-            with open(path, encoding="utf-8") as file:
-                while piece := file.read(_CHARACTERS_AT_A_TIME):
-                    yield piece
-            return
-    except UnicodeDecodeError as error:
-        raise CalibrationError(f"{path} is not UTF-8 text ({error}); convert it, or use .jsonl.") from error
-    except OSError as error:
-        raise CalibrationError(f"{path} cannot be read ({first_line(error)}); check the file.") from error
-    rows = islice(_rows_of_file(path, builder), max_documents)
-    yield from joined(iter_column(rows, text_column, str(path)), separator)
 
 
 def joined(documents: Iterable[str], separator: str = SEPARATOR) -> Iterator[str]:
@@ -141,6 +83,8 @@ def checked_document(value: Any, where: str, option: str | None = None) -> str:
     if not isinstance(value, str):
         kind = "no value (null)" if value is None else f"a value of type {type(value).__name__}"
         raise CalibrationError(f"{where} {kind}, where text is expected; {remedy}.")
+    if "\0" in value:
+        raise CalibrationError(f"{where} text with NUL characters, which are no text; {remedy}.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -161,35 +105,6 @@ def rows_read(rows: Iterable[Any], source: str) -> Iterator[Any]:
         raise CalibrationError(
             f"Row {number} of {source} cannot be read ({first_line(error)}); check the data, or make them again."
         ) from error
-
-
-def _rows_of_file(path: Path, builder: str) -> Iterator[Any]:
-    import datasets
-
-    # Small batches, or a whole row group would be held at once.
-    options = {"batch_size": _ROWS_AT_A_TIME} if builder == "parquet" else {}
-    number = 0
-    try:
-        files = glob.escape(str(path))
-        rows = datasets.load_dataset(builder, data_files=files, split="train", streaming=True, **options)
-        for row in rows:
-            yield row
-            number += 1
-    except MemoryError:
-        raise
-    except Exception as error:  # what zipfile, gzip, lzma, pyarrow and pandas raise has no common class
-        raise CalibrationError(
-            f"{path} cannot be read as {builder} from row {number} on ({first_line(error)}); get it again."
-        ) from error
-
-
-def _builder_of(path: Path) -> str | None:
-    suffixes = path.suffixes[-2:]
-    if path.suffix == ".parquet":
-        return "parquet"
-    if any(suffix in (".jsonl", ".json", ".ndjson") for suffix in suffixes):
-        return "json"
-    return None
 
 
 def _load(name: str, split: str) -> Any:

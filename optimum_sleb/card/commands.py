@@ -5,14 +5,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..calibration.formats import suffix_of
 from ..calibration.mixture import split_mixture
+from ..calibration.places import is_hub_name, is_pattern
 from ..calibration.texts import NAMED_DATASETS
 from ..config import SLEBConfig
 from ..report.report import PruningReport
 from .base_card import hub_name
 from .format import one_line, public_dataset_name
 
-_FILES = (".txt", ".jsonl", ".parquet")
 _AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
 
 
@@ -36,7 +37,13 @@ def _is_repeatable(run: PruningReport) -> bool:
     if "quantization_config" in run.loading:
         return False
     parts = split_mixture(run.recipe.dataset) if run.recipe else []
-    return all(part in NAMED_DATASETS or part.endswith(_FILES) for part in parts)
+    return all(_is_name_of_data(part) for part in parts)
+
+
+def _is_name_of_data(name: str) -> bool:
+    """Tell if a command can name the data; what lay in memory has another kind of name."""
+    is_file = suffix_of(name) or name.endswith("/") or is_pattern(name)
+    return name in NAMED_DATASETS or bool(is_file) or is_hub_name(name)
 
 
 def _model_name(base_model: str | None) -> str:

@@ -4,8 +4,8 @@ import math
 import re
 from pathlib import Path
 
-from ..calibration.mixture import split_mixture
-from ..calibration.texts import NAMED_DATASETS
+from ..calibration.mixture import parts_of
+from ..calibration.places import is_hub_name, is_pattern
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$#])")
 
@@ -34,7 +34,17 @@ def public_dataset_name(source: str) -> str:
     >>> public_dataset_name("/home/me/texts/novel.txt"), public_dataset_name("c4")
     ('novel.txt', 'c4')
     """
-    return "+".join(part if part in NAMED_DATASETS else Path(part).name for part in split_mixture(source))
+    return "+".join(part.renamed(_public_name(part.name)) for part in parts_of(source))
+
+
+def _public_name(name: str) -> str:
+    if is_hub_name(name):
+        return name
+    *folders, last = name.split("/")
+    if not last and folders:
+        return f"{folders[-1]}/"
+    patterns = [number for number, folder in enumerate(folders) if is_pattern(folder)]
+    return "/".join([*folders[patterns[0] :], last]) if patterns else Path(name).name
 
 
 def is_finite_number(value: float | None) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..calibration.mixture import split_mixture
+from ..calibration.places import is_hub_name
 from ..calibration.texts import NAMED_DATASETS
 from ..models.auto import takes_images
 from ..models.provenance import TAGS
@@ -46,7 +47,8 @@ def _calibration_datasets(report: PruningReport | None) -> list[str]:
         return []
     names = _calibration_datasets(report.previous)
     for part in split_mixture(report.calibration.source) if report.calibration else ():
-        if part in NAMED_DATASETS and (name := NAMED_DATASETS[part].load_arguments[0]) not in names:
+        name = NAMED_DATASETS[part].load_arguments[0] if part in NAMED_DATASETS else part
+        if is_hub_name(name) and name not in names:
             names.append(name)
     return names
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from ..evaluation.scores import Score
 
 
+_READING_HELP = {
+    "--dataset-config": "Config of a data set of the Hub.",
+    "--dataset-split": "Split of a data set of the Hub, or of a saved DatasetDict (default: test).",
+    "--dataset-revision": "Branch, tag or commit of a data set of the Hub.",
+    "--encoding": "Encoding of local text, JSON and CSV files (default: UTF-8).",
+}
+
+
 class EvaluateCommand(BaseOptimumCLICommand):
     """Command that measures perplexity and zero-shot accuracy of a model and of a baseline model."""
 
@@ -38,15 +46,17 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "--tasks",
             nargs="+",
             default=["wikitext2"],
-            help="Texts to measure perplexity on (wikitext2, c4, local files), tasks of lm-evaluation-harness, or "
-            "paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge (default: wikitext2).",
+            help="Texts to measure perplexity on (wikitext2, c4, local files, data sets of the Hub: org/name), tasks of "
+            "lm-evaluation-harness, or paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge (default: wikitext2).",
         )
         parser.add_argument(
             "--limit", type=count_from(1), help="Examples of each task of the harness, at most (default: all)."
         )
         parser.add_argument("--data-dir", help="Folder that holds the data as files (default: they are on the Hub).")
         parser.add_argument("--progress", metavar="DIR", help="Keep every finished task there, and go on from there.")
-        parser.add_argument("--text-column", default="text", help="Field with the text of a document in a local file.")
+        parser.add_argument("--text-column", default="text", help="Field with the text of a document.")
+        for option, text in _READING_HELP.items():
+            parser.add_argument(option, help=text)
         parser.add_argument(
             "--window-length", type=count_from(2), default=2048, help="Tokens in a window (default: 2048)."
         )
@@ -164,6 +174,11 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "max_windows": self.args.max_windows,
             "bos_per_window": not self.args.published_bos,
             "text_column": self.args.text_column,
+            **{
+                name: getattr(self.args, name)
+                for name in ("dataset_config", "dataset_split", "dataset_revision", "encoding")
+                if getattr(self.args, name) is not None
+            },
         }
 
     def _evaluate(self, name: str) -> "tuple[Score, ...]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from optimum.commands.base import BaseOptimumCLICommand
 
+from ..calibration.check import check_data
 from ..config import SLEBConfig
 from .common import (
     add_loading_arguments,
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
 
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
-    "dataset": "wikitext2, c4, a local .txt, .jsonl or .parquet file, or a mixture of these, joined by +",
-    "text_column": "Field with the text of a document in a local file",
+    "dataset": "wikitext2, c4, a local file, pattern or folder, a data set of the Hub (org/name), or a mixture of "
+    "these, joined by +, with weights (c4:0.8+chat.jsonl:0.2) or without",
+    "dataset_config": "Config of a data set of the Hub",
+    "dataset_split": "Split of a data set of the Hub, or of a saved DatasetDict (default: train)",
+    "dataset_revision": "Branch, tag or commit of a data set of the Hub",
+    "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8)",
+    "shuffle_buffer": "Rows among which the next is drawn; 0 keeps the order (default: 1000 of the Hub, 0 of local files)",
+    "text_column": "Field with the text of a document",
     "num_samples": "Documents drawn from wikitext2 or c4",
     "window_length": "Tokens in a window",
     "max_windows": "Windows used at most",
-    "seed": "Seed of the shuffle of wikitext2 or c4",
+    "seed": "Seed of the shuffle",
 }
 _SEARCH_HELP = {
     "early_barrier": "Blocks at the start that are never removed",
@@ -87,6 +94,7 @@ class PruneCommand(BaseOptimumCLICommand):
         with exit_on_known_errors("prune", self.args.output):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
+            check_data(config)
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..runtime.ranks import Ranks
             from ..search.journal import check_journal
@@ -134,8 +142,13 @@ def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
         default = defaults[name]
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=int if default is None else type(default),
+            type=_type_of(hints[name]) if default is None else type(default),
             choices=get_args(hints[name]) if get_origin(hints[name]) is Literal else None,
             default=default,
             help=f"{text}." if default is None else f"{text} (default: %(default)s).",
         )
+
+
+def _type_of(hint: Any) -> Any:
+    """Return the type of an option that is not given by default: the other one of `int | None`."""
+    return next(kind for kind in get_args(hint) if kind is not type(None))

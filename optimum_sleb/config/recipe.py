@@ -27,18 +27,24 @@ class SLEBConfig:
         max_perplexity_increase: Quality budget. Blocks are removed until the next removal would raise the perplexity
             on the calibration text by more than this share over its value before the run: 0.1 allows 10 %. With
             `compensate="during"` a removal is judged after it is compensated, with `"after"` before.
-        dataset: Calibration text: `"wikitext2"`, `"c4"`, the path of a local `.txt`, `.jsonl` or `.parquet` file, or
-            a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Pass data in memory to
-            `SLEBPruner.prune(..., calibration=...)` instead.
-        text_column: The field or column that holds the text in a `.jsonl` or `.parquet` file, or in a `Dataset`.
-        num_samples: Number of documents drawn from a named data set. Local data are used whole.
+        dataset: Calibration data: `"wikitext2"`, `"c4"`, a local file, pattern or folder, a data set of the Hub
+            (`"org/name"`), or a mixture of these such as `"wikitext2+c4"` or `"c4:0.8+chat.jsonl:0.2"`. Pass data in
+            memory to `SLEBPruner.prune(..., calibration=...)` instead.
+        dataset_config: Config of a data set of the Hub, where it has several.
+        dataset_split: Split of a data set of the Hub, or of a saved `DatasetDict`; `None` is `"train"`.
+        dataset_revision: Branch, tag or commit of a data set of the Hub.
+        encoding: Encoding of local text, JSON and CSV files; `None` is UTF-8, with or without a byte order mark.
+        shuffle_buffer: Rows among which the next one is drawn, by `seed`; 0 keeps their order. `None` is 1000 for data
+            sets of the Hub, 0 for local rows.
+        text_column: The field or column that holds the text in a file with rows, or in a `Dataset`.
+        num_samples: Number of documents drawn from `"wikitext2"` or `"c4"`. Other data are read as far as needed.
         window_length: Length of a token window, in tokens. The published 2048 becomes the number of the model's
             positions where that is less (GPT-2: 1024), as the report says; any other length above it is refused.
-        max_windows: The most token windows to use, the first ones; the parts of a mixture give equal numbers of them.
-            `None` uses all.
+        max_windows: The most token windows to use, the first ones; the parts of a mixture share them, by their weights
+            or equally. `None` uses all.
         bos_per_window: Start every window with a BOS token, if the tokenizer puts one in front of a text. `False` is
             the published protocol: only the first window starts with BOS.
-        seed: Seed of the shuffle of a named data set.
+        seed: Seed of the shuffle.
         loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` of tokenised data,
             such as those of a completion, so that blocks are chosen for a task.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
@@ -69,6 +75,11 @@ class SLEBConfig:
     num_blocks_to_remove: int | None = None
     max_perplexity_increase: float | None = None
     dataset: str = "wikitext2"
+    dataset_config: str | None = None
+    dataset_split: str | None = None
+    dataset_revision: str | None = None
+    encoding: str | None = None
+    shuffle_buffer: int | None = None
     text_column: str = "text"
     num_samples: int = 128
     window_length: int = PUBLISHED_WINDOW_LENGTH
@@ -230,6 +241,7 @@ class SLEBConfig:
 _LEAST = {
     "num_blocks_to_remove": 1,
     "num_samples": 1,
+    "shuffle_buffer": 0,
     "window_length": 2,
     "max_windows": 1,
     "seed": 0,

@@ -1,6 +1,5 @@
 """The evaluation: run perplexity texts and harness tasks on one model."""
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
@@ -10,8 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..calibration.texts import NAMED_DATASETS, local_evaluation_file
-from ..errors import CalibrationError, ConfigError
+from ..calibration.evaluation_texts import local_evaluation_file
+from ..calibration.places import files_of, find
+from ..calibration.texts import NAMED_DATASETS
+from ..errors import ConfigError
 from ..models.fingerprint import model_fingerprint
 from ..runtime.files import file_sha256
 from ..runtime.turns import one_at_a_time
@@ -40,8 +41,8 @@ def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tup
         elif name in NAMED_DATASETS:
             if folder is not None:
                 local_evaluation_file(name, folder)
-        elif not os.path.isfile(name):
-            raise CalibrationError(f"There is no file {name!r}; name a file, or one of {', '.join(NAMED_DATASETS)}.")
+        else:
+            find(name)
     return names
 
 
@@ -57,6 +58,10 @@ def evaluate(
     max_windows: int | None = None,
     bos_per_window: bool = True,
     text_column: str = "text",
+    dataset_config: str | None = None,
+    dataset_split: str | None = None,
+    dataset_revision: str | None = None,
+    encoding: str | None = None,
     batch_size: int | None = None,
     progress_dir: str | Path | None = None,
 ) -> tuple[Score, ...]:
@@ -65,16 +70,20 @@ def evaluate(
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
-        tasks: Texts to measure perplexity on (`"wikitext2"`, `"c4"`, paths of local files), tasks of
+        tasks: Texts to measure perplexity on (`"wikitext2"`, `"c4"`, local files, data sets of the Hub), tasks of
             lm-evaluation-harness by name, and `"paper"` for everything that the paper evaluates: both texts, PIQA,
             WinoGrande, HellaSwag, ARC-easy and ARC-challenge.
         limit: For tasks of the harness: use only this many examples, from the first on.
         data_dir: Folder that holds the data as files, for machines that cannot reach the Hub; see
-            `calibration.texts.local_evaluation_text` and `local_tasks`.
+            `calibration.evaluation_texts.local_evaluation_text` and `local_tasks`.
         window_length: For texts: tokens in a window.
         max_windows: For texts: use only this many windows, from the first on; `None` takes all.
         bos_per_window: For texts: start every window with a BOS token; see `perplexity`.
-        text_column: For texts: the field that holds the text in a local `.jsonl` or `.parquet` file.
+        text_column: For texts: the field that holds the text of a row.
+        dataset_config: For texts: config of a data set of the Hub, where it has several.
+        dataset_split: For texts: split of a data set of the Hub, or of a saved `DatasetDict`; `None` is `"test"`.
+        dataset_revision: For texts: branch, tag or commit of a data set of the Hub.
+        encoding: For texts: encoding of local text, JSON and CSV files; `None` is UTF-8.
         batch_size: Windows or requests in one forward pass; `None` takes 1 window, 64 requests on a GPU, 8 on a CPU.
         progress_dir: Folder in which each finished task is stored. A later call with the same arguments reads the
             finished tasks from it and measures only the others.
@@ -103,6 +112,13 @@ def evaluate(
         "bos_per_window": bos_per_window,
         "text_column": text_column,
     }
+    options = {
+        "dataset_config": dataset_config,
+        "dataset_split": dataset_split,
+        "dataset_revision": dataset_revision,
+        "encoding": encoding,
+    }
+    texts |= {name: value for name, value in options.items() if value is not None}
 
     def measure(name: str) -> tuple[Score, ...]:
         if not is_text(name):
@@ -139,7 +155,7 @@ def data_of(name: str, folder: Path | None) -> list[str]:
     """Return the SHA-256 of each local file that a task is read from; empty for data on the Hub."""
     files: list[Path] = []
     if is_text(name) and name not in NAMED_DATASETS:
-        files = [Path(name)]
+        files = [Path(file) for file in files_of(find(name))]
     elif folder is not None:
         files = [local_evaluation_file(name, folder)] if is_text(name) else local_files(name, folder)
     return [file_sha256(file).hex() for file in files]

@@ -11,6 +11,7 @@ from ..blocks.forward import vocab_size_of
 from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..calibration.batching import model_losses
+from ..calibration.reading import Reading
 from ..calibration.sources import load_evaluation
 from ..config import PUBLISHED_WINDOW_LENGTH
 from ..errors import NonFiniteLossError
@@ -61,6 +62,10 @@ def perplexity(
     max_windows: int | None = None,
     bos_per_window: bool = True,
     text_column: str = "text",
+    dataset_config: str | None = None,
+    dataset_split: str | None = None,
+    dataset_revision: str | None = None,
+    encoding: str | None = None,
     batch_size: int = 1,
     data_dir: str | Path | None = None,
 ) -> Perplexity:
@@ -73,17 +78,21 @@ def perplexity(
     Args:
         model: A causal language model, dense or shortened.
         tokenizer: Its tokenizer.
-        dataset: `"wikitext2"` (test split), `"c4"` (1100 documents of the validation split, 256 windows), or the path
-            of a local `.txt`, `.jsonl` or `.parquet` file.
+        dataset: `"wikitext2"` (test split), `"c4"` (1100 documents of the validation split, 256 windows), local files,
+            or a data set of the Hub (`"org/name"`), as in `SLEBConfig.dataset`.
         window_length: Tokens in a window. The published 2048 becomes the number of the model's positions where that
             is less; any other length above it is refused.
         max_windows: Use only this many windows, from the first on; `None` takes all.
         bos_per_window: Start every window with a BOS token if the tokenizer puts one in front of a text. `False` is
             the published protocol, but some models (Gemma) have a far higher perplexity without BOS.
-        text_column: The field that holds the text in a local `.jsonl` or `.parquet` file.
+        text_column: The field that holds the text of a row.
+        dataset_config: Config of a data set of the Hub, where it has several.
+        dataset_split: Split of a data set of the Hub, or of a saved `DatasetDict`; `None` is `"test"`.
+        dataset_revision: Branch, tag or commit of a data set of the Hub.
+        encoding: Encoding of local text, JSON and CSV files; `None` is UTF-8.
         batch_size: Windows in one forward pass.
         data_dir: Folder that holds the named data sets as files, for machines that cannot reach the Hub; see
-            `calibration.texts.local_evaluation_text`.
+            `calibration.evaluation_texts.local_evaluation_text`.
 
     Returns:
         The perplexity, its protocol and the loss of each window.
@@ -108,6 +117,7 @@ def perplexity(
         bos_per_window=bos_per_window,
         text_column=text_column,
         data_dir=None if data_dir is None else Path(data_dir),
+        reading=Reading(dataset_config, dataset_split, dataset_revision, encoding, is_evaluation=True),
     )
     windows = loaded.windows
     windows.check_vocabulary(vocab_size_of(model))

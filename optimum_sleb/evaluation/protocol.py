@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from ..calibration.formats import suffix_of
+from ..calibration.places import is_pattern
 from ..calibration.texts import NAMED_DATASETS
 from .scores import Score, mean_score
 
@@ -32,12 +33,14 @@ def expand_tasks(tasks: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_text(task: str) -> bool:
-    """Tell whether a task is a text to measure perplexity on; if not, it is a task of the harness.
+    """Tell whether a task is a text to measure perplexity on; if not, it is a task of the harness. A folder is told
+    from a task by a slash.
 
     >>> is_text("wikitext2"), is_text("piqa")
     (True, False)
     """
-    return task in NAMED_DATASETS or os.path.isfile(task) or Path(task).suffix in (".txt", ".jsonl", ".parquet")
+    is_file = os.path.isfile(task) or bool(suffix_of(task)) or is_pattern(task)
+    return task in NAMED_DATASETS or is_file or "/" in task
 
 
 def paper_scores(scores: Sequence[Score]) -> tuple[Score, ...]:

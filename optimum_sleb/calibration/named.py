@@ -1,0 +1,67 @@
+"""Calibration data by their names: each part of a mixture becomes token windows, which stand one behind the other."""
+
+from dataclasses import replace
+from itertools import chain
+
+from transformers import PreTrainedTokenizerBase
+
+from ..config import SLEBConfig
+from ..errors import CalibrationError
+from .columns import cut_text, load_rows
+from .loaded import LoadedWindows
+from .mixture import parts_of, weights_of, windows_per_part
+from .places import Files, Place, Published, find
+from .readers import rows_of, text_of
+from .reading import Reading
+from .texts import published_calibration_text
+from .windows import TokenWindows
+
+
+def load_named(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
+    """Make token windows of the data that the recipe's `dataset` names."""
+    parts = parts_of(config.dataset)
+    places = [find(part.name) for part in parts]
+    reading = Reading.of(config)
+    reading.check(places)
+    weights = weights_of(parts)
+    shares = windows_per_part(config.max_windows, len(parts), weights)
+    loaded = [
+        _load(place, reading, tokenizer, replace(config, max_windows=share))
+        for place, share in zip(places, shares, strict=True)
+    ]
+    if weights is not None and len(parts) > 1:
+        _check_shares(loaded, shares)
+    source = "+".join(part.renamed(place.name) for part, place in zip(parts, places, strict=True))
+    return replace(
+        loaded[0],
+        windows=_joined([part.windows for part in loaded]),
+        source=source,
+        bos_per_window=all(part.bos_per_window for part in loaded),
+    )
+
+
+def _load(
+    place: Place, reading: Reading, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig
+) -> LoadedWindows:
+    if isinstance(place, Published):
+        text = published_calibration_text(place.name, config.num_samples, config.seed)
+        return cut_text([text], place.name, tokenizer, config)
+    if isinstance(place, Files) and not place.has_rows:
+        return cut_text(text_of(place, reading), place.name, tokenizer, config)
+    return load_rows(rows_of(place, reading), place.name, tokenizer, config)
+
+
+def _joined(parts: list[TokenWindows]) -> TokenWindows:
+    windows = tuple(chain.from_iterable(part.windows for part in parts))
+    # Of one recipe, all parts are measured on their labels or none.
+    targets = tuple(chain.from_iterable(part.targets or () for part in parts))
+    return TokenWindows(windows, targets or None)
+
+
+def _check_shares(loaded: list[LoadedWindows], shares: list[int | None]) -> None:
+    for part, share in zip(loaded, shares, strict=True):
+        if share is not None and len(part.windows) < share:
+            raise CalibrationError(
+                f"{part.source} gives only {len(part.windows)} of the {share} windows that its weight in the mixture "
+                "asks for; lower max_windows or its weight."
+            )
