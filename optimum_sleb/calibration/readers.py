@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import CalibrationError
@@ -17,29 +17,19 @@ _HUB_BUFFER = 1000  # rows; the default of `datasets`
 
 def rows_of(place: Files | Saved | OnHub, reading: Reading) -> Iterator[Any]:
     """Yield the rows of a place, those of the Hub shuffled by a buffer; whatever stops the reading names the row."""
-    if isinstance(place, OnHub):
-        default = 0 if reading.is_evaluation else _HUB_BUFFER
-        buffer = default if reading.shuffle_buffer is None else reading.shuffle_buffer
-        return _read(lambda: open_on_hub(place.name, reading), place.name, f"{place.name} of the Hub", buffer, reading)
-    buffer = reading.shuffle_buffer or 0
-    if isinstance(place, Saved):
-        return _read(lambda: _open_saved(place, reading), place.name, f"{place.folder} as saved data", buffer, reading)
-    what = f"{place.files[0] if len(place.files) == 1 else place.name} as {place.format.builder}"
-    return _read(lambda: _open_files(place, reading), place.name, what, buffer, reading)
-
-
-def text_of(place: Files, reading: Reading) -> Iterator[str]:
-    """Yield the pieces of plain text files, one file behind the other; a line can be longer than the memory."""
-    for number, file in enumerate(place.files):
-        if number:
-            yield SEPARATOR
-        yield from _pieces(file, reading.encoding)
-
-
-def _read(open_rows: Callable[[], Any], name: str, what: str, buffer: int, reading: Reading) -> Iterator[Any]:
+    buffer, where, how = reading.shuffle_buffer or 0, place.name, "read"
     number = 0
     try:
-        rows = open_rows()
+        if isinstance(place, OnHub):
+            rows = open_on_hub(place.name, reading)
+            if reading.shuffle_buffer is None and not reading.is_evaluation:
+                buffer = _HUB_BUFFER
+        elif isinstance(place, Saved):
+            rows = _open_saved(place, reading)
+        else:
+            where = place.files[0] if len(place.files) == 1 else place.name
+            how = f"read as {place.format.builder}"
+            rows = _open_files(place, reading)
         if buffer:
             rows = rows.shuffle(seed=reading.seed, buffer_size=buffer)
         for row in rows:
@@ -49,10 +39,18 @@ def _read(open_rows: Callable[[], Any], name: str, what: str, buffer: int, readi
         raise
     except Exception as error:  # what zipfile, gzip, lzma, pyarrow and pandas raise has no common class
         raise CalibrationError(
-            f"{what} cannot be read from row {number} on ({first_line(error)}); get it again."
+            f"{where} cannot be {how} from row {number} on ({first_line(error)}); get it again."
         ) from error
     if not number:
-        raise CalibrationError(f"{name} holds no rows; give data with rows.")
+        raise CalibrationError(f"{where} holds no rows; give data with rows.")
+
+
+def text_of(place: Files, reading: Reading) -> Iterator[str]:
+    """Yield the pieces of plain text files, one file behind the other; a line can be longer than the memory."""
+    for number, file in enumerate(place.files):
+        if number:
+            yield SEPARATOR
+        yield from _pieces(file, reading.encoding)
 
 
 def _open_files(place: Files, reading: Reading) -> Any:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 _READING_HELP = {
-    "--dataset-config": "Config of a data set of the Hub.",
-    "--dataset-split": "Split of a data set of the Hub, or of a saved DatasetDict (default: test).",
-    "--dataset-revision": "Branch, tag or commit of a data set of the Hub.",
-    "--encoding": "Encoding of local text, JSON and CSV files (default: UTF-8).",
+    "dataset_config": "Config of a data set of the Hub.",
+    "dataset_split": "Split of a data set of the Hub, or of a saved DatasetDict (default: test).",
+    "dataset_revision": "Branch, tag or commit of a data set of the Hub.",
+    "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8).",
 }
 
 
@@ -46,8 +46,9 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "--tasks",
             nargs="+",
             default=["wikitext2"],
-            help="Texts to measure perplexity on (wikitext2, c4, local files, data sets of the Hub: org/name), tasks of "
-            "lm-evaluation-harness, or paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge (default: wikitext2).",
+            help="Texts to measure perplexity on (wikitext2, c4, local files, org/name of the Hub), tasks of "
+            "lm-evaluation-harness, or paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge "
+            "(default: wikitext2).",
         )
         parser.add_argument(
             "--limit", type=count_from(1), help="Examples of each task of the harness, at most (default: all)."
@@ -55,8 +56,8 @@ class EvaluateCommand(BaseOptimumCLICommand):
         parser.add_argument("--data-dir", help="Folder that holds the data as files (default: they are on the Hub).")
         parser.add_argument("--progress", metavar="DIR", help="Keep every finished task there, and go on from there.")
         parser.add_argument("--text-column", default="text", help="Field with the text of a document.")
-        for option, text in _READING_HELP.items():
-            parser.add_argument(option, help=text)
+        for name, text in _READING_HELP.items():
+            parser.add_argument(f"--{name.replace('_', '-')}", help=text)
         parser.add_argument(
             "--window-length", type=count_from(2), default=2048, help="Tokens in a window (default: 2048)."
         )
@@ -174,11 +175,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "max_windows": self.args.max_windows,
             "bos_per_window": not self.args.published_bos,
             "text_column": self.args.text_column,
-            **{
-                name: getattr(self.args, name)
-                for name in ("dataset_config", "dataset_split", "dataset_revision", "encoding")
-                if getattr(self.args, name) is not None
-            },
+            **{name: value for name, value in vars(self.args).items() if name in _READING_HELP and value is not None},
         }
 
     def _evaluate(self, name: str) -> "tuple[Score, ...]":

@@ -31,7 +31,7 @@ _CALIBRATION_HELP = {
     "dataset_split": "Split of a data set of the Hub, or of a saved DatasetDict (default: train)",
     "dataset_revision": "Branch, tag or commit of a data set of the Hub",
     "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8)",
-    "shuffle_buffer": "Rows among which the next is drawn; 0 keeps the order (default: 1000 of the Hub, 0 of local files)",
+    "shuffle_buffer": "Rows among which the next is drawn; 0 keeps the order (default: of the Hub 1000, else 0)",
     "text_column": "Field with the text of a document",
     "num_samples": "Documents drawn from wikitext2 or c4",
     "window_length": "Tokens in a window",

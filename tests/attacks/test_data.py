@@ -143,7 +143,8 @@ FILES: dict[str, bytes] = {
     "utf16.txt": TEXT.encode("utf-16"),
     "cut.txt": "w3 é".encode()[:-1],
     "late.txt": b"w3 " * 5 + b"\xff",
-    "packed.txt.gz": gzip.compress(TEXT.encode()),
+    "cut.txt.gz": gzip.compress(TEXT.encode())[:-9],
+    "packed.txt.zip": gzip.compress(TEXT.encode()),
     "short.csv": b"text\nw3\n",
     "zeros.txt": b"\x00" * 3,
 }
