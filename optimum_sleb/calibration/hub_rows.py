@@ -39,9 +39,12 @@ def _explained(error: Exception, name: str, reading: Reading, revision: dict[str
 
     told = first_line(error)
     if isinstance(error, DatasetNotFoundError):
-        gated = "gated" in told
-        remedy = "ask for access on its page, and log in" if gated else "check the name, or log in if it is private"
-        return CalibrationError(f"The data set {name!r} cannot be read ({told}); {remedy} (hf auth login).")
+        remedy = "check the name, or log in if it is private (hf auth login)"
+        if "gated" in told:
+            remedy = "ask for access on its page, and log in (hf auth login)"
+        elif told.startswith("DatasetNotFoundError: Revision "):
+            remedy = "name another one (dataset_revision)"
+        return CalibrationError(f"The data set {name!r} cannot be read ({told}); {remedy}.")
     if isinstance(error, ConnectionError):
         return CalibrationError(
             f"The Hub cannot be reached for the data set {name!r}, and there is no such file ({told}); check the "

@@ -1,4 +1,4 @@
-"""A Hub on this machine, in memory: what `push_to_hub` and `from_pretrained` ask of huggingface.co, and its faults."""
+"""A Hub on this machine, in memory: what `push_to_hub`, `from_pretrained` and `load_dataset` ask of huggingface.co."""
 
 import base64
 import hashlib
@@ -29,6 +29,7 @@ class Repository:
     private: bool
     branches: dict[str, list[Commit]] = field(default_factory=lambda: {"main": [Commit({".gitattributes": b""})]})
     pull_requests: int = 0
+    gated: bool = False
 
     def commit_at(self, revision: str) -> Commit | None:
         if revision in self.branches:
@@ -50,7 +51,7 @@ class LocalHub:
     """`with LocalHub() as hub:` serves at `hub.url`."""
 
     def __init__(self) -> None:
-        self.repositories: dict[str, Repository] = {}
+        self.repositories: dict[str, Repository] = {}  # of models by their names, of data sets with "datasets/" before
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.tokens: set[str | None] = set()
@@ -65,6 +66,11 @@ class LocalHub:
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+    def add_dataset(self, repo_id: str, files: dict[str, bytes], gated: bool = False) -> Repository:
+        repository = Repository(private=False, branches={"main": [Commit(files)]}, gated=gated)
+        self.repositories[f"datasets/{repo_id}"] = repository
+        return repository
 
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         commit = self.repositories[repo_id].commit_at(revision)
@@ -156,19 +162,27 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"id": repo_id, "sha": commit.oid, "private": repository.private, "siblings": siblings})
 
     def tree(self, body: bytes, query: dict[str, list[str]], repo_id: str, revision: str) -> None:
+        revision, _, folder = revision.partition("/")
         commit = self.hub.repositories[repo_id].commit_at(revision)
-        if commit is None:
-            self._missing(
-                "Entry"
-            )  # what was asked for is a folder of a revision, such as main/additional_chat_templates
+        inside = f"{folder}/" if folder else ""
+        names = [name for name in commit.files if name.startswith(inside)] if commit else []
+        if not names:
+            self._missing("Entry")
             return
-        self._send(
-            200,
-            [
-                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in commit.files.items()
-            ],
-        )
+        recursive = query.get("recursive") == ["true"]
+        folders = {inside + name.removeprefix(inside).split("/")[0] for name in names} - {*names}
+        files = [name for name in names if recursive or "/" not in name.removeprefix(inside)]
+        entries = [entry_of(name, commit.files[name]) for name in files]
+        self._send(200, entries + [folder_entry(name) for name in sorted(folders)])
+
+    def paths_info(self, body: bytes, query: dict[str, list[str]], repo_id: str, revision: str) -> None:
+        commit = self.hub.repositories[repo_id].commit_at(revision)
+        asked = parse_qs(body.decode()).get("paths", []) if not body.startswith(b"{") else json.loads(body)["paths"]
+        files = {} if commit is None else commit.files
+        folders = {name.rpartition("/")[0] for name in files} - {""}
+        found = [entry_of(name, files[name]) for name in asked if name in files]
+        found += [folder_entry(name) for name in asked if name in folders]
+        self._send(200, found)
 
     def branch(self, body: bytes, query: dict[str, list[str]], repo_id: str, name: str) -> None:
         branches = self.hub.repositories[repo_id].branches
@@ -218,15 +232,34 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             self._missing("Repo" if repository is None else "Revision")
             return
+        if repository.gated:
+            self._send(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+            return
         if name not in commit.files:
             self._missing("Entry")
             return
         content = commit.files[name]
         etag = f'"{hashlib.sha1(content).hexdigest()}"'
-        self._send(200, content, {"ETag": etag, "X-Repo-Commit": commit.oid, "X-Linked-Size": str(len(content))})
+        headers = {"ETag": etag, "X-Repo-Commit": commit.oid, "X-Linked-Size": str(len(content))}
+        part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if part is None:
+            self._send(200, content, headers)
+            return
+        first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        self._send(206, content[first : last + 1], headers)
+
+
+def entry_of(name: str, content: bytes) -> dict[str, Any]:
+    return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+
+def folder_entry(name: str) -> dict[str, Any]:
+    return {"type": "directory", "path": name, "oid": "0" * 40}
 
 
 _REPO = r"([^/]+/[^/]+)"
+_DATASET = r"(datasets/[^/]+/[^/]+)"
 _ROUTES = [
     (r"/api/whoami-v2", _Handler.who_am_i),
     (r"/api/repos/create", _Handler.create_repo),
@@ -236,5 +269,9 @@ _ROUTES = [
     (rf"/api/models/{_REPO}/branch/(.+)", _Handler.branch),
     (rf"/api/models/{_REPO}/tree/(.+)", _Handler.tree),
     (rf"/api/models/{_REPO}(?:/revision/(.+))?", _Handler.info),
+    (rf"/api/{_DATASET}/tree/(.+)", _Handler.tree),
+    (rf"/api/{_DATASET}/paths-info/(.+)", _Handler.paths_info),
+    (rf"/api/{_DATASET}(?:/revision/(.+))?", _Handler.info),
+    (rf"/{_DATASET}/resolve/([^/]+)/(.+)", _Handler.resolve),
     (rf"/{_REPO}/resolve/(refs/pr/\d+|[^/]+)/(.+)", _Handler.resolve),
 ]
