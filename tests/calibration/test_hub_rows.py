@@ -13,7 +13,7 @@ from optimum_sleb.calibration.check import check_data
 from optimum_sleb.calibration.sources import load_calibration, load_evaluation
 
 from ..conftest import make_text
-from ..hub.local_hub import Commit, LocalHub
+from ..hub.local_hub import Commit, Fault, LocalHub
 
 ROWS = [make_text(9, seed=seed) for seed in range(40)]
 CONFIGS = b"""---
@@ -91,8 +91,11 @@ def test_an_evaluation_takes_the_split_for_tests_in_order(hub: LocalHub, tokeniz
             {"dataset": "me/two", "dataset_config": "three"},
             "me/two has no config 'three', only 'one', 'two'; name one",
         ),
-        ({"dataset": "me/plain", "dataset_split": "dev"}, "me/plain has no split 'dev', only 'test', 'train'; name"),
-        ({"dataset": "me/plain", "dataset_revision": "v9"}, r"'me/plain' cannot be loaded .*\(dataset_revision\)"),
+        ({"dataset": "me/plain", "dataset_split": "dev"}, "me/plain has no split 'dev', only 'train', 'test'; name"),
+        (
+            {"dataset": "me/plain", "dataset_revision": "v9"},
+            r"'me/plain' cannot be read .*'v9'.*name another one \(dataset_revision\)",
+        ),
         ({"dataset": "me/plain", "text_column": "body"}, "Row 0 of me/plain has no field 'body', only 'text'"),
         ({"dataset": "me/code"}, "'me/code' cannot be loaded from the Hub .*scripts are no longer supported"),
         ({"dataset": "me/broken"}, "me/broken cannot be read from row 0 on"),
@@ -116,10 +119,8 @@ def test_offline(tokenizer) -> None:
 
 @pytest.mark.long
 def test_the_connection_breaks(hub: LocalHub, tokenizer) -> None:
-    from ..hub.local_hub import Fault
-
     hub.faults.append(Fault("train.jsonl", None))
-    with pytest.raises(CalibrationError, match="me/plain cannot be read from row 0 on"):
+    with pytest.raises(CalibrationError, match="The Hub cannot be reached for the data set 'me/plain'"):
         ids_of("me/plain", tokenizer)
 
 
