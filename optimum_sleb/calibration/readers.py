@@ -38,9 +38,11 @@ def rows_of(place: Files | Saved | OnHub, reading: Reading) -> Iterator[Any]:
     except (CalibrationError, MemoryError):
         raise
     except Exception as error:  # what zipfile, gzip, lzma, pyarrow and pandas raise has no common class
-        raise CalibrationError(
-            f"{where} cannot be {how} from row {number} on ({first_line(error)}); get it again."
-        ) from error
+        told = first_line(error)
+        remedy = "get it again"
+        if "utf-8" in told.lower() or "utf8" in told.lower():
+            remedy = "convert it to UTF-8" if reading.encoding else "name its encoding (encoding), or convert it"
+        raise CalibrationError(f"{where} cannot be {how} from row {number} on ({told}); {remedy}.") from error
     if not number:
         raise CalibrationError(f"{where} holds no rows; give data with rows.")
 
