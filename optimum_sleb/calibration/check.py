@@ -3,13 +3,13 @@
 from typing import Any
 
 from ..config import SLEBConfig
-from ..errors import CalibrationError
 from .mixture import parts_of, weights_of, windows_per_part
 from .places import Files, Published, find
 from .readers import rows_of, text_of
 from .reading import Reading
+from .texts import iter_column
 
-# Columns that hold calibration data by the conventions of TRL; the text column is the recipe's.
+# Columns that hold calibration data by the conventions of TRL; where none is there, the text column counts.
 _COLUMNS = ("input_ids", "messages", "prompt")
 
 
@@ -32,8 +32,5 @@ def check_data(config: SLEBConfig) -> None:
 
 
 def _check_row(row: Any, name: str, config: SLEBConfig) -> None:
-    if isinstance(row, dict) and not any(column in row for column in (config.text_column, *_COLUMNS)):
-        raise CalibrationError(
-            f"Row 0 of {name} has no field {config.text_column!r}, only {', '.join(map(repr, row))}; name the one "
-            "with the text (text_column)."
-        )
+    if not (isinstance(row, dict) and any(column in row for column in _COLUMNS)):
+        next(iter_column([row], config.text_column, name))

@@ -60,7 +60,10 @@ def format_of(files: Iterable[str], name: str) -> Format:
         if not suffix:
             raise CalibrationError(f"{file!r} has no suffix of a data file; convert or rename it, to one of {KNOWN}.")
         if FORMATS[suffix].compresses_itself and not file.lower().endswith(suffix):
-            raise CalibrationError(f"{file!r} is compressed, but {suffix} files compress themselves; unpack it.")
+            raise CalibrationError(
+                f"{file!r} is compressed, but {suffix} files compress themselves; convert it, or take the "
+                "outer compression away."
+            )
         suffix_by_format.setdefault(id(FORMATS[suffix]), suffix)
     first, *others = suffix_by_format.values()
     if others:

@@ -141,6 +141,8 @@ def _files(name: str, files: list[str]) -> Files:
             raise CalibrationError(f"{file!r} is not an ordinary file; copy what it gives into one.")
     data_format = format_of(files, name)
     for file in files:
+        if data_format.builder is not None and "::" in os.path.abspath(file):
+            raise CalibrationError(f"The path {file!r} holds '::', which joins addresses for datasets; rename it.")
         if os.path.getsize(file) == 0:
             raise CalibrationError(f"{file} is empty; give a file with text.")
     return Files(name, tuple(files), data_format)

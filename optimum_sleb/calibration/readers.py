@@ -12,6 +12,7 @@ from .reading import Reading
 from .texts import SEPARATOR, first_line
 
 _CHARACTERS_AT_A_TIME = 2**16
+_LEFT_OVER = "__index_level_0__"  # where pandas puts fields of a table that no header names
 _HUB_BUFFER = 1000  # rows; the default of `datasets`
 
 
@@ -33,6 +34,11 @@ def rows_of(place: Files | Saved | OnHub, reading: Reading) -> Iterator[Any]:
         if buffer:
             rows = rows.shuffle(seed=reading.seed, buffer_size=buffer)
         for row in rows:
+            if _LEFT_OVER in row:
+                raise CalibrationError(
+                    f"Row {number} of {where} has more fields than the header; put quotes around texts that hold the "
+                    "separator, and a header above all columns."
+                )
             yield row
             number += 1
     except (CalibrationError, MemoryError):
@@ -107,7 +113,7 @@ def _pieces(file: str, encoding: str | None) -> Iterator[str]:
             f"{file} is not {name} text ({error}); name its encoding (encoding), or convert it."
         ) from error
     except Exception as error:  # what gzip, bz2, lzma and pyarrow raise has no common class
-        raise CalibrationError(f"{file} cannot be read ({first_line(error)}); check the file.") from error
+        raise CalibrationError(f"{file} cannot be read ({first_line(error)}); get it again.") from error
 
 
 def _learn_zstandard() -> None:
