@@ -61,8 +61,7 @@ def format_of(files: Iterable[str], name: str) -> Format:
             raise CalibrationError(f"{file!r} has no suffix of a data file; convert or rename it, to one of {KNOWN}.")
         if FORMATS[suffix].compresses_itself and not file.lower().endswith(suffix):
             raise CalibrationError(
-                f"{file!r} is compressed, but {suffix} files compress themselves; convert it, or take the "
-                "outer compression away."
+                f"{file!r} is compressed, but {suffix} files compress themselves; take the outer compression away."
             )
         suffix_by_format.setdefault(id(FORMATS[suffix]), suffix)
     first, *others = suffix_by_format.values()

@@ -71,9 +71,9 @@ def find(name: str) -> Place:
     if is_hub_name(name):
         return OnHub(name)
     if suffix_of(name):
-        raise CalibrationError(f"There is no file {name!r}; check its path.")
+        raise CalibrationError(f"There is no file {name!r}; name one that exists.")
     raise CalibrationError(
-        f"{name!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file, a folder, or a data set of "
+        f"{name[:300]!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file, a folder, or a data set of "
         f"the Hub (org/name); pass the path of a file ({KNOWN}), or several joined by +."
     )
 

@@ -73,7 +73,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "mixed.jsonl": (b'{"text":"w3"}\n[1]\n', "cannot be read as json"),
     "a pair in halves.csv": ("text\nw3 \ud800\n".encode("utf-8", "surrogatepass"), "encoding"),
     "packed twice.jsonl.gz.gz": (PACKERS[".gz"](PACKERS[".gz"](as_jsonl(TEXTS))), "no suffix of a data file"),
-    "packed.parquet.gz": (PACKERS[".gz"](as_parquet(TEXTS)), "unpack it"),
+    "packed.parquet.gz": (PACKERS[".gz"](as_parquet(TEXTS)), "outer compression"),
     "packed.zip": (as_text(TEXTS), "no suffix of a data file"),
     "what.gz": (PACKERS[".gz"](as_text(TEXTS)), "no suffix of a data file"),
     "document.docx": (as_text(TEXTS), "no suffix of a data file"),
@@ -186,7 +186,7 @@ PLACES: dict[str, tuple[Callable[[Path], str], str]] = {
     "a slip in a folder": (lambda place: "data/chat.jsonl.gz", "There is no file"),
     "nothing": (lambda place: "", "neither a known data set"),
     "a plus": (lambda place: "+", "neither a known data set"),
-    "many": (lambda place: "+" * 2000, "too few"),
+    "many": (lambda place: "+" * 2000, "neither a known data set"),
     "a null byte": (lambda place: "a\0b", "neither a known data set"),
     "a null byte in a pattern": (lambda place: "a\0*", "neither a known data set"),
     "long": (lambda place: "n" * 5000, ""),
@@ -203,7 +203,6 @@ PLACES: dict[str, tuple[Callable[[Path], str], str]] = {
     "saved with a state that is no JSON": (lambda place: make_saved(place, state_json=b"{"), "saved"),
     "saved with a state that is a number": (lambda place: make_saved(place, state_json=b"5"), "saved"),
     "saved with an info that is a list": (lambda place: make_saved(place, dataset_info_json=b"[]"), "saved"),
-    "saved as a dictionary of nothing": (lambda place: make_saved(place, dataset_dict_json=b"{}"), "saved"),
     "saved elsewhere": (make_saved_elsewhere, "saved"),
 }
 
