@@ -32,6 +32,12 @@ def parse(command: str):
         SLEBConfig(num_blocks_to_remove=3, dataset="c4", seed=7, num_samples=5, window_length=128, max_windows=4),
         SLEBConfig(num_blocks_to_remove=3, dataset="wikitext2+mine.txt", compensate="during"),
         SLEBConfig(num_blocks_to_remove=3, dataset="my text.jsonl", text_column="body of it", bos_per_window=False),
+        SLEBConfig(
+            num_blocks_to_remove=3, dataset="me/chat", dataset_config="en", dataset_split="dev", shuffle_buffer=9
+        ),
+        SLEBConfig(num_blocks_to_remove=3, dataset="me/chat+c4", dataset_revision="v1", seed=3),
+        SLEBConfig(num_blocks_to_remove=3, dataset="wikitext2:0.5+chat.CSV.gz:0.5", encoding="cp1252"),
+        SLEBConfig(num_blocks_to_remove=3, dataset="**/part-*.parquet+saved/+a b/"),
         SLEBConfig(sparsity=0.3, early_barrier=0, latter_barrier=2, search="reference", search_dtype="float32"),
     ],
 )
@@ -67,6 +73,19 @@ def test_several_runs_are_a_chain() -> None:
     assert first_command == "optimum-cli sleb remove --model me/dense --blocks 2 --output out-after-run-1"
     args = parse(second_command)
     assert (args.model, args.output) == ("out-after-run-1", "out")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shown"),
+    [
+        ("/home/me/data/chat.jsonl:0.5+/home/me/x/:0.5", "chat.jsonl:0.5+x/:0.5"),
+        ("/home/me/*/part-*.parquet+data/*.txt", "*/part-*.parquet+*.txt"),
+        ("me/chat:2+c4:1", "me/chat:2+c4:1"),
+    ],
+)
+def test_no_folder_of_the_user_is_told(dataset: str, shown: str) -> None:
+    recipe = SLEBConfig(num_blocks_to_remove=3, dataset=dataset)
+    assert parse(repeat_commands(replace(make_report(), recipe=recipe), "out")[0]).dataset == shown
 
 
 @pytest.mark.parametrize("source", ["a list of 3 texts", "a DataLoader", "token ids (Tensor)"])
