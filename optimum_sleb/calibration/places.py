@@ -71,7 +71,8 @@ def find(name: str) -> Place:
     if is_hub_name(name):
         return OnHub(name)
     if suffix_of(name):
-        raise CalibrationError(f"There is no file {name!r}; name one that exists.")
+        known = ", ".join(NAMED_DATASETS)
+        raise CalibrationError(f"{name!r} is neither a known data set ({known}) nor a file; name one that exists.")
     raise CalibrationError(
         f"{name[:300]!r} is neither a known data set ({', '.join(NAMED_DATASETS)}) nor a file, a folder, or a data "
         f"set of the Hub (org/name); pass the path of a file ({KNOWN}), or several joined by +."

@@ -10,9 +10,10 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..calibration.evaluation_texts import local_evaluation_file
-from ..calibration.places import files_of, find
+from ..calibration.formats import suffix_of
+from ..calibration.places import exists, files_of, find, is_pattern
 from ..calibration.texts import NAMED_DATASETS
-from ..errors import ConfigError
+from ..errors import CalibrationError, ConfigError
 from ..models.fingerprint import model_fingerprint
 from ..runtime.files import file_sha256
 from ..runtime.turns import one_at_a_time
@@ -41,6 +42,8 @@ def check_tasks(tasks: Iterable[str], data_dir: str | Path | None = None) -> tup
         elif name in NAMED_DATASETS:
             if folder is not None:
                 local_evaluation_file(name, folder)
+        elif suffix_of(name) and not exists(name) and not is_pattern(name):
+            raise CalibrationError(f"There is no file {name!r}; name a file, or one of {', '.join(NAMED_DATASETS)}.")
         else:
             find(name)
     return names

@@ -20,7 +20,7 @@ def recipe(dataset: object, **fields) -> SLEBConfig:
 def test_every_part_is_looked_at(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"body": "w3"}\n{"body": \n')
     check_data(recipe(f"wikitext2+c4+{text_file}"))
-    with pytest.raises(CalibrationError, match="There is no file"):
+    with pytest.raises(CalibrationError, match="is neither a known data set"):
         check_data(recipe(f"{text_file}+{tmp_path / 'rosw.jsonl'}"))
     with pytest.raises(CalibrationError, match=r"rows.jsonl cannot be read as json from row 0 on"):
         check_data(recipe(tmp_path / "rows.jsonl"))
@@ -46,7 +46,10 @@ def test_a_slip_is_found_without_torch_and_in_time(tmp_path: Path) -> None:
         "except Exception as error: print(error, sorted({'torch', 'datasets', 'transformers'} & {*sys.modules}))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert found.stdout == "There is no file 'misspelt.jsonl'; name one that exists. []\n", found.stderr
+    assert (
+        found.stdout
+        == "'misspelt.jsonl' is neither a known data set (wikitext2, c4) nor a file; name one that exists. []\n"
+    ), found.stderr
     command = [sys.executable, "-m", "optimum.commands.optimum_cli", "sleb", "prune", "--model", tmp_path / "huge"]
     began = time.perf_counter()
     ended = subprocess.run(
@@ -57,5 +60,5 @@ def test_a_slip_is_found_without_torch_and_in_time(tmp_path: Path) -> None:
     )
     seconds = time.perf_counter() - began
     assert ended.returncode == 2
-    assert "There is no file 'misspelt.jsonl'" in ended.stderr
+    assert "'misspelt.jsonl' is neither a known data set" in ended.stderr
     assert seconds < 3, f"took {seconds:.1f} s"
