@@ -239,5 +239,5 @@ def test_prune_says_so_before_it_looks_at_the_model(name: str, tmp_path: Path) -
     arguments = ["--model", tmp_path / "none", "--num-blocks", 1, "--output", tmp_path / "out"]
     outcome = run_command(["prune", *arguments, "--dataset", tmp_path / name])
     assert_refused(outcome, name)
-    assert outcome.seconds < 3
+    assert outcome.seconds < 10  # on a machine that does other work; test_check.py measures it
     assert not (tmp_path / "out").exists()

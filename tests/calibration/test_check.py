@@ -1,8 +1,8 @@
 """A look at the data before a model is loaded, which no slip gets past and which takes no time."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,14 +51,16 @@ def test_a_slip_is_found_without_torch_and_in_time(tmp_path: Path) -> None:
         == "'misspelt.jsonl' is neither a known data set (wikitext2, c4) nor a file; name one that exists. []\n"
     ), found.stderr
     command = [sys.executable, "-m", "optimum.commands.optimum_cli", "sleb", "prune", "--model", tmp_path / "huge"]
-    began = time.perf_counter()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(
         [*command, "--num-blocks", "1", "--output", tmp_path / "out", "--dataset", "misspelt.jsonl"],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
-    seconds = time.perf_counter() - began
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ended.returncode == 2
     assert "'misspelt.jsonl' is neither a known data set" in ended.stderr
+    # What the processor did: the clock also shows what else the machine does.
+    seconds = now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime
     assert seconds < 3, f"took {seconds:.1f} s"
