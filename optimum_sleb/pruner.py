@@ -69,7 +69,7 @@ class SLEBPruner(BasePruner):
         Args:
             config: The recipe. Shares and numbers of blocks refer to the model as it is now.
             calibration: Calibration data instead of the recipe's data set: a list of strings, a `datasets.Dataset`, a
-                `DataLoader`, token ids, or a file; see `calibration.sources.load_calibration`.
+                `DataLoader`, token ids, or a name or path as in `SLEBConfig.dataset`; see docs/calibration.md.
             progress_dir: Folder for the progress, best the one that the model will be saved to: a journal of all
                 measurements, and a report of the steps so far. Saving the model there removes the journal.
             resume: Continue from the journal of an interrupted run in that folder; the result is the same. Fitted maps

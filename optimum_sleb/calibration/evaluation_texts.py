@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import CalibrationError
-from .places import Files, Place, Published, find
+from .places import Files, OnHub, Published, Saved, find
 from .readers import rows_of, text_of
 from .reading import Reading
 from .texts import C4_SHARD, NAMED_DATASETS, SEPARATOR, iter_column, joined
@@ -39,17 +39,21 @@ def local_evaluation_text(name: str, data_dir: Path) -> tuple[str, str]:
 
 def read_text_file(path: Path, text_column: str, separator: str = SEPARATOR, max_documents: int | None = None) -> str:
     """Return the whole text of a file or folder."""
-    return "".join(iter_text(find(str(path)), text_column, Reading(is_evaluation=True), separator, max_documents))
+    place = find(str(path))
+    if isinstance(place, Published):
+        raise CalibrationError(f"{place.name!r} is not a file; name one.")
+    return "".join(iter_text(place, text_column, Reading(is_evaluation=True), separator, max_documents))
 
 
 def iter_text(
-    place: Place, text_column: str, reading: Reading, separator: str = SEPARATOR, max_documents: int | None = None
+    place: Files | Saved | OnHub,
+    text_column: str,
+    reading: Reading,
+    separator: str = SEPARATOR,
+    max_documents: int | None = None,
 ) -> Iterator[str]:
     """Yield the pieces of a text, read as they are taken: the documents of rows with the separator between them, or
     plain text as it is."""
-    if isinstance(place, Published):
-        raise CalibrationError(f"{place.name!r} is not a file; name one.")
-    reading.check([place])
     if isinstance(place, Files) and not place.has_rows:
         yield from text_of(place, reading)
         return

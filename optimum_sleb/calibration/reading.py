@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from ..config import SLEBConfig
 from ..errors import ConfigError
@@ -47,8 +47,13 @@ class Reading:
         for option, (takes, what) in _TAKERS.items():
             value = getattr(self, option)
             if value is not None and not any(takes(place) for place in places):
-                names = ", ".join(repr(place.name) for place in places)
-                raise ConfigError(f"{option}={value!r} is for {what}, which {names} is not; leave it out.")
+                names = ", ".join(repr(place.name) for place in places) or "what is read"
+                raise ConfigError(f"{option}={value!r} is for {what}, and there is none in {names}; leave it out.")
+
+    def options_for(self, place: Place) -> dict[str, Any]:
+        """Return the options that are given and that a place has a use for."""
+        values = {option: getattr(self, option) for option, (takes, _) in _TAKERS.items() if takes(place)}
+        return {option: value for option, value in values.items() if value is not None}
 
 
 def _is_on_hub(place: Place) -> bool:

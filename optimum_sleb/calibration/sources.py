@@ -16,7 +16,7 @@ from .columns import cut_text, from_rows, load_rows
 from .evaluation_texts import iter_text, local_evaluation_text
 from .loaded import LoadedWindows
 from .named import load_named
-from .places import find
+from .places import Published, find
 from .reading import Reading
 from .rows import Batches, no_labels, rows_of_batches, token_ids
 from .texts import NAMED_DATASETS, checked_document, joined, published_evaluation_text
@@ -60,7 +60,10 @@ def load_evaluation(
     `data_dir` is a folder with the named data sets as files (`None`: the Hub). `max_windows=None` uses all windows, or
     the published 256 of C4.
     """
-    if dataset in NAMED_DATASETS:
+    reading = reading or Reading(is_evaluation=True)
+    place = find(dataset)
+    reading.check([place])
+    if isinstance(place, Published):
         max_windows = max_windows or NAMED_DATASETS[dataset].evaluation_windows
         if data_dir is None:
             pieces: Iterable[str] = [published_evaluation_text(dataset)]
@@ -68,9 +71,7 @@ def load_evaluation(
             text, dataset = local_evaluation_text(dataset, data_dir)
             pieces = [text]
     else:
-        place = find(dataset)
-        pieces = iter_text(place, text_column, reading or Reading(is_evaluation=True))
-        dataset = place.name
+        pieces, dataset = iter_text(place, text_column, reading), place.name
     windows, has_bos = windows_of_text(pieces, tokenizer, window_length, max_windows, bos_per_window)
     return LoadedWindows(windows, dataset, has_bos)
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..calibration.evaluation_texts import local_evaluation_file
 from ..calibration.formats import suffix_of
 from ..calibration.places import exists, files_of, find, is_pattern
+from ..calibration.reading import Reading
 from ..calibration.texts import NAMED_DATASETS
 from ..errors import CalibrationError, ConfigError
 from ..models.fingerprint import model_fingerprint
@@ -115,25 +116,22 @@ def evaluate(
         "bos_per_window": bos_per_window,
         "text_column": text_column,
     }
-    options = {
-        "dataset_config": dataset_config,
-        "dataset_split": dataset_split,
-        "dataset_revision": dataset_revision,
-        "encoding": encoding,
-    }
-    texts |= {name: value for name, value in options.items() if value is not None}
+    reading = Reading(dataset_config, dataset_split, dataset_revision, encoding, is_evaluation=True)
+    places = {name: find(name) for name in names if is_text(name)}
+    reading.check([*places.values()])
+    options = {name: texts | reading.options_for(place) for name, place in places.items()}
 
     def measure(name: str) -> tuple[Score, ...]:
         if not is_text(name):
             return zero_shot(model, tokenizer, name, limit=limit, data_dir=folder, batch_size=batch_size)
-        result = perplexity(model, tokenizer, name, batch_size=batch_size or 1, data_dir=folder, **texts)
+        result = perplexity(model, tokenizer, name, batch_size=batch_size or 1, data_dir=folder, **options[name])
         return (result.score(),)
 
     store = MeasurementStore(progress_dir)
     of_model = {} if progress_dir is None else conditions_of(model, tokenizer)
     scores: list[Score] = []
     for name in names:
-        of_task = texts if is_text(name) else {"limit": limit}
+        of_task = options.get(name, {"limit": limit})
         conditions = {"task": name, "batch_size": batch_size, **of_task, **of_model}
         if progress_dir is not None:
             conditions["data"] = data_of(name, folder)

@@ -222,7 +222,7 @@ def test_an_option_without_a_use_is_refused(name: str, option: str, value: objec
         (tmp_path / name).write_bytes(MAKERS[Path(name).suffix](TEXTS))
         name = str(tmp_path / name)
     for load in (check_data, lambda config: load_calibration(None, None, config)):
-        with pytest.raises(ConfigError, match=f"{option}={value!r} is for .*, which .* is not; leave it out"):
+        with pytest.raises(ConfigError, match=f"{option}={value!r} is for .*, and there is none in .*; leave it out"):
             load(recipe_of(name, **{option: value}))
 
 
