@@ -1,54 +1,40 @@
 """Calibration and evaluation data of any kind, tokenised and cut into token windows."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from numpy import ndarray
-from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from .columns import cut_text, from_rows, load_rows
-from .loaded import LoadedWindows
+from .columns import cut_documents, cut_text, load_rows
+from .in_memory import load_in_memory
+from .loaded import LoadedWindows, joined_windows
 from .mixture import split_mixture, windows_per_part
-from .rows import Batches, no_labels, rows_of_batches, token_ids
 from .texts import (
     NAMED_DATASETS,
-    checked_document,
     iter_text_file,
-    joined,
     local_evaluation_text,
-    published_calibration_text,
+    published_calibration_documents,
     published_evaluation_text,
+    rows_of_file,
 )
 from .tokens import windows_of_text
-from .windows import TokenWindows
 
 
 def load_calibration(data: Any, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     """Make token windows of calibration data; `data=None` uses the recipe's `dataset`.
-    Texts are joined by a blank line, tokenised as one and cut into windows. Each row of tokenised data is one window,
-    of its own length, without padding; a row of packed sequences (`position_ids`) is one window per sequence.
+    Texts are joined by a blank line, tokenised as one and cut into windows. Each row of other data is one window, of
+    its own length, without padding; a row of packed sequences (`position_ids`) is one window per sequence.
     """
     if isinstance(data, str | Path):
         config = replace(config, dataset=str(data))
     if data is None or isinstance(data, str | Path):
         return _named_or_local(tokenizer, config)
-    if isinstance(data, DataLoader):
-        data = Batches(data, "a DataLoader")
-    if isinstance(data, Batches):
-        return from_rows(rows_of_batches(data.batches, data.padding), data.source, config)
-    if _is_dataset(data):
-        return load_rows(data, "the Dataset", tokenizer, config)
-    if isinstance(data, list | tuple) and any(isinstance(item, str) for item in data[:_LOOKED_AT]):
-        documents = (checked_document(text, f"Item {number} of the list is") for number, text in enumerate(data))
-        return cut_text(joined(documents), f"a list of {len(data)} texts", tokenizer, config)
-    return _from_token_ids(data, config)
+    return load_in_memory(data, tokenizer, config)
 
 
 def load_evaluation(
@@ -82,17 +68,21 @@ def _named_or_local(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfi
     parts = split_mixture(config.dataset)
     shares = windows_per_part(config.max_windows, len(parts))
     loaded = [
-        cut_text(_named_or_local_text(part, config), part, tokenizer, replace(config, max_windows=share))
+        _load_part(part, tokenizer, replace(config, max_windows=share))
         for part, share in zip(parts, shares, strict=True)
     ]
-    windows = TokenWindows(tuple(window for part in loaded for window in part.windows.windows))
-    return LoadedWindows(windows, config.dataset, loaded[0].bos_per_window)
+    return joined_windows(loaded, config.dataset)
 
 
-def _named_or_local_text(name: str, config: SLEBConfig) -> Iterable[str]:
+def _load_part(name: str, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
     if name in NAMED_DATASETS:
-        return [published_calibration_text(name, config.num_samples, config.seed)]
-    return iter_text_file(_local_file(name), config.text_column)
+        documents = published_calibration_documents(name, config.num_samples, config.seed)
+        return cut_documents(documents, name, tokenizer, config, NAMED_DATASETS[name].separator)
+    path = _local_file(name)
+    rows = rows_of_file(path)
+    if rows is not None:
+        return load_rows(rows, name, tokenizer, config)
+    return cut_text(iter_text_file(path, config.text_column), name, tokenizer, config)
 
 
 def _local_file(name: str) -> Path:
@@ -103,45 +93,3 @@ def _local_file(name: str) -> Path:
             ".txt, .jsonl or .parquet file, or several joined by +."
         )
     return path
-
-
-def _is_dataset(data: Any) -> bool:
-    import datasets
-
-    if isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
-        raise CalibrationError(f"A DatasetDict has several splits ({', '.join(data)}); pass one of them.")
-    return isinstance(data, datasets.Dataset | datasets.IterableDataset)
-
-
-def _from_token_ids(data: Any, config: SLEBConfig) -> LoadedWindows:
-    source = f"token ids ({type(data).__name__})"
-    if not isinstance(data, _TOKEN_IDS) or (isinstance(data, list | tuple | range) and not data):
-        raise CalibrationError(_UNKNOWN_KIND.format(kind=type(data).__name__))
-    has_rows = isinstance(data, list | tuple) and any(isinstance(row, _TOKEN_IDS) for row in data[:_LOOKED_AT])
-    if config.loss == "labels":
-        raise no_labels(source)
-    if has_rows:
-        rows: Iterable[Tensor] = (token_ids(row, f"Row {number}") for number, row in enumerate(data))
-    else:
-        ids = token_ids(data, f"The {type(data).__name__} of token ids")
-        if ids.dim() == 1:
-            windows = TokenWindows.from_stream(ids, config.window_length, config.max_windows)
-            return LoadedWindows(windows, source, bos_per_window=False)
-        rows = ids
-    return LoadedWindows(TokenWindows.from_rows(_flat(rows, data), config.max_windows), source, bos_per_window=False)
-
-
-def _flat(rows: Iterable[Tensor], data: Any) -> Iterator[Tensor]:
-    for row in rows:
-        if row.dim() != 1:
-            raise CalibrationError(_UNKNOWN_KIND.format(kind=f"{type(data).__name__} that is not rows of token ids"))
-        yield row
-
-
-# Items of a list that decide what it holds, so that a wrong first one is named as such.
-_LOOKED_AT = 100
-_TOKEN_IDS = (list, tuple, range, Tensor, ndarray)
-_UNKNOWN_KIND = (
-    "Calibration data of kind {kind} are not supported; give a data set name, a file, a list of strings, a Dataset, a "
-    "DataLoader or token ids."
-)

@@ -41,10 +41,10 @@ NAMED_DATASETS = {
 }
 
 
-def published_calibration_text(name: str, num_samples: int, seed: int) -> str:
-    """Return the published calibration text: the first documents of the shuffled training split."""
-    rows = _load(name, "train").shuffle(seed=seed)
-    return NAMED_DATASETS[name].separator.join(rows[:num_samples]["text"])
+def published_calibration_documents(name: str, num_samples: int, seed: int) -> list[str]:
+    """Return the documents of the published calibration text: the first ones of the shuffled training split."""
+    documents: list[str] = _load(name, "train").shuffle(seed=seed)[:num_samples]["text"]
+    return documents
 
 
 def published_evaluation_text(name: str) -> str:
@@ -161,6 +161,16 @@ def rows_read(rows: Iterable[Any], source: str) -> Iterator[Any]:
         raise CalibrationError(
             f"Row {number} of {source} cannot be read ({first_line(error)}); check the data, or make them again."
         ) from error
+
+
+def rows_of_file(path: Path) -> Iterator[Any] | None:
+    """Return the rows of a `.jsonl` or `.parquet` file, read as they are taken; `None` for other files."""
+    builder = _builder_of(path)
+    if builder is None:
+        return None
+    if path.stat().st_size == 0:
+        raise CalibrationError(f"{path} is empty; give a file with text.")
+    return _rows_of_file(path, builder)
 
 
 def _rows_of_file(path: Path, builder: str) -> Iterator[Any]:

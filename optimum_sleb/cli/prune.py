@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
     "dataset": "wikitext2, c4, a local .txt, .jsonl or .parquet file, or a mixture of these, joined by +",
-    "text_column": "Field with the text of a document in a local file",
+    "text_column": "Field with the text of a document in a local file; chats, completions and input_ids are found",
+    "document_separator": "Between documents: eos for the tokenizer's token, or a text (default: a blank line)",
     "num_samples": "Documents drawn from wikitext2 or c4",
     "window_length": "Tokens in a window",
     "max_windows": "Windows used at most",
     "seed": "Seed of the shuffle of wikitext2 or c4",
+    "loss": "Loss on every token, or on labels: completions, the assistant's turns, or labels beside input_ids",
 }
 _SEARCH_HELP = {
     "early_barrier": "Blocks at the start that are never removed",
@@ -79,8 +81,6 @@ class PruneCommand(BaseOptimumCLICommand):
             help="Keep the blocks in host memory, and bring them to --device one at a time: cpu always, no never, "
             "auto where the model does not fit (default: auto).",
         )
-        # Not an option: only data in memory have labels.
-        parser.set_defaults(loss=SLEBConfig.loss)
 
     def run(self) -> None:
         """Run the command."""
@@ -134,7 +134,7 @@ def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
         default = defaults[name]
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=int if default is None else type(default),
+            type=(str if hints[name] == str | None else int) if default is None else type(default),
             choices=get_args(hints[name]) if get_origin(hints[name]) is Literal else None,
             default=default,
             help=f"{text}." if default is None else f"{text} (default: %(default)s).",

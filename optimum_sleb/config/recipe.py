@@ -30,7 +30,10 @@ class SLEBConfig:
         dataset: Calibration text: `"wikitext2"`, `"c4"`, the path of a local `.txt`, `.jsonl` or `.parquet` file, or
             a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Pass data in memory to
             `SLEBPruner.prune(..., calibration=...)` instead.
-        text_column: The field or column that holds the text in a `.jsonl` or `.parquet` file, or in a `Dataset`.
+        text_column: The column that holds the text of rows. With the default, columns of other kinds are found by
+            themselves and go first: `input_ids`, `prompt` and `completion`, `messages`.
+        document_separator: What stands between two documents of text: `"eos"` for the tokenizer's EOS token, each
+            document then tokenised on its own, or a text. `None` is a blank line, and C4's own where that is read.
         num_samples: Number of documents drawn from a named data set. Local data are used whole.
         window_length: Length of a token window, in tokens. The published 2048 becomes the number of the model's
             positions where that is less (GPT-2: 1024), as the report says; any other length above it is refused.
@@ -39,8 +42,8 @@ class SLEBConfig:
         bos_per_window: Start every window with a BOS token, if the tokenizer puts one in front of a text. `False` is
             the published protocol: only the first window starts with BOS.
         seed: Seed of the shuffle of a named data set.
-        loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` of tokenised data,
-            such as those of a completion, so that blocks are chosen for a task.
+        loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` alone: those of
+            tokenised data, completions, or the assistant's turns of chats. So blocks are chosen for a task.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
         compensate: Compensation of removed blocks by linear maps, folded into the blocks before the gaps: `"no"`, as
@@ -70,6 +73,7 @@ class SLEBConfig:
     max_perplexity_increase: float | None = None
     dataset: str = "wikitext2"
     text_column: str = "text"
+    document_separator: str | None = None
     num_samples: int = 128
     window_length: int = PUBLISHED_WINDOW_LENGTH
     max_windows: int | None = 128
