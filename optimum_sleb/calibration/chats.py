@@ -58,7 +58,7 @@ class RowTokenizer:
             )
         if self.wants_labels and assistant_turns and not has_markers(self.tokenizer.chat_template):
             self.template = template_with_markers(self.tokenizer)
-            self.template_name = "the tokenizer's chat template with TRL's marks of assistant turns"
+            self.template_name = "TRL's version of the tokenizer's chat template"
 
     def of_chat(self, row: Mapping[str, Any], column: str, where: str) -> Iterator[Row]:
         """Yield the sequence of one chat, whose labels are the assistant's turns."""
@@ -151,7 +151,7 @@ def _messages(row: Mapping[str, Any], column: str, where: str) -> list[dict[str,
 def _message(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise CalibrationError(f"{where} is of type {_kind(value)}; give messages as {{role, content}}.")
-    message = {_OF_SHAREGPT.get(name, name): item for name, item in value.items()}
+    message = {_OF_SHAREGPT.get(str(name), str(name)): item for name, item in value.items()}
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str):
         raise CalibrationError(f"{where} has a role of type {_kind(role)}, where a name is expected; give it a role.")

@@ -17,8 +17,8 @@ def has_markers(template: str | dict[str, str]) -> bool:
     >>> has_markers("{% generation %}{{ message.content }}{% endgeneration %}")
     True
     """
-    text = template.get("default", "") if isinstance(template, dict) else template
-    return _MARK.search(text) is not None
+    text = template.get("default") if isinstance(template, dict) else template
+    return _MARK.search(str(text)) is not None
 
 
 def template_with_markers(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -13,7 +13,7 @@ PLAIN = (
     "{% for message in messages %}"
     "{{ {'system': 'w60', 'user': 'w61', 'assistant': 'w62', 'tool': 'w63'}[message['role']] + ' ' }}"
     "{% if message['role'] == 'assistant' %}"
-    "BEGIN{{ message['content'] + ' ' + eos_token + ' ' }}END"
+    "BEGIN{{ message['content'] + ' ' + eos_token }}END{{ ' ' }}"
     "{% else %}{{ message['content'] + ' ' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'w62 ' }}{% endif %}"
 )

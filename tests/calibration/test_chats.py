@@ -33,13 +33,6 @@ ROWS: dict[str, tuple[list[dict[str, Any]], bool]] = {
         True,
     ),
     "longer than a window": ([{"messages": chat(seed, turns=5)} for seed in range(3)], True),
-    "ShareGPT": (
-        [
-            {"conversations": [{"from": one["role"], "value": one["content"]} for one in chat(seed)]}
-            for seed in range(3)
-        ],
-        True,
-    ),
     "prompt and completion": ([{"prompt": a, "completion": b} for a, b in zip(TEXT, ANSWERS, strict=True)], False),
     "a completion with its end": (
         [{"prompt": a, "completion": f"{b} </s>"} for a, b in zip(TEXT, ANSWERS, strict=True)],
@@ -58,6 +51,13 @@ ROWS: dict[str, tuple[list[dict[str, Any]], bool]] = {
 LONGEST = 40
 
 
+def in_sharegpt(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The form that TRL turns into messages."""
+    return [
+        {"conversations": [{"from": one["role"], "value": one["content"]} for one in row["messages"]]} for row in rows
+    ]
+
+
 def loaded_from(rows: Any, tokenizer: Any, loss: str, **values: Any) -> Any:
     return load_calibration(rows, tokenizer, SLEBConfig(sparsity=0.2, window_length=LONGEST, loss=loss, **values))
 
@@ -69,9 +69,7 @@ def by_trl(rows: list[dict[str, Any]], tokenizer: Any, folder: Path, **options: 
         output_dir=str(folder), max_length=LONGEST, use_cpu=True, bf16=False, report_to="none", **options
     )
     data = datasets.Dataset.from_list(json.loads(json.dumps(rows)))
-    trainer = trl.SFTTrainer(
-        tiny_model(), args, train_dataset=data, eval_dataset=data, processing_class=tokenizer
-    )
+    trainer = trl.SFTTrainer(tiny_model(), args, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
     found = []
     for batch in trainer.get_eval_dataloader():
         for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
@@ -94,6 +92,18 @@ def test_token_ids_and_labels_are_those_of_sft_trainer(kind: str, tmp_path: Path
     assert plain.targets is None
 
 
+@pytest.mark.long
+def test_sharegpt(tmp_path: Path) -> None:
+    """SFTTrainer converts it, but takes no `assistant_only_loss` for it: the labels are those of the messages."""
+    rows, tokenizer = ROWS["messages"][0], chat_tokenizer()
+    expected = by_trl(in_sharegpt(rows), tokenizer, tmp_path)
+    loaded = loaded_from(in_sharegpt(rows), tokenizer, "next_token")
+    assert [window.tolist() for window in loaded.windows.windows] == [ids for ids, _ in expected]
+    assert loaded.columns == "conversations, by the tokenizer's chat template"
+    labelled = [loaded_from(kind, tokenizer, "labels").windows.fingerprint for kind in (rows, in_sharegpt(rows))]
+    assert labelled[0] == labelled[1]
+
+
 @pytest.mark.parametrize("kind", [kind for kind, (_, is_chat) in ROWS.items() if is_chat])
 @pytest.mark.parametrize("template", [MARKED, UNMARKED], ids=["marked", "unmarked"])
 def test_chats_are_what_the_template_renders(template: str, kind: str) -> None:
@@ -101,12 +111,9 @@ def test_chats_are_what_the_template_renders(template: str, kind: str) -> None:
     rows, tokenizer = ROWS[kind][0], chat_tokenizer(template)
     expected = []
     for row in rows:
-        messages = row.get("messages") or [
-            {"role": one["from"], "content": one["value"]} for one in row["conversations"]
-        ]
         tools = json.loads(row["tools"]) if isinstance(row.get("tools"), str) else row.get("tools")
         text = tokenizer.apply_chat_template(
-            messages, tokenize=False, tools=tools, **row.get("chat_template_kwargs", {})
+            row["messages"], tokenize=False, tools=tools, **row.get("chat_template_kwargs", {})
         )
         expected.append(tokenizer(text, add_special_tokens=False).input_ids[:LONGEST])
     loaded = loaded_from(rows, tokenizer, "next_token")
@@ -165,7 +172,7 @@ class TestMarks:
         expected = by_trl(rows, tokenizer, tmp_path, assistant_only_loss=True)
         assert [window.tolist() for window in loaded.windows.windows] == [ids for ids, _ in expected]
         assert [row.tolist() for row in loaded.windows.targets] == [[*labels[1:], -100] for _, labels in expected]
-        assert loaded.columns == "messages, by the tokenizer's chat template with TRL's marks of assistant turns"
+        assert loaded.columns == "messages, by TRL's version of the tokenizer's chat template, assistant turns"
         assert tokenizer.chat_template == known
 
     def test_without_trl(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +182,9 @@ class TestMarks:
 
     def test_marks_around_nothing(self) -> None:
         template = UNMARKED + "{% generation %}{% endgeneration %}"
-        with pytest.raises(CalibrationError, match="Row 0 of the list has assistant turns, but the chat template marks"):
+        with pytest.raises(
+            CalibrationError, match="Row 0 of the list has assistant turns, but the chat template marks"
+        ):
             loaded_from([{"messages": chat()}], chat_tokenizer(template), "labels")
 
 
@@ -183,8 +192,8 @@ def test_a_prompt_that_merges_with_its_completion_counts_from_where_they_differ(
     """Words grow together where no space parts them."""
     rows = [{"prompt": "w3 w4 w1", "completion": "2 w6"}]
     windows = loaded_from(rows, chat_tokenizer(), "labels").windows
-    assert windows.windows[0].tolist() == [1, 3, 4, 12, 6, 0]  # "w6</s>" is no word
-    assert windows.targets[0].tolist() == [-100, -100, 12, 6, 0, -100]
+    assert windows.windows[0].tolist() == [1, 3, 4, 12, 6, 2]
+    assert windows.targets[0].tolist() == [-100, -100, 12, 6, 2, -100]
 
 
 def test_a_tokenizer_without_an_end() -> None:
