@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class RowTokenizer:
     source: str  # for messages
     template: str | None = None  # instead of the tokenizer's own
     template_name: str = "the tokenizer's chat template"
+    told_of_cuts: bool = False
 
     def check_template(self, *, assistant_turns: bool) -> None:
         """Refuse a tokenizer without a chat template; find one that marks assistant turns where these are counted."""
@@ -70,7 +72,7 @@ class RowTokenizer:
                 'loss="labels" is measured; put what they say between {% generation %} and {% endgeneration %} in '
                 "tokenizer.chat_template, or measure on every token."
             )
-        yield self._cut(ids, assistant)
+        yield self._cut(ids, assistant, where)
 
     def of_completion(self, row: Mapping[str, Any], as_chat: bool, where: str) -> Iterator[Row]:
         """Yield the sequence of a prompt and its completion, whose labels are the completion and the end of it.
@@ -93,9 +95,16 @@ class RowTokenizer:
                 else self._encode(text, where)
             )
             completed[_common_prefix(alone, ids) :] = True
-        yield self._cut(ids, completed)
+        yield self._cut(ids, completed, where)
 
-    def _cut(self, ids: Tensor, counted: Tensor) -> Row:
+    def _cut(self, ids: Tensor, counted: Tensor, where: str) -> Row:
+        if len(ids) > self.length and not self.told_of_cuts:
+            self.told_of_cuts = True
+            warnings.warn(
+                f"{where} has {len(ids):,} tokens, more than window_length={self.length}; of it and of other such "
+                "rows, the start is used.",
+                stacklevel=2,
+            )
         labels = ids.where(counted, IGNORED)[: self.length] if self.wants_labels else None
         return Row(ids[: self.length], labels)
 

@@ -160,7 +160,8 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
     if not windows:
         raise CalibrationError(
             f"The labels of {source} name no token that is to be predicted (all are {IGNORED}, or stand first); check "
-            'what makes them, or measure on every token (loss="next_token").'
+            "what makes them, choose longer windows if a prompt fills them (window_length), or measure on every "
+            'token (loss="next_token").'
         )
     return TokenWindows(tuple(windows), tuple(targets))
 

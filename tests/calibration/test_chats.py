@@ -122,6 +122,15 @@ def test_chats_are_what_the_template_renders(template: str, kind: str) -> None:
     assert not loaded.bos_per_window
 
 
+def test_cuts_are_told_once() -> None:
+    rows = [{"messages": chat(seed, turns=turns)} for seed, turns in enumerate((1, 5, 5))]
+    with pytest.warns(UserWarning, match="Row 1 of the list has 72 tokens, more than window_length=40") as told:
+        loaded_from(rows, chat_tokenizer(), "next_token")
+    assert len(told) == 1
+    with pytest.raises(CalibrationError, match=r"longer windows if a prompt fills them \(window_length\)"):
+        loaded_from([{"prompt": make_text(60), "completion": " w3"}], chat_tokenizer(), "labels")
+
+
 def test_only_the_assistant_counts() -> None:
     messages = [
         {"role": "user", "content": "w10 w11"},
