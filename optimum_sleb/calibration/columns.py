@@ -32,7 +32,7 @@ def load_rows(
     first = next(read, None)
     if first is None:
         raise CalibrationError(f"{source} holds no rows; give data with at least one.")
-    column, unused = _column_of(first, source, config.text_column)
+    column, unused = column_of(first, source, config.text_column)
     read = chain([first], read)
     if column not in _KINDS[:-1]:
         loaded = cut_documents(iter_column(read, column, source), source, tokenizer, config)
@@ -99,7 +99,7 @@ def _mappings(rows: Iterable[Any], source: str) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def _column_of(first: Mapping[str, Any], source: str, text_column: str) -> tuple[str, list[str]]:
+def column_of(first: Mapping[str, Any], source: str, text_column: str) -> tuple[str, list[str]]:
     """Return the column to read, by the first row, and those beside it that hold the same in another form."""
     if text_column != SLEBConfig.text_column:
         present = [text_column] if text_column in first else []

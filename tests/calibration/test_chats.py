@@ -124,7 +124,7 @@ def test_chats_are_what_the_template_renders(template: str, kind: str) -> None:
 
 def test_cuts_are_told_once() -> None:
     rows = [{"messages": chat(seed, turns=turns)} for seed, turns in enumerate((1, 5, 5))]
-    with pytest.warns(UserWarning, match="Row 1 of the list has 72 tokens, more than window_length=40") as told:
+    with pytest.warns(UserWarning, match="Row 1 of the list has 76 tokens, more than window_length=40") as told:
         loaded_from(rows, chat_tokenizer(), "next_token")
     assert len(told) == 1
     with pytest.raises(CalibrationError, match=r"longer windows if a prompt fills them \(window_length\)"):
