@@ -134,8 +134,13 @@ def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
         default = defaults[name]
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=(str if hints[name] == str | None else int) if default is None else type(default),
+            type=_type_of(hints[name]) if default is None else type(default),
             choices=get_args(hints[name]) if get_origin(hints[name]) is Literal else None,
             default=default,
             help=f"{text}." if default is None else f"{text} (default: %(default)s).",
         )
+
+
+def _type_of(hint: Any) -> Any:
+    """Return the type of an option that is not given by default: the other one of `int | None`."""
+    return next(kind for kind in get_args(hint) if kind is not type(None))
