@@ -29,15 +29,6 @@ _NOT_OF_A_ROW = re.compile(
 )
 
 
-def is_chat(value: Any) -> bool:
-    """Tell whether a value is a list of messages; the first one decides.
-
-    >>> is_chat([{"role": "user", "content": "Hello"}]), is_chat("Hello")
-    (True, False)
-    """
-    return isinstance(value, list | tuple | ndarray) and len(value) > 0 and isinstance(value[0], Mapping)
-
-
 @dataclass
 class RowTokenizer:
     """What turns rows of chats, and of prompts with completions, into sequences of at most `length` tokens."""

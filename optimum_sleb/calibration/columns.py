@@ -10,16 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from .chats import RowTokenizer, is_chat
+from .chats import RowTokenizer
+from .kinds import Choice, choose_column, is_chat
 from .loaded import LoadedWindows
 from .rows import Row, no_labels, rows_of_example, windows_of_rows
 from .texts import SEPARATOR, iter_column, joined, rows_read
 from .tokens import windows_of_documents, windows_of_text
 
 EOS = "eos"  # as `document_separator`: the tokenizer's token, not this text
-_CHATS = ("messages", "conversations")
-# What rows can hold. Where they hold several, the first of these is used; completions go with their prompts.
-_KINDS = ("input_ids", "completion", *_CHATS, "text")
 
 
 def load_rows(
@@ -32,19 +30,19 @@ def load_rows(
     first = next(read, None)
     if first is None:
         raise CalibrationError(f"{source} holds no rows; give data with at least one.")
-    column, unused = column_of(first, source, config.text_column)
+    chosen = choose_column(first, source, config.text_column)
     read = chain([first], read)
-    if column not in _KINDS[:-1]:
-        loaded = cut_documents(iter_column(read, column, source), source, tokenizer, config)
-        return _described(loaded, column, unused)
+    if chosen.kind == "text":
+        loaded = cut_documents(iter_column(read, chosen.column, source), source, tokenizer, config)
+        return _described(loaded, chosen.column, chosen.unused)
     if config.document_separator is not None:
         warnings.warn(
-            f"document_separator has no effect on {source}, whose rows ({column}) are windows of their own.",
+            f"document_separator has no effect on {source}, whose rows ({chosen.column}) are windows of their own.",
             stacklevel=2,
         )
-    row_of, what = _reader_of(column, first, source, tokenizer, config)
+    row_of, what = _reader_of(chosen, first, source, tokenizer, config)
     numbered = (row_of(row, where=f"Row {number} of {source}") for number, row in enumerate(read))
-    return _described(from_rows(chain.from_iterable(numbered), source, config), what, unused)
+    return _described(from_rows(chain.from_iterable(numbered), source, config), what, chosen.unused)
 
 
 def cut_documents(
@@ -99,56 +97,33 @@ def _mappings(rows: Iterable[Any], source: str) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def column_of(first: Mapping[str, Any], source: str, text_column: str) -> tuple[str, list[str]]:
-    """Return the column to read, by the first row, and those beside it that hold the same in another form."""
-    if text_column != SLEBConfig.text_column:
-        present = [text_column] if text_column in first else []
-    else:
-        present = [name for name in _KINDS if _holds(first, name)]
-        if not present:  # what is wrong with this row is said by those who read a column of its name
-            present = [name for name in _KINDS if name in first and (name != "completion" or "prompt" in first)][:1]
-    if not present:
-        hint = " (a single chat is a list of one: [messages])" if "role" in first else ""
-        raise CalibrationError(
-            f"Row 0 of {source} has no field {text_column!r}, only {', '.join(map(repr, first))}; name the one with "
-            f"the text (text_column), or give messages, prompt and completion, or input_ids{hint}."
-        )
-    return present[0], present[1:]
-
-
-def _holds(row: Mapping[str, Any], name: str) -> bool:
-    if name in _CHATS:
-        return is_chat(row.get(name))
-    return row.get(name) is not None and (name != "completion" or row.get("prompt") is not None)
-
-
 def _reader_of(
-    column: str,
+    chosen: Choice,
     first: Mapping[str, Any],
     source: str,
     tokenizer: PreTrainedTokenizerBase | None,
     config: SLEBConfig,
 ) -> tuple[Callable[..., Iterable[Row]], str]:
     """Return the function that makes sequences of one row, and what it reads, in words for the report."""
-    wants_labels = config.loss == "labels"
-    if column == "input_ids":
+    wants_labels, column = config.loss == "labels", chosen.column
+    if chosen.kind == "input_ids":
         return rows_of_example, "input_ids and labels" if wants_labels else "input_ids"
     if tokenizer is None:
         raise CalibrationError(
             f"{source} holds {column}, but there is no tokenizer; give one, or calibrate on token ids."
         )
-    by_template = column in _CHATS or is_chat(first[column])
+    by_template = is_chat(first[column]) or chosen.kind == "chat"
     rows = RowTokenizer(tokenizer, config.window_length, wants_labels, source)
     if by_template:
-        rows.check_template(assistant_turns=column in _CHATS)
+        rows.check_template(assistant_turns=chosen.kind == "chat")
     how = f", by {rows.template_name}" if by_template else ""
-    if column in _CHATS:
+    if chosen.kind == "chat":
         return partial(rows.of_chat, column=column), f"{column}{how}{', assistant turns' if wants_labels else ''}"
     counted = ", completions" if wants_labels else ""
     return partial(rows.of_completion, as_chat=by_template), f"prompt and completion{how}{counted}"
 
 
-def _described(loaded: LoadedWindows, columns: str, unused: list[str]) -> LoadedWindows:
+def _described(loaded: LoadedWindows, columns: str, unused: tuple[str, ...]) -> LoadedWindows:
     if unused:
         warnings.warn(
             f"{loaded.source} holds {', '.join(unused)} as well, but {columns} is used; take the columns out that you "

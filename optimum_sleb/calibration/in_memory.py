@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from .chats import is_chat
 from .columns import cut_documents, from_rows, load_rows
+from .kinds import is_chat
 from .loaded import LoadedWindows
 from .rows import Batches, no_labels, rows_of_batches, token_ids
 from .texts import checked_document, first_line, rows_read

@@ -30,8 +30,8 @@ class SLEBConfig:
         dataset: Calibration text: `"wikitext2"`, `"c4"`, the path of a local `.txt`, `.jsonl` or `.parquet` file, or
             a mixture of these in equal parts, joined by `+`, such as `"wikitext2+c4"`. Pass data in memory to
             `SLEBPruner.prune(..., calibration=...)` instead.
-        text_column: The column that holds the text of rows. With the default, columns of other kinds are found by
-            themselves and go first: `input_ids`, `prompt` and `completion`, `messages`.
+        text_column: The column that holds the text of rows, or chats. With the default, columns of other kinds are
+            found by themselves and go first: `input_ids`, `prompt` and `completion`, `messages`.
         document_separator: What stands between two documents of text: `"eos"` for the tokenizer's EOS token, each
             document then tokenised on its own, or a text. `None` is a blank line, and C4's own where that is read.
         num_samples: Number of documents drawn from a named data set. Local data are used whole.

@@ -291,6 +291,17 @@ class TestColumns:
         assert_windows(loaded, cut_text())
         assert loaded.columns == "content"
 
+    @pytest.mark.parametrize("column", ["dialogue", "chosen", "messages"])
+    def test_it_may_hold_chats(self, column: str) -> None:
+        rows = [{**self.ROW, column: messages} for messages in CHATS]
+        loaded = load(rows, "labels", text_column=column)
+        assert_windows(loaded, of_chats("labels"))
+        assert loaded.columns == f"{column}, by the tokenizer's chat template, assistant turns"
+
+    @pytest.mark.parametrize("column", ["completion", "prompt", "input_ids", "conversations"])
+    def test_it_may_hold_text_whatever_its_name(self, column: str) -> None:
+        assert_windows(load([{column: text} for text in TEXTS], text_column=column), cut_text())
+
     @pytest.mark.parametrize("others", [{"input_ids": None}, {"messages": 4}, {"messages": []}, {"prompt": "w3"}])
     def test_columns_that_hold_nothing_do_not_count(self, others: dict[str, Any]) -> None:
         assert_windows(load([{**others, "text": text} for text in TEXTS]), cut_text())
