@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from numpy import ndarray
-
 from ..config import SLEBConfig
 from ..errors import CalibrationError
 
@@ -25,7 +23,9 @@ def is_chat(value: Any) -> bool:
     >>> is_chat([{"role": "user", "content": "Hello"}]), is_chat("Hello")
     (True, False)
     """
-    return isinstance(value, list | tuple | ndarray) and len(value) > 0 and isinstance(value[0], Mapping)
+    if str(getattr(value, "dtype", "")) == "object":  # an array of numpy, whose import takes long
+        value = value.tolist()
+    return isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], Mapping)
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,8 @@ DOORS: dict[str, Callable[[list[Any]], Any]] = {
     "tuple": tuple,
     "Dataset": datasets.Dataset.from_list,
     "stream": lambda rows: datasets.Dataset.from_list(rows).to_iterable_dataset(),
+    "numpy's format": lambda rows: datasets.Dataset.from_list(rows).with_format("numpy"),
+    "torch's format": lambda rows: datasets.Dataset.from_list(rows).with_format("torch"),
     "stream after map": lambda rows: datasets.IterableDataset.from_generator(generator_of(rows)).map(dict),
     "generator function": generator_of,
     "partial": lambda rows: partial(iter, rows),
