@@ -68,8 +68,9 @@ class SLEBPruner(BasePruner):
 
         Args:
             config: The recipe. Shares and numbers of blocks refer to the model as it is now.
-            calibration: Calibration data instead of the recipe's data set: a list of strings, a `datasets.Dataset`, a
-                `DataLoader`, token ids, or a name or path as in `SLEBConfig.dataset`; see docs/calibration.md.
+            calibration: Calibration data instead of the recipe's data set: a `Dataset` or `IterableDataset`, a list or
+                a generator function of strings, chats, rows (columns by TRL's conventions) or token ids, a
+                `DataLoader`, or a name or path as in `SLEBConfig.dataset`; docs/calibration.md has them all.
             progress_dir: Folder for the progress, best the one that the model will be saved to: a journal of all
                 measurements, and a report of the steps so far. Saving the model there removes the journal.
             resume: Continue from the journal of an interrupted run in that folder; the result is the same. Fitted maps

@@ -1,5 +1,7 @@
 """Pruning on the labels of a task, against transformers' own loss, and against pruning on plain text."""
 
+import math
+
 import datasets
 import pytest
 import torch
@@ -8,6 +10,8 @@ from transformers import PreTrainedModel
 from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.calibration.sources import load_calibration
 
+from .calibration.chatting import chat, chat_tokenizer
+from .conftest import make_text
 from .families import NUM_BLOCKS, random_ids, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,6 +44,32 @@ def test_the_loss_is_the_models_own(search: str, family: str) -> None:
     assert pruner.report.perplexity_before == pytest.approx(expected, rel=1e-5)
     with torch.no_grad():
         assert pruner.report.perplexity_after == pytest.approx(model(**batch).loss.exp().item(), rel=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["messages", "prompt and completion", "chats of prompt and completion"])
+def test_the_loss_on_rows_is_the_models_own(kind: str) -> None:
+    """On the assistant's turns or the completion, which are what the loss of the model on these labels counts."""
+    tokenizer, answers = chat_tokenizer(), [chat(seed) for seed in range(4)]
+    rows = {
+        "messages": [{"messages": one} for one in answers],
+        "prompt and completion": [
+            {"prompt": make_text(6, seed=n), "completion": f" {make_text(4)}"} for n in range(4)
+        ],
+        "chats of prompt and completion": [{"prompt": one[:3], "completion": one[3:]} for one in answers],
+    }[kind]
+    model, config = tiny_model(), recipe()
+    pruner = SLEBPruner(model, tokenizer)
+    windows = load_calibration(rows, tokenizer, config).windows
+    sums, counted = 0.0, 0
+    for ids, targets in zip(windows.windows, windows.targets, strict=True):
+        labels = targets.roll(1)[None]
+        with torch.no_grad():
+            loss = model(input_ids=ids[None], labels=labels).loss.item()
+        number = int((targets != -100).sum()) + 1  # see `blocks.losses.window_losses`
+        sums, counted = sums + loss * number, counted + number
+    pruner.prune(config, calibration=rows)
+    assert pruner.report.perplexity_before == pytest.approx(math.exp(sums / counted), rel=1e-5)
 
 
 @pytest.mark.long

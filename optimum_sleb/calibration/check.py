@@ -3,14 +3,12 @@
 from typing import Any
 
 from ..config import SLEBConfig
+from .kinds import choose_column
 from .mixture import parts_of, weights_of, windows_per_part
 from .places import Files, Published, find
 from .readers import rows_of, text_of
 from .reading import Reading
 from .texts import iter_column
-
-# Columns that hold calibration data by the conventions of TRL; where none is there, the text column counts.
-_COLUMNS = ("input_ids", "messages", "prompt")
 
 
 def check_data(config: SLEBConfig) -> None:
@@ -32,5 +30,5 @@ def check_data(config: SLEBConfig) -> None:
 
 
 def _check_row(row: Any, name: str, config: SLEBConfig) -> None:
-    if not (isinstance(row, dict) and any(column in row for column in _COLUMNS)):
+    if choose_column(row, name, config.text_column).kind == "text":
         next(iter_column([row], config.text_column, name))

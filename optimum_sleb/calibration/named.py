@@ -1,20 +1,18 @@
 """Calibration data by their names: each part of a mixture becomes token windows, which stand one behind the other."""
 
 from dataclasses import replace
-from itertools import chain
 
 from transformers import PreTrainedTokenizerBase
 
 from ..config import SLEBConfig
 from ..errors import CalibrationError
-from .columns import cut_text, load_rows
-from .loaded import LoadedWindows
+from .columns import cut_documents, cut_text, load_rows
+from .loaded import LoadedWindows, joined_windows
 from .mixture import parts_of, weights_of, windows_per_part
 from .places import Files, Place, Published, find
 from .readers import rows_of, text_of
 from .reading import Reading
-from .texts import published_calibration_text
-from .windows import TokenWindows
+from .texts import NAMED_DATASETS, published_calibration_documents
 
 
 def load_named(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) -> LoadedWindows:
@@ -32,30 +30,18 @@ def load_named(tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig) ->
     if weights is not None and len(parts) > 1:
         _check_shares(loaded, shares)
     source = "+".join(part.renamed(place.name) for part, place in zip(parts, places, strict=True))
-    return replace(
-        loaded[0],
-        windows=_joined([part.windows for part in loaded]),
-        source=source,
-        bos_per_window=all(part.bos_per_window for part in loaded),
-    )
+    return joined_windows(loaded, source)
 
 
 def _load(
     place: Place, reading: Reading, tokenizer: PreTrainedTokenizerBase | None, config: SLEBConfig
 ) -> LoadedWindows:
     if isinstance(place, Published):
-        text = published_calibration_text(place.name, config.num_samples, config.seed)
-        return cut_text([text], place.name, tokenizer, config)
+        documents = published_calibration_documents(place.name, config.num_samples, config.seed)
+        return cut_documents(documents, place.name, tokenizer, config, NAMED_DATASETS[place.name].separator)
     if isinstance(place, Files) and not place.has_rows:
         return cut_text(text_of(place, reading), place.name, tokenizer, config)
     return load_rows(rows_of(place, reading), place.name, tokenizer, config)
-
-
-def _joined(parts: list[TokenWindows]) -> TokenWindows:
-    windows = tuple(chain.from_iterable(part.windows for part in parts))
-    # Of one recipe, all parts are measured on their labels or none.
-    targets = tuple(chain.from_iterable(part.targets or () for part in parts))
-    return TokenWindows(windows, targets or None)
 
 
 def _check_shares(loaded: list[LoadedWindows], shares: list[int | None]) -> None:

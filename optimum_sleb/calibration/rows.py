@@ -79,7 +79,7 @@ def rows_of_example(example: Mapping[str, Any], padding: int | None = None, wher
         raise CalibrationError(f"{where} has no input_ids (null); remove it, or give it token ids.")
     row = {
         # A mask may also be of bool or float.
-        name: (_tensor if name == "attention_mask" else token_ids)(example[name], f"{where} ({name})")
+        name: (_tensor if "mask" in name else token_ids)(example[name], f"{where} ({name})")
         for name in _PARTS
         if example.get(name) is not None
     }
@@ -90,6 +90,9 @@ def rows_of_example(example: Mapping[str, Any], padding: int | None = None, wher
                 f"{where} of {tuple(shape)} token ids has {name} of shape {tuple(values.shape)}; give rows of one "
                 "dimension, and as many of everything."
             )
+    masks = [row.pop(name).bool() for name in _MASKS if name in row]
+    if masks and "labels" not in row:
+        row["labels"] = row["input_ids"].where(torch.stack(masks).all(dim=0), IGNORED)
     if "attention_mask" in row:
         seen = row.pop("attention_mask").bool()
         row = {name: values[seen] for name, values in row.items()}
@@ -157,7 +160,8 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
     if not windows:
         raise CalibrationError(
             f"The labels of {source} name no token that is to be predicted (all are {IGNORED}, or stand first); check "
-            'what makes them, or measure on every token (loss="next_token").'
+            "what makes them, choose longer windows if a prompt fills them (window_length), or measure on every "
+            'token (loss="next_token").'
         )
     return TokenWindows(tuple(windows), tuple(targets))
 
@@ -166,11 +170,13 @@ def no_labels(source: str) -> CalibrationError:
     """Return the error for data without labels where `loss="labels"` needs them."""
     return CalibrationError(
         f'{source} carries no labels, on which loss="labels" is measured; give a Dataset or a DataLoader with '
-        'input_ids and labels, use SLEBPruner.from_trainer, or measure on every token (loss="next_token").'
+        "input_ids and labels, rows of prompt and completion or of messages, use SLEBPruner.from_trainer, or measure "
+        'on every token (loss="next_token").'
     )
 
 
-_PARTS = ("input_ids", "attention_mask", "labels", "position_ids")
+_MASKS = ("completion_mask", "assistant_masks")  # of TRL, for labels: 1 where a token counts
+_PARTS = ("input_ids", "attention_mask", "labels", "position_ids", *_MASKS)
 _NO_TEXT = ("pixel_values", "input_features", "input_values", "inputs_embeds")
 
 

@@ -36,10 +36,10 @@ NAMED_DATASETS = {
 }
 
 
-def published_calibration_text(name: str, num_samples: int, seed: int) -> str:
-    """Return the published calibration text: the first documents of the shuffled training split."""
-    rows = _load(name, "train").shuffle(seed=seed)
-    return NAMED_DATASETS[name].separator.join(rows[:num_samples]["text"])
+def published_calibration_documents(name: str, num_samples: int, seed: int) -> list[str]:
+    """Return the documents of the published calibration text: the first ones of the shuffled training split."""
+    documents: list[str] = _load(name, "train").shuffle(seed=seed)[:num_samples]["text"]
+    return documents
 
 
 def published_evaluation_text(name: str) -> str:

@@ -30,11 +30,44 @@ def windows_of_text(
     bos_id = _added_bos(tokenizer) if bos_per_window else None
     step = length if bos_id is None else length - 1
 
-    def encode(text: str) -> Tensor:
-        return _encode(text, tokenizer, add_special_tokens=bos_id is None)
+    def encode_text(text: str) -> Tensor:
+        return encode(text, tokenizer, add_special_tokens=bos_id is None)
 
-    ids = first_tokens(pieces, encode, None if max_windows is None else max_windows * step)
+    ids = first_tokens(pieces, encode_text, None if max_windows is None else max_windows * step)
     return TokenWindows.from_stream(ids, length, max_windows, bos_id), bos_id is not None
+
+
+def windows_of_documents(
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    max_windows: int | None,
+    bos_per_window: bool,
+) -> tuple[TokenWindows, bool]:
+    """Cut documents, tokenised each on its own and joined by the EOS token, into windows; tell if a BOS token was put
+    before each window (else the first one begins with it). A document that ends with EOS gets no second one."""
+    eos_id, bos_id = tokenizer.eos_token_id, _added_bos(tokenizer)
+    if eos_id is None:
+        raise CalibrationError(
+            f"The tokenizer ({type(tokenizer).__name__}) has no EOS token to join documents by; set "
+            "tokenizer.eos_token, or give document_separator a text."
+        )
+    of_window = bos_id if bos_per_window else None
+    step = length if of_window is None else length - 1
+    needed = None if max_windows is None else max_windows * step
+    parts = [torch.tensor([] if bos_id is None or bos_per_window else [bos_id], dtype=torch.long)]
+    count = len(parts[0])
+    for number, document in enumerate(documents):
+        if number and not (len(parts[-1]) and parts[-1][-1] == eos_id):
+            parts.append(torch.tensor([eos_id]))
+            count += 1
+        left = None if needed is None else max(needed - count, 1)
+        ids = first_tokens([document], lambda text: encode(text, tokenizer, add_special_tokens=False), left)
+        parts.append(ids)
+        count += len(ids)
+        if needed is not None and count >= needed:  # asked here, so that no further document is read
+            break
+    return TokenWindows.from_stream(torch.cat(parts), length, max_windows, of_window), of_window is not None
 
 
 def first_tokens(pieces: Iterable[str], encode: Callable[[str], Tensor], needed: int | None) -> Tensor:
@@ -97,12 +130,14 @@ def _added_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the BOS token if the tokenizer puts it before a text; tried out, because GPT-2's has one but does not."""
     if tokenizer.bos_token_id is None:
         return None
-    first = _encode("a", tokenizer, add_special_tokens=True)[:1].tolist()
+    first = encode("a", tokenizer, add_special_tokens=True)[:1].tolist()
     return tokenizer.bos_token_id if first == [tokenizer.bos_token_id] else None
 
 
-def _encode(text: str, tokenizer: PreTrainedTokenizerBase, *, add_special_tokens: bool) -> Tensor:
-    """Return the token ids of a text, of shape (tokens,)."""
+def encode(
+    text: str, tokenizer: PreTrainedTokenizerBase, *, add_special_tokens: bool, what: str = "the text"
+) -> Tensor:
+    """Return the token ids of a text, of shape (tokens,); `what` names it in messages."""
     name = type(tokenizer).__name__
     try:
         # `verbose=False`: the text is longer than the model's context on purpose.
@@ -112,7 +147,7 @@ def _encode(text: str, tokenizer: PreTrainedTokenizerBase, *, add_special_tokens
         raise
     except Exception as error:  # a tokenizer is foreign code
         raise CalibrationError(
-            f"The tokenizer ({name}) cannot tokenise the text ({first_line(error)}); use the one that belongs to the "
+            f"The tokenizer ({name}) cannot tokenise {what} ({first_line(error)}); use the one that belongs to the "
             "model, or calibrate on token ids."
         ) from error
     if ids.dim() != 1 or len(ids) > _MOST_TOKENS_PER_CHARACTER * (len(text) + 10):

@@ -83,7 +83,8 @@ def has_plot(report: PruningReport) -> bool:
 
 
 def _calibration_text(record: CalibrationRecord) -> str:
-    return f"{public_dataset_name(record.source)} ({describe_windows(record)})"
+    columns = "" if record.columns in (None, "text") else f"{record.columns}; "
+    return f"{public_dataset_name(record.source)} ({columns}{describe_windows(record)})"
 
 
 def _healing_of(record: HealingRecord) -> str:

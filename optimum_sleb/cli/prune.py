@@ -32,11 +32,13 @@ _CALIBRATION_HELP = {
     "dataset_revision": "Branch, tag or commit of a data set of the Hub",
     "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8)",
     "shuffle_buffer": "Rows among which the next is drawn; 0 keeps the order (default: of the Hub 1000, else 0)",
-    "text_column": "Field with the text of a document",
+    "text_column": "Field with the text of a document; chats, completions and input_ids are found",
+    "document_separator": "Between documents: eos for the tokenizer's token, or a text (default: a blank line)",
     "num_samples": "Documents drawn from wikitext2 or c4",
     "window_length": "Tokens in a window",
     "max_windows": "Windows used at most",
     "seed": "Seed of the shuffle",
+    "loss": "Loss on every token, or on labels: completions, the assistant's turns, or labels beside input_ids",
 }
 _SEARCH_HELP = {
     "early_barrier": "Blocks at the start that are never removed",
@@ -86,8 +88,6 @@ class PruneCommand(BaseOptimumCLICommand):
             help="Keep the blocks in host memory, and bring them to --device one at a time: cpu always, no never, "
             "auto where the model does not fit (default: auto).",
         )
-        # Not an option: only data in memory have labels.
-        parser.set_defaults(loss=SLEBConfig.loss)
 
     def run(self) -> None:
         """Run the command."""

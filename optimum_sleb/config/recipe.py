@@ -36,7 +36,10 @@ class SLEBConfig:
         encoding: Encoding of local text, JSON and CSV files; `None` is UTF-8, with or without a byte order mark.
         shuffle_buffer: Rows among which the next one is drawn, by `seed`; 0 keeps their order. `None` is 1000 for data
             sets of the Hub, 0 for local rows.
-        text_column: The field or column that holds the text in a file with rows, or in a `Dataset`.
+        text_column: The column that holds the text of rows, or chats. With the default, columns of other kinds are
+            found by themselves and go first: `input_ids`, `prompt` and `completion`, `messages`.
+        document_separator: What stands between two documents of text: `"eos"` for the tokenizer's EOS token, each
+            document then tokenised on its own, or a text. `None` is a blank line, and C4's own where that is read.
         num_samples: Number of documents drawn from `"wikitext2"` or `"c4"`. Other data are read as far as needed.
         window_length: Length of a token window, in tokens. The published 2048 becomes the number of the model's
             positions where that is less (GPT-2: 1024), as the report says; any other length above it is refused.
@@ -45,8 +48,8 @@ class SLEBConfig:
         bos_per_window: Start every window with a BOS token, if the tokenizer puts one in front of a text. `False` is
             the published protocol: only the first window starts with BOS.
         seed: Seed of the shuffle.
-        loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` of tokenised data,
-            such as those of a completion, so that blocks are chosen for a task.
+        loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` alone: those of
+            tokenised data, completions, or the assistant's turns of chats. So blocks are chosen for a task.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
         compensate: Compensation of removed blocks by linear maps, folded into the blocks before the gaps: `"no"`, as
@@ -81,6 +84,7 @@ class SLEBConfig:
     encoding: str | None = None
     shuffle_buffer: int | None = None
     text_column: str = "text"
+    document_separator: str | None = None
     num_samples: int = 128
     window_length: int = PUBLISHED_WINDOW_LENGTH
     max_windows: int | None = 128

@@ -26,6 +26,7 @@ class CalibrationRecord:
     bos_per_window: bool  # a BOS token was put in front of every window
     fingerprint: str  # SHA-256 of the token ids, and of the labels if the loss was measured on labels
     num_labels: Count | None = None  # tokens with a label; None where the loss was measured on all tokens
+    columns: str | None = None  # the columns that were read, and how, in words; None for data without columns
 
     @property
     def num_counted(self) -> int:

@@ -208,6 +208,8 @@ class PruningReport(StoredReport):
         if self.perplexity_before is not None and self.perplexity_after is not None:
             rows.append(("calibration perplexity", f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}"))
         lines = [text_table(rows, num_left=1, widths=(24, 12, 12), gap="")]
+        if self.calibration is not None and self.calibration.columns not in (None, "text"):
+            lines.append(f"calibrated on {self.calibration.columns}")
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
         lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:

@@ -20,17 +20,19 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
 
 def test_wikitext2_calibration(hub: list[tuple]) -> None:
-    text = texts.published_calibration_text("wikitext2", num_samples=128, seed=0)
+    documents = texts.published_calibration_documents("wikitext2", num_samples=128, seed=0)
     assert hub == [("Salesforce/wikitext", "wikitext-2-raw-v1", None, "train")]
     shuffled = datasets.Dataset.from_dict({"text": [f"train {number}" for number in range(2000)]}).shuffle(seed=0)
-    assert text == "\n\n".join(shuffled["text"][:128])
+    assert documents == shuffled["text"][:128]
+    assert texts.NAMED_DATASETS["wikitext2"].separator == "\n\n"
 
 
 def test_c4_calibration(hub: list[tuple]) -> None:
-    text = texts.published_calibration_text("c4", num_samples=3, seed=1)
+    documents = texts.published_calibration_documents("c4", num_samples=3, seed=1)
     assert hub == [("allenai/c4", {"train": "en/c4-train.00000-of-01024.json.gz"}, "train")]
     shuffled = datasets.Dataset.from_dict({"text": [f"train {number}" for number in range(2000)]}).shuffle(seed=1)
-    assert text == " ".join(shuffled["text"][:3])
+    assert documents == shuffled["text"][:3]
+    assert texts.NAMED_DATASETS["c4"].separator == " "
 
 
 def test_wikitext2_evaluation(hub: list[tuple]) -> None:

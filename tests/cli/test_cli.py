@@ -20,7 +20,9 @@ from optimum_sleb.cli.common import exit_on_signals
 from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 
 from ..architectures.tiny import tiny_model as tiny
+from ..calibration.chatting import chat, chat_tokenizer
 from ..conftest import make_text
+from ..families import tiny_model
 from ..hub.local_hub import Fault, LocalHub
 
 COMMAND = [str(Path(sys.executable).with_name("optimum-cli"))]
@@ -48,6 +50,40 @@ def sleb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
         return subprocess.CompletedProcess(argv, code, captured.out, captured.err)
 
     return run_here
+
+
+@pytest.mark.long
+def test_labels_and_columns(sleb, tmp_path: Path) -> None:
+    model, tokenizer = tiny_model(), chat_tokenizer()
+    model.save_pretrained(tmp_path / "dense")
+    tokenizer.save_pretrained(tmp_path / "dense")
+    chats, text = tmp_path / "chats.jsonl", tmp_path / "text.jsonl"
+    rows = [{"messages": chat(seed)} for seed in range(6)]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text.write_text(json.dumps({"text": make_text(50)}) + "\n")
+    options = ["--num-blocks", 1, "--loss", "labels", "--window-length", 30]
+
+    done = sleb("prune", "--model", tmp_path / "dense", "--dataset", chats, *options, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "calibrated on messages, by the tokenizer's chat template, assistant turns\n" in done.stdout
+    report = PruningReport.load(tmp_path / "out")
+    in_memory = SLEBPruner(tiny_model(), tokenizer)
+    in_memory.prune(SLEBConfig(num_blocks_to_remove=1, loss="labels", window_length=30), calibration=rows)
+    assert report.calibration.fingerprint == in_memory.report.calibration.fingerprint
+    assert report.removed_blocks == in_memory.report.removed_blocks
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "chats.jsonl (messages, by the tokenizer's chat template, assistant turns; 6 windows" in card
+    assert "--loss labels" in card
+
+    done = sleb("prune", "--model", tmp_path / "dense", "--dataset", text, *options, "--output", tmp_path / "none")
+    assert done.returncode == 2
+    assert 'text.jsonl carries no labels, on which loss="labels" is measured' in done.stderr
+
+    options = ["--num-blocks", 1, "--document-separator", "eos", "--window-length", 20]
+    done = sleb("prune", "--model", tmp_path / "dense", "--dataset", text, *options, "--output", tmp_path / "eos")
+    assert done.returncode == 0, done.stderr
+    assert "--document-separator eos" in (tmp_path / "eos" / "README.md").read_text()
+    assert SLEBConfig.from_pretrained(tmp_path / "eos").document_separator == "eos"
 
 
 @pytest.mark.long
