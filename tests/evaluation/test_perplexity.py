@@ -8,6 +8,8 @@ from transformers import PreTrainedModel
 
 from optimum_sleb import CalibrationError, ConfigError, NonFiniteLossError, evaluate, perplexity
 
+from ..conftest import make_text
+
 
 def test_is_the_exponential_of_the_mean_loss(llama: PreTrainedModel, tokenizer, text_file: Path, text: str) -> None:
     result = perplexity(llama, tokenizer, str(text_file), window_length=30)
