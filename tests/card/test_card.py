@@ -91,6 +91,16 @@ def test_card_says_what_the_report_says() -> None:
     assert "The licence is that of the dense model: apache-2.0." in card.text
 
 
+def test_a_mixture_names_its_data_sets_on_the_hub(tmp_path: Path) -> None:
+    report = make_report()
+    source = f"me/chat:2+c4:1+{tmp_path}/mine.jsonl:1+{tmp_path}/folder/:1"
+    report = replace(report, calibration=replace(report.calibration, source=source))
+    card = render_card(report, "small")
+    assert front_matter_of(card.content)["datasets"] == ["me/chat", "allenai/c4"]
+    assert "me/chat:2+c4:1+mine.jsonl:1+folder/:1" in card.text
+    assert str(tmp_path) not in card.content
+
+
 def test_a_local_path_never_leaves_this_machine(tmp_path: Path) -> None:
     report = make_report()
     report = replace(
