@@ -54,7 +54,7 @@ def candidates_of(recipe: "SLEBConfig", blocks: Sequence[int]) -> list[int]:
 
 
 def num_asked_for(recipe: "SLEBConfig", num_blocks: int) -> int | None:
-    """Return how many of so many blocks a recipe asks to remove, whether they may go or not; `None` if none is said."""
+    """Return how many of so many blocks a recipe asks to remove, if they may go or not; `None` if it says none."""
     if recipe.sparsity is not None:
         # Exact arithmetic: 0.07 x 100 is 7, whatever binary floating point says.
         return math.ceil(Fraction(str(recipe.sparsity)) * num_blocks)

@@ -13,7 +13,7 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", re.ASCII)
 
 
 def block_numbers(value: Any, name: str) -> tuple[int, ...]:
-    """Return block numbers, ascending and each once; `value` is a text with ranges, or a sequence of numbers and texts.
+    """Return block numbers, ascending and each once, of a text with ranges or a sequence of numbers and such texts.
 
     >>> block_numbers("14, 0-3", "protected_blocks"), block_numbers([2, "5-6"], "protected_blocks")
     ((0, 1, 2, 3, 14), (2, 5, 6))
@@ -74,9 +74,9 @@ def candidates_among(
 ) -> list[int]:
     """Return the indices of the blocks that may go, ascending; the other arguments are a recipe's fields.
 
-    `blocks` are the model's, by their number in the dense model. The published barriers refer to the stack that is left
-    at each step. Yet what lies behind a barrier never goes, so it is the same blocks at every step, and one answer
-    holds for the whole search. Raise ConfigError for numbers that the model does not have.
+    `blocks` are the model's, by their number in the dense model. The published barriers refer to the stack that is
+    left at each step. Yet what lies behind a barrier never goes, so it is the same blocks at every step, and one
+    answer holds for the whole search. Raise ConfigError for numbers that the model does not have.
     """
     between = range(early_barrier, len(blocks) - latter_barrier)
     protected = _named(protected_blocks, "protected_blocks", blocks)

@@ -53,7 +53,7 @@ class Goal:
         if record is not None and not self._meets(record.reached):
             raise ConfigError(
                 f"{self.name}={record.shown(self.asked)} cannot be met: without all {len(all_of_them)} of the "
-                f"{num_blocks} blocks that may go it is {record.shown(record.reached)} ({self.counted}); ask for that, "
+                f"{num_blocks} blocks that may go it is {record.shown(record.reached)} ({self.counted}); ask for that "
                 "or let more blocks go."
             )
 

@@ -1,4 +1,4 @@
-"""Which blocks may go: the two barriers, as published, and the blocks that a recipe names, as one set of candidates."""
+"""Which blocks may go: the two barriers, as published, and the blocks that a recipe names, as one set."""
 
 import json
 import random

@@ -30,8 +30,8 @@ def test_defaults_are_the_published_ones() -> None:
     [
         (
             {},
-            "exactly one of sparsity, num_blocks_to_remove, max_perplexity_increase, max_parameters, max_memory, min_speedup; "
-            "got none of them",
+            "exactly one of sparsity, num_blocks_to_remove, max_perplexity_increase, max_parameters, max_memory, "
+            "min_speedup; got none of them",
         ),
         ({"sparsity": 0.2, "num_blocks_to_remove": 3}, "got sparsity=0.2, num_blocks_to_remove=3"),
         ({"sparsity": 0.0}, "sparsity must lie strictly between 0 and 1, got 0.0"),

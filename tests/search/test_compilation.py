@@ -72,6 +72,6 @@ def test_the_report_says_what_was_compiled(search: str) -> None:
 
 def test_pays_for_long_searches_only(monkeypatch: pytest.MonkeyPatch) -> None:
     measure, config = measure_of(), SLEBConfig(num_blocks_to_remove=2)
-    assert compilation._pays(measure, config) == (False, False)
+    assert compilation._pays(measure, config, range(1, NUM_BLOCKS - 1)) == (False, False)
     monkeypatch.setattr(TokenWindows, "num_tokens", 10**9)  # as if there were so much text
-    assert compilation._pays(measure, config) == (True, True)
+    assert compilation._pays(measure, config, range(1, NUM_BLOCKS - 1)) == (True, True)
