@@ -77,7 +77,8 @@ def checked_amount(recipe: "SLEBConfig", blocks: Sequence[int]) -> int | None:
     else:
         phrase = f"num_blocks_to_remove={num_removed} of {num_blocks} blocks"
     left = f" and leaves {num_blocks - num_removed}" if num_removed <= num_blocks else ""
-    protect = "protect fewer" if recipe.protected_blocks or recipe.candidate_blocks else "lower the barriers"
+    names = recipe.protected_blocks or recipe.candidate_blocks
+    protect = "change protected_blocks, candidate_blocks or the barriers" if names else "lower the barriers"
     raise ConfigError(
         f"{phrase}{left}, fewer than the {num_blocks - most} that {protectors(**limits_of(recipe))} protect; "
         f"{f'remove at most {most} blocks or {protect}' if most else protect}."

@@ -46,7 +46,7 @@ class Goal:
             found = TargetRecord(self.name, self.asked, before, before, self.counted)
             raise ConfigError(
                 f"The model meets {self.name}={found.shown(self.asked)} already, with {found.shown(before)} "
-                f"({self.counted}); nothing has to be removed."
+                f"({self.counted}); ask for less, or leave it as it is."
             )
         with suppress(UnsupportedModelError):  # not all of them can go at once, so the search must show how many can
             record = self.record(all_of_them)

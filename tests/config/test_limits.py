@@ -55,7 +55,7 @@ BLOCKS = [0, 1, 3, 4, 6, 7]  # of a model whose blocks 2 and 5 are gone, in an e
         ({"candidate_blocks": "2-9"}, "names blocks 2,5,8-9, .* it has the blocks 0-1,3-4,6-7"),
         ({"candidate_blocks": "0-1"}, "names block 0, which early_barrier=1 or latter_barrier=1 protects"),
         ({"candidate_blocks": "6-7"}, "names block 7, which early_barrier"),
-        ({"protected_blocks": "1,3", "num_blocks_to_remove": 3}, "remove at most 2 blocks or protect fewer"),
+        ({"protected_blocks": "1,3", "num_blocks_to_remove": 3}, "remove at most 2 blocks or change protected_blocks"),
         (
             {"candidate_blocks": "1,3", "sparsity": 0.4},
             "removes 3 of 6 blocks and leaves 3, .*remove at most 2 blocks",
