@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from transformers import PreTrainedModel
 
 from ..blocks.stack import DecoderStack
-from ..blocks.surgery import build_shortened, fill, kept_state
+from ..blocks.surgery import build_shortened, copy_device_hooks, fill, kept_state
 from ..config import SLEBConfig, amount_name
 from ..errors import ConfigError
 from ..models.goals import Goal, size_goal
@@ -63,6 +63,7 @@ def measured_speed(
     kept = [block for block in range(len(stack)) if block not in removed]
     shortened = build_shortened(model, stack, kept)
     fill(shortened, model, kept_state(model, stack, kept, shortened))
+    copy_device_hooks(shortened, model, stack, kept)
     (speed,) = benchmark(shortened, model, [_scenario_of(model, config)])
     return speed.record()
 

@@ -41,7 +41,9 @@ def test_limits_and_targets_are_told() -> None:
     recipe = SLEBConfig(max_memory="16GB", protected_blocks="0,3")
     text = render_card(replace(make_report(), recipe=recipe, target=target), "me/pruned").text
     assert "\n\nThe recipe named blocks: protected, so never candidates: blocks 0,3.\n\n" in text
-    assert "its target was met: max\\_memory=16.000 GB: 20.000 GB before, 15.500 GB after (the weights and the " in text
+    assert (
+        "its target was met: max\\_memory=16.000 GB: 20.000 GB before, 15.500 GB after (the weights and the " in text
+    )
     assert "a hatched one is one that the recipe kept; a number is" in text
 
 

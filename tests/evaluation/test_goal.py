@@ -67,7 +67,9 @@ def test_the_first_depth_that_the_shares_allow(one_thread: None) -> None:
 
 
 def test_more_than_can_be_is_refused_with_the_nearest(one_thread: None) -> None:
-    with pytest.raises(ConfigError, match=r"min_speedup=50x cannot be met: without all 4 of the 6 blocks .* it is [12]\."):
+    with pytest.raises(
+        ConfigError, match=r"min_speedup=50x cannot be met: without all 4 of the 6 blocks .* it is [12]\."
+    ):
         goal(tiny_model(), min_speedup=50.0)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from optimum_sleb import ConfigError, SLEBConfig, SLEBPruner, UnsupportedModelError
 from optimum_sleb.blocks.stack import find_decoder_stack
@@ -84,7 +85,7 @@ def test_the_first_depth_that_meets_it(name: str, tmp_path: Path, one_thread: No
         "max_memory": {"context_length": CONTEXT, "num_sequences": SEQUENCES},
     }.items():
         values = [of_depth[field] for of_depth in measured]
-        for asked in (values[2], values[2] - 1, values[0] - 1):
+        for asked in (values[2], values[2] - 1):
             depth = next(depth for depth, value in enumerate(values) if value <= asked)
             pruner = SLEBPruner(copy.deepcopy(model))
             pruner.prune(SLEBConfig(**{field: asked}, **more), calibration=IDS)
@@ -167,9 +168,7 @@ def test_a_head_of_its_own_counts() -> None:
 
 class Secretive(LlamaForCausalLM):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
-        output.past_key_values = None
-        return output
+        return CausalLMOutputWithPast(logits=super().forward(*args, **kwargs).logits)
 
 
 def test_a_cache_that_cannot_be_seen_is_refused() -> None:
