@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from ..errors import ConfigError
 from .limits import candidates_among, protectors
 from .quantity import quantity_of
 
-if TYPE_CHECKING:
-    from .recipe import SLEBConfig
+# `SLEBConfig` stands on these functions, so they cannot import it for its name.
+Recipe: TypeAlias = Any
 
 # Fields of a recipe of which exactly one is given.
 AMOUNTS = (
@@ -26,17 +26,17 @@ _LIMITS = ("early_barrier", "latter_barrier", "protected_blocks", "candidate_blo
 BELONGS_TO = {"context_length": "max_memory", "num_sequences": "max_memory", "speedup_of": "min_speedup"}
 
 
-def amount_name(recipe: "SLEBConfig") -> str:
+def amount_name(recipe: Recipe) -> str:
     """Return the name of the field that says how much a recipe removes."""
     return next(name for name in AMOUNTS if getattr(recipe, name) is not None)
 
 
-def limits_of(recipe: "SLEBConfig") -> dict[str, Any]:
+def limits_of(recipe: Recipe) -> dict[str, Any]:
     """Return the fields of a recipe that say which blocks may go."""
     return {name: getattr(recipe, name) for name in _LIMITS}
 
 
-def limits_in_words(recipe: "SLEBConfig") -> str:
+def limits_in_words(recipe: Recipe) -> str:
     """Return which blocks a recipe names as protected or as candidates; empty where it names none.
 
     >>> from optimum_sleb import SLEBConfig
@@ -48,12 +48,12 @@ def limits_in_words(recipe: "SLEBConfig") -> str:
     return "; ".join([*parts, *([f"the only candidates: blocks {candidates}"] if candidates else [])])
 
 
-def candidates_of(recipe: "SLEBConfig", blocks: Sequence[int]) -> list[int]:
+def candidates_of(recipe: Recipe, blocks: Sequence[int]) -> list[int]:
     """Return the indices of the blocks that a recipe lets go, ascending; `blocks` are the model's, by dense number."""
     return candidates_among(blocks, **limits_of(recipe))
 
 
-def num_asked_for(recipe: "SLEBConfig", num_blocks: int) -> int | None:
+def num_asked_for(recipe: Recipe, num_blocks: int) -> int | None:
     """Return how many of so many blocks a recipe asks to remove, if they may go or not; `None` if it says none."""
     if recipe.sparsity is not None:
         # Exact arithmetic: 0.07 x 100 is 7, whatever binary floating point says.
@@ -61,7 +61,7 @@ def num_asked_for(recipe: "SLEBConfig", num_blocks: int) -> int | None:
     return recipe.num_blocks_to_remove
 
 
-def checked_amount(recipe: "SLEBConfig", blocks: Sequence[int]) -> int | None:
+def checked_amount(recipe: Recipe, blocks: Sequence[int]) -> int | None:
     """Return `num_asked_for` of a model with these blocks, by dense number; refuse more than may go."""
     num_blocks, most = len(blocks), len(candidates_of(recipe, blocks))
     asked = num_asked_for(recipe, num_blocks)
@@ -85,7 +85,7 @@ def checked_amount(recipe: "SLEBConfig", blocks: Sequence[int]) -> int | None:
     )
 
 
-def check_amount(recipe: "SLEBConfig") -> None:
+def check_amount(recipe: Recipe) -> None:
     """Refuse a recipe without exactly one amount, with one that cannot be, or with a field that belongs to another."""
     amounts = {name: getattr(recipe, name) for name in AMOUNTS if getattr(recipe, name) is not None}
     if len(amounts) != 1:

@@ -72,12 +72,11 @@ def candidates_among(
     protected_blocks: str | None,
     candidate_blocks: str | None,
 ) -> list[int]:
-    """Return the indices of the blocks that may go, ascending; the other arguments are a recipe's fields.
-
-    `blocks` are the model's, by their number in the dense model. The published barriers refer to the stack that is
-    left at each step. Yet what lies behind a barrier never goes, so it is the same blocks at every step, and one
-    answer holds for the whole search. Raise ConfigError for numbers that the model does not have.
+    """Return the indices of the blocks that may go, ascending; `blocks` are the model's, by their dense number.
+    The other arguments are a recipe's fields. Raise ConfigError for numbers that the model does not have.
     """
+    # The published barriers refer to the stack that is left at each step. Yet what lies behind a barrier never goes, so
+    # it is the same blocks at every step, and one answer holds for the whole search.
     between = range(early_barrier, len(blocks) - latter_barrier)
     protected = _named(protected_blocks, "protected_blocks", blocks)
     named = _named(candidate_blocks, "candidate_blocks", blocks)

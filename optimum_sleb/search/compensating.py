@@ -81,8 +81,7 @@ def compensate_earlier_removals(
     candidates: Sequence[int],
 ) -> Compensated:
     """Compensate the removals of an earlier search as that search would have. The model is left unchanged.
-    `removed` and `candidates` (of that search, ascending) are indices: a model may fail to run without a block that
-    the search had to leave out, and the last candidate decides the batch size.
+    `removed` and `candidates` (of that search, ascending: the last one decides the batch size) are indices.
     The caller puts the weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
     stored_dtype, ranks = model.dtype, Ranks.alone()
     in_float32 = computes_in_float32(model.device, config.search_dtype)
