@@ -75,7 +75,7 @@ def candidates_among(
     """Return the indices of the blocks that may go, ascending; `blocks` are the model's, by their dense number.
     The other arguments are a recipe's fields. Raise ConfigError for numbers that the model does not have.
     """
-    # The published barriers refer to the stack that is left at each step. Yet what lies behind a barrier never goes, so
+    # The published barriers refer to the stack that is left at each step. Yet what lies behind one never goes, so
     # it is the same blocks at every step, and one answer holds for the whole search.
     between = range(early_barrier, len(blocks) - latter_barrier)
     protected = _named(protected_blocks, "protected_blocks", blocks)
