@@ -15,7 +15,6 @@ from .base_card import hub_name
 from .format import one_line, public_dataset_name
 
 
-
 def repeat_commands(report: PruningReport, output: str) -> list[str]:
     """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
