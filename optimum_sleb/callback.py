@@ -41,7 +41,7 @@ class SLEBCallback(TrainerCallback):
 
     Raises:
         UnsupportedModelError: If the model cannot be pruned, such as one with PEFT adapters.
-        ConfigError: If the recipe leaves fewer blocks than its barriers protect.
+        ConfigError: If fewer blocks may go than the recipe asks for.
         CalibrationError: If the Trainer evaluates on several data sets and none is named, if both `calibration` and
             `dataset` are given, or if the data cannot be used.
         OutputFolderError: If the folder holds a model already.
@@ -76,7 +76,8 @@ class SLEBCallback(TrainerCallback):
         model = model_of(trainer)
         # The code in the checkpoint is the code that the model in memory already runs.
         self._loading = {"trust_remote_code": True} if model._auto_class is not None else {}
-        config.num_blocks_to_remove_of(len(SLEBPruner(model).blocks))
+        blocks = SLEBPruner(model).blocks
+        config.num_blocks_to_remove_of(len(blocks), blocks)
         if trainer.is_world_process_zero():
             loaded = load_calibration(self._calibration, trainer.processing_class, fit_windows(config, model))
             check_positions(loaded.windows.lengths, model)

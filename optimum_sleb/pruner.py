@@ -16,8 +16,10 @@ from .blocks.stack import find_decoder_stack
 from .blocks.surgery import remove_blocks
 from .blocks.verify import check_removal
 from .calibration.sources import load_calibration
-from .config import SLEBConfig
+from .config import SLEBConfig, candidates_of
+from .evaluation.goal import goal_of, speeds_of_target
 from .models.fingerprint import sample_weights
+from .models.goals import Goal
 from .models.placement import Offload, Placement, choose_placement, stack_on_device
 from .models.positions import check_positions, fit_windows
 from .models.provenance import check_same_model, mark_as_pruned
@@ -85,7 +87,8 @@ class SLEBPruner(BasePruner):
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
 
         Raises:
-            ConfigError: If the recipe leaves fewer blocks than its barriers protect, or the device cannot be used.
+            ConfigError: If fewer blocks may go than the recipe asks for, if its target cannot be met, or if the device
+                cannot be used.
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If blocks of this architecture cannot be removed with a result that is certain to be
                 right; raised before the search starts.
@@ -105,7 +108,9 @@ class SLEBPruner(BasePruner):
         started = time.perf_counter()
         ranks = ranks or Ranks.alone()
         with ranks.fail_together():
-            config.num_blocks_to_remove_of(len(self._stack))  # refuses what cannot be, before any data are loaded
+            config.num_blocks_to_remove_of(
+                len(self._stack), self.blocks
+            )  # refuses what cannot be, before any data are loaded
             calibration = self._calibration if calibration is None else calibration
             fitted = fit_windows(config, self.model)
             loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, fitted))
@@ -119,19 +124,30 @@ class SLEBPruner(BasePruner):
                 "weights_before": sample_weights(self.model),
             }
             with stack_on_device(self.model, self._stack, placement) as stack:
-                unprotected = range(config.early_barrier, len(stack) - config.latter_barrier)
-                candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, unprotected))
+                may_go = candidates_of(config, self.blocks)
+                candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, may_go))
                 details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
+                goal = goal_of(self.model, stack, config, candidates, ranks)
                 folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
                 with (
                     Progress(folder, self.model, self.blocks, loaded.windows, config, resume=resume) as progress,
                     open_search(
-                        self.model, stack, loaded.windows, candidates, config, ranks=ranks, journal=progress.journal
+                        self.model,
+                        stack,
+                        loaded.windows,
+                        candidates,
+                        config,
+                        ranks=ranks,
+                        goal=goal,
+                        journal=progress.journal,
                     ) as search,
                 ):
                     for result in search.removals():
-                        progress.save(self._report_of_search(result, placement, started, details))
-            report = self._report_of_search(search.result, placement, started, details)
+                        progress.save(self._report_of_search(result, placement, goal, started, details))
+                details["speeds"] = ranks.from_first(
+                    lambda: speeds_of_target(self.model, stack, config, search.result.removed)
+                )
+            report = self._report_of_search(search.result, placement, goal, started, details)
             self._report = self._take_out(report, search.result.weights)
             self._recipe = config
         return self.model
@@ -219,7 +235,7 @@ class SLEBPruner(BasePruner):
         return with_model_sizes(report, self.model)
 
     def _report_of_search(
-        self, result: SearchResult, placement: Placement, started: float, details: dict[str, Any]
+        self, result: SearchResult, placement: Placement, goal: Goal | None, started: float, details: dict[str, Any]
     ) -> PruningReport:
         """The report of what a search has found so far."""
         return self._report_of(
@@ -227,6 +243,7 @@ class SLEBPruner(BasePruner):
             started,
             search=replace(result.record, offload=placement.reason),
             compensation=result.compensation_record(self.blocks),
+            target=None if goal is None else goal.record(result.removed),
             **details,
         )
 

@@ -15,6 +15,7 @@ from .commands import repeat_commands
 from .compensation_table import compensation_rows
 from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
+from .limits import protected_blocks, sentences_on_limits
 from .stack_diagram import stack_diagram
 from .tables import calibration_evaluation, comparison_rows, describe_windows
 
@@ -42,6 +43,8 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         num_blocks=report.original_num_blocks,
         rows=comparison_rows(report),
         diagram=stack_diagram(report),
+        limits=sentences_on_limits(report),
+        protected=bool(protected_blocks(report)),
         removed_blocks=", ".join(map(str, report.removed_blocks)),
         has_plot=has_plot(report),
         load_arguments=_quoted(one_line(load_from)) + (", trust_remote_code=True" if remote_code else ""),

@@ -9,12 +9,10 @@ from ..calibration.formats import suffix_of
 from ..calibration.mixture import split_mixture
 from ..calibration.places import is_hub_name, is_pattern
 from ..calibration.texts import NAMED_DATASETS
-from ..config import SLEBConfig
+from ..config import AMOUNTS, BELONGS_TO, SLEBConfig, num_asked_for
 from ..report.report import PruningReport
 from .base_card import hub_name
 from .format import one_line, public_dataset_name
-
-_AMOUNTS = ("sparsity", "num_blocks_to_remove", "max_perplexity_increase")
 
 
 def repeat_commands(report: PruningReport, output: str) -> list[str]:
@@ -64,9 +62,11 @@ def _command(run: PruningReport, model: str, output: str) -> str:
 
 def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
     """Return the option for the number of blocks; a cut of a deeper search equals a search of that smaller depth."""
-    num_asked_for = recipe.num_blocks_to_remove_of(len(run.blocks_before))
-    if recipe.sparsity is not None and num_asked_for == len(run.steps):
+    if recipe.sparsity is not None and num_asked_for(recipe, len(run.blocks_before)) == len(run.steps):
         return ["--sparsity", str(recipe.sparsity)]
+    if run.target is not None:
+        asked = {name: getattr(recipe, name) for name in (run.target.name, *BELONGS_TO)}
+        return [word for name, value in asked.items() if value is not None for word in (_option(name), str(value))]
     return ["--num-blocks", str(len(run.steps))]
 
 
@@ -78,7 +78,7 @@ def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
         value: Any = getattr(recipe, field.name)
         if field.name == "max_windows" and value is None and run.calibration is not None:
             value = run.calibration.num_windows * len(split_mixture(recipe.dataset))  # keeps every window of each part
-        if field.name not in (*_AMOUNTS, "dataset", "bos_per_window") and value != field.default:
+        if field.name not in (*AMOUNTS, *BELONGS_TO, "dataset", "bos_per_window") and value != field.default:
             words += [_option(field.name), str(value)]
     return words
 

@@ -11,18 +11,26 @@ from ..errors import ReportError
 from ..report.report import PruningReport
 from .card import has_plot
 from .format import is_finite_number
+from .limits import protected_blocks
 from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, save_png, style_axes, use_log_scale
+from .stack_plot import draw_stack
 
 # Room above the curve for losing candidates, as a share of the curve's own (logarithmic) height.
 _HEADROOM = 0.8
 
 
 def draw_losses(report: PruningReport, path: Path) -> None:
-    """Draw perplexity against blocks removed, and the losing candidates of each step, into a PNG."""
+    """Draw perplexity against blocks removed, and the losing candidates of each step, into a PNG.
+    Where the recipe names blocks, a strip below shows the stack, with the protected ones hatched."""
     if not has_plot(report):
         raise ReportError("The run removed known blocks, without a search, so there is no curve to draw.")
     figure = new_figure(6, 4)
-    axes = figure.add_subplot()
+    protected = protected_blocks(report)
+    if protected:
+        axes, strip = figure.subplots(2, height_ratios=(9, 1))
+        draw_stack(strip, report, protected)
+    else:
+        axes = figure.add_subplot()
     first = len(report.removed_blocks) - len(report.steps)
     curve = [report.perplexity_before, *(_perplexity(report, step.final_loss) for step in report.steps)]
     points = [

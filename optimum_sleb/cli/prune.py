@@ -12,6 +12,7 @@ from ..config import SLEBConfig
 from .common import (
     add_loading_arguments,
     add_output_arguments,
+    count_from,
     exit_on_known_errors,
     exit_on_signals,
     loading_arguments,
@@ -68,6 +69,14 @@ class PruneCommand(BaseOptimumCLICommand):
             type=float,
             help="Remove blocks until the perplexity on the calibration text would grow by more than this share.",
         )
+        amount.add_argument("--max-parameters", help="Remove blocks until so many parameters are left: 6B, 113M.")
+        amount.add_argument(
+            "--max-memory", help="Remove blocks until weights and cache take at most so many bytes: 16GB, 16GiB."
+        )
+        amount.add_argument(
+            "--min-speedup", type=float, help="Remove blocks until the model is so many times as fast."
+        )
+        _add_target_options(parser)
         group = parser.add_argument_group("calibration")
         _add_config_options(group, _CALIBRATION_HELP)
         group.add_argument(
@@ -76,7 +85,9 @@ class PruneCommand(BaseOptimumCLICommand):
             dest="bos_per_window",
             help="As published: a BOS token in front of the text only, not of every window.",
         )
-        _add_config_options(parser.add_argument_group("search"), _SEARCH_HELP)
+        search = parser.add_argument_group("search")
+        _add_config_options(search, _SEARCH_HELP)
+        _add_block_options(search)
         parser.add_argument(
             "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
         )
@@ -111,8 +122,8 @@ class PruneCommand(BaseOptimumCLICommand):
             ranks.close()
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
+        from ..models.before_loading import check_before_loading
         from ..models.placement import device_to_load_on
-        from ..models.positions import check_before_loading
         from ..pruner import SLEBPruner
 
         args = self.args
@@ -133,6 +144,37 @@ class PruneCommand(BaseOptimumCLICommand):
         )
         if ranks.is_first:
             save_and_print(pruner, args)
+
+
+def _add_target_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--context",
+        "--context-length",
+        type=count_from(1),
+        dest="context_length",
+        help="With --max-memory: tokens of each sequence in the cache (default: 2048, or the model's positions).",
+    )
+    parser.add_argument(
+        "--batch",
+        "--num-sequences",
+        type=count_from(1),
+        dest="num_sequences",
+        help="With --max-memory: sequences in the cache (default: 1).",
+    )
+    parser.add_argument(
+        "--speedup-of",
+        choices=("prompt", "generation"),
+        help="With --min-speedup: what gets faster, reading a prompt or generation (default: generation).",
+    )
+
+
+def _add_block_options(group: Any) -> None:
+    group.add_argument(
+        "--protected-blocks", nargs="+", metavar="N", help="Blocks that are never removed: 0-3 14, by dense number."
+    )
+    group.add_argument(
+        "--candidate-blocks", nargs="+", metavar="N", help="The only blocks that are removed: 4-13, by dense number."
+    )
 
 
 def _add_config_options(group: Any, help_of: dict[str, str]) -> None:

@@ -1,6 +1,24 @@
 """The recipe of a pruning run, and what its values can be."""
 
+from .amount import AMOUNTS, BELONGS_TO, amount_name, candidates_of, limits_in_words, num_asked_for
 from .bounds import MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
+from .limits import as_ranges, block_numbers
+from .quantity import quantity_of
 from .recipe import RECIPE_FILE_NAME, SLEBConfig
 
-__all__ = ["MAX_BLOCKS", "MOST", "PUBLISHED_WINDOW_LENGTH", "RECIPE_FILE_NAME", "SLEBConfig"]
+__all__ = [
+    "AMOUNTS",
+    "BELONGS_TO",
+    "MAX_BLOCKS",
+    "MOST",
+    "PUBLISHED_WINDOW_LENGTH",
+    "RECIPE_FILE_NAME",
+    "SLEBConfig",
+    "amount_name",
+    "as_ranges",
+    "block_numbers",
+    "candidates_of",
+    "limits_in_words",
+    "num_asked_for",
+    "quantity_of",
+]

@@ -1,16 +1,19 @@
 """The recipe of a pruning run: how many blocks are removed, and on which data they are chosen."""
 
 import json
-import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
 from ..errors import ConfigError, ReportError
 from ..runtime.json import parse, read_json, shown
-from .amount import AMOUNTS, num_blocks_to_remove_of
+from .amount import check_amount, checked_amount
 from .bounds import MOST, PUBLISHED_WINDOW_LENGTH
+from .limits import canonical_blocks, check_not_both
+from .quantity import canonical_quantity
 
 RECIPE_FILE_NAME = "sleb_config.json"
 
@@ -19,7 +22,8 @@ RECIPE_FILE_NAME = "sleb_config.json"
 class SLEBConfig:
     """Everything needed to repeat a run, apart from the model. The defaults are those of the published procedure.
 
-    Say how much to remove with exactly one of `sparsity`, `num_blocks_to_remove` and `max_perplexity_increase`.
+    Say how much to remove with exactly one of `sparsity`, `num_blocks_to_remove`, `max_perplexity_increase`,
+    `max_parameters`, `max_memory` and `min_speedup`; the last three stop the search where they are met.
 
     Args:
         sparsity: Share of the model's decoder blocks to remove, in (0, 1); ceil(sparsity x blocks) are removed.
@@ -27,6 +31,15 @@ class SLEBConfig:
         max_perplexity_increase: Quality budget. Blocks are removed until the next removal would raise the perplexity
             on the calibration text by more than this share over its value before the run: 0.1 allows 10 %. With
             `compensate="during"` a removal is judged after it is compensated, with `"after"` before.
+        max_parameters: The most parameters that may be left, a number or a text such as `"6B"` or `"113M"`.
+        max_memory: The most bytes for the weights and the cache of generation, a number or a text such as `"16GB"` or
+            `"16GiB"`, in the model's own precision.
+        context_length: With `max_memory`: tokens of each sequence in the cache; `None` is 2048, or as many as the
+            model has positions for.
+        num_sequences: With `max_memory`: sequences in the cache; `None` is 1.
+        min_speedup: The least factor by which the model gets faster, by the time that its blocks take on the device of
+            the search (docs/benchmark.md).
+        speedup_of: With `min_speedup`: reading a `"prompt"` or `"generation"`; `None` is generation.
         dataset: Calibration data: `"wikitext2"`, `"c4"`, a local file, pattern or folder, a data set of the Hub
             (`"org/name"`), or a mixture of these such as `"wikitext2+c4"` or `"c4:0.8+chat.jsonl:0.2"`. Pass data in
             memory to `SLEBPruner.prune(..., calibration=...)` instead.
@@ -52,6 +65,9 @@ class SLEBConfig:
             tokenised data, completions, or the assistant's turns of chats. So blocks are chosen for a task.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
+        protected_blocks: Blocks that are never candidates, by their numbers in the dense model: `"0-3,14"`, or a
+            sequence such as `[0, 1, 2, 3, 14]`. The recipe keeps the text.
+        candidate_blocks: The only blocks that are candidates, given in the same way; `None` is all.
         compensate: Compensation of removed blocks by linear maps, folded into the blocks before the gaps: `"no"`, as
             published; `"after"` the search; or `"during"` it, so that every block is chosen on the compensated model.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
@@ -66,7 +82,8 @@ class SLEBConfig:
             that to pay, `"always"` or `"never"`.
 
     Raises:
-        ConfigError: If a value has the wrong type or is out of range, or if not exactly one of the three is given.
+        ConfigError: If a value has the wrong type or is out of range, if blocks are both protected and candidates, or
+            if not exactly one amount is given.
 
     Example:
         >>> config = SLEBConfig(sparsity=0.2)
@@ -77,6 +94,12 @@ class SLEBConfig:
     sparsity: float | None = None
     num_blocks_to_remove: int | None = None
     max_perplexity_increase: float | None = None
+    max_parameters: int | str | None = None
+    max_memory: int | str | None = None
+    context_length: int | None = None
+    num_sequences: int | None = None
+    min_speedup: float | None = None
+    speedup_of: Literal["prompt", "generation"] | None = None
     dataset: str = "wikitext2"
     dataset_config: str | None = None
     dataset_split: str | None = None
@@ -93,6 +116,8 @@ class SLEBConfig:
     loss: Literal["next_token", "labels"] = "next_token"
     early_barrier: int = 1
     latter_barrier: int = 1
+    protected_blocks: str | Sequence[int] | None = None
+    candidate_blocks: str | Sequence[int] | None = None
     compensate: Literal["no", "after", "during"] = "no"
     search: Literal["exact", "racing", "reference"] = "exact"
     racing_confidence: float = 3.5
@@ -101,8 +126,15 @@ class SLEBConfig:
     compile: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("protected_blocks", "candidate_blocks"):
+            object.__setattr__(self, name, canonical_blocks(getattr(self, name), name))
+        for name in ("max_parameters", "max_memory"):
+            object.__setattr__(self, name, canonical_quantity(getattr(self, name)))
         self._check_types()
-        self._check_amount()
+        check_amount(self)
+        check_not_both(self.protected_blocks, self.candidate_blocks)
+        if not (self.racing_confidence > 0 and isfinite(self.racing_confidence)):
+            raise ConfigError(f"racing_confidence must be a positive number, got {self.racing_confidence}.")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= MOST:
@@ -116,43 +148,25 @@ class SLEBConfig:
             except ValueError as error:
                 raise ConfigError(str(error)) from None
 
-    def _check_amount(self) -> None:
-        amounts = {name: getattr(self, name) for name in AMOUNTS if getattr(self, name) is not None}
-        if len(amounts) != 1:
-            given = ", ".join(f"{name}={value}" for name, value in amounts.items()) or "none of them"
-            raise ConfigError(f"Say how much to remove with exactly one of {', '.join(AMOUNTS)}; got {given}.")
-        if not (self.racing_confidence > 0 and math.isfinite(self.racing_confidence)):
-            raise ConfigError(f"racing_confidence must be a positive number, got {self.racing_confidence}.")
-        if self.sparsity is not None and not 0 < self.sparsity < 1:
-            raise ConfigError(f"sparsity must lie strictly between 0 and 1, got {self.sparsity}.")
-        budget = self.max_perplexity_increase
-        if budget is not None and not (budget > 0 and math.isfinite(budget)):
-            raise ConfigError(f"max_perplexity_increase must be a positive number, got {budget}.")
-
-    def num_blocks_to_remove_of(self, num_blocks: int) -> int | None:
+    def num_blocks_to_remove_of(self, num_blocks: int, blocks: Sequence[int] | None = None) -> int | None:
         """Return how many of a model's blocks this recipe removes.
 
         Args:
             num_blocks: Number of decoder blocks of the model.
+            blocks: Their numbers in the dense model; `None` for a dense model.
 
         Returns:
-            The number of blocks to remove, or `None` if the search decides by the perplexity budget.
+            The number of blocks to remove, or `None` if the search decides, by a perplexity budget or another target.
 
         Raises:
-            ConfigError: If fewer blocks would be left than the two barriers protect together.
+            ConfigError: If fewer blocks may go, by the barriers and the protected and candidate blocks, or if one of
+                these is not in the model.
 
         Example:
             >>> SLEBConfig(sparsity=0.1).num_blocks_to_remove_of(30)
             3
         """
-        return num_blocks_to_remove_of(
-            num_blocks,
-            sparsity=self.sparsity,
-            num_blocks_to_remove=self.num_blocks_to_remove,
-            max_perplexity_increase=self.max_perplexity_increase,
-            early_barrier=self.early_barrier,
-            latter_barrier=self.latter_barrier,
-        )
+        return checked_amount(self, range(num_blocks) if blocks is None else blocks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values.
@@ -246,6 +260,8 @@ _LEAST = {
     "num_blocks_to_remove": 1,
     "num_samples": 1,
     "shuffle_buffer": 0,
+    "context_length": 1,
+    "num_sequences": 1,
     "window_length": 2,
     "max_windows": 1,
     "seed": 0,

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..blocks.shortening import num_blocks_of, text_config_of
+from ..blocks.shortening import text_config_of
 from ..config import PUBLISHED_WINDOW_LENGTH, SLEBConfig
 from ..errors import CalibrationError, ConfigError, SLEBError
 from .loading import load_without_weights
@@ -81,20 +81,11 @@ def check_window_length(name_or_path: str, length: int, **kwargs: Any) -> None:
     """Refuse a length of windows that the model has no positions for, before its weights are loaded.
     `kwargs` are those of `loading.load_model`."""
     if length != PUBLISHED_WINDOW_LENGTH:
-        _check_config(name_or_path, kwargs, lambda model: fit_window_length(length, model))
+        check_config(name_or_path, kwargs, lambda model: fit_window_length(length, model))
 
 
-def check_before_loading(name_or_path: str, config: SLEBConfig, **kwargs: Any) -> None:
-    """Refuse a recipe that asks the model for more blocks or positions than it has, before its weights are loaded."""
-
-    def check(model: PreTrainedModel) -> None:
-        config.num_blocks_to_remove_of(num_blocks_of(model.config))
-        fit_window_length(config.window_length, model)
-
-    _check_config(name_or_path, kwargs, check)
-
-
-def _check_config(name_or_path: str, kwargs: dict[str, Any], check: Callable[[PreTrainedModel], object]) -> None:
+def check_config(name_or_path: str, kwargs: dict[str, Any], check: Callable[[PreTrainedModel], object]) -> None:
+    """Check the model that a config makes, without weights; `kwargs` are those of `loading.load_model`."""
     if "gguf_file" in kwargs:
         return
     try:

@@ -122,6 +122,35 @@ class CompensationRecord:
 
 
 @dataclass(frozen=True)
+class TargetRecord:
+    """The target of a recipe that gives no number of blocks, and what the search came to."""
+
+    name: str  # field of the recipe: "max_parameters", "max_memory" or "min_speedup"
+    asked: Amount  # parameters, bytes, or a factor
+    before: Amount  # of the model when the run began
+    reached: Amount  # without the removed blocks
+    counted: str  # what was counted, in words
+
+    def shown(self, value: float) -> str:
+        """Return a value of this target with its unit.
+
+        >>> TargetRecord("max_memory", 16e9, 2e10, 15.5e9, "the weights").shown(15.5e9)
+        '15.500 GB'
+        """
+        if self.name == "max_parameters":
+            return f"{value:,.0f}"
+        if self.name == "min_speedup":
+            return f"{value:.3g}x"
+        unit, size = next((pair for pair in (("GB", 1e9), ("MB", 1e6)) if value >= pair[1]), ("bytes", 1))
+        return f"{value / size:,.3f} {unit}" if size > 1 else f"{value:,.0f} bytes"
+
+    def summary(self) -> str:
+        """Return target and result in one line."""
+        numbers = f"{self.shown(self.before)} before, {self.shown(self.reached)} after"
+        return f"{self.name}={self.shown(self.asked)}: {numbers} ({self.counted})"
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """A quality measurement of the finished model, and of the dense model where it was measured too.
 

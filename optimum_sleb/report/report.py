@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from ..blocks.losses import perplexity_of
-from ..config import MAX_BLOCKS, SLEBConfig
+from ..config import MAX_BLOCKS, SLEBConfig, limits_in_words
 from ..errors import ReportError
 from ..runtime.json import Within
 from ..runtime.table import text_table
@@ -19,6 +19,7 @@ from .records import (
     SearchRecord,
     SpeedRecord,
     StepRecord,
+    TargetRecord,
     WeightsRecord,
 )
 from .stored import StoredReport
@@ -54,6 +55,8 @@ class PruningReport(StoredReport):
         speeds: Speed measurements of the finished model.
         healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
         weights_before: Sample of the weights when this run began; `None` in reports of earlier versions.
+        target: What the recipe's target asked for and what was reached; `None` where it gave a number of blocks or a
+            perplexity budget.
 
     Example:
         ```python
@@ -88,6 +91,7 @@ class PruningReport(StoredReport):
     speeds: tuple[SpeedRecord, ...] = ()
     healing: tuple[HealingRecord, ...] = ()
     weights_before: WeightsRecord | None = None
+    target: TargetRecord | None = None
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:
@@ -186,7 +190,8 @@ class PruningReport(StoredReport):
         if self.previous is not None and num_removed <= earlier:
             return self.previous.cut(num_removed)
         steps = self.steps[: num_removed - earlier]
-        shallower = replace(self, steps=steps, compensation=None, healing=())
+        target = self.target if len(steps) == len(self.steps) else None
+        shallower = replace(self, steps=steps, target=target, compensation=None, healing=())
         return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
 
     def summary(self) -> str:
@@ -211,6 +216,10 @@ class PruningReport(StoredReport):
         if self.calibration is not None and self.calibration.columns not in (None, "text"):
             lines.append(f"calibrated on {self.calibration.columns}")
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
+        if self.recipe is not None and (limits := limits_in_words(self.recipe)):
+            lines.append(limits)
+        if self.target is not None:
+            lines.append(f"target {self.target.summary()}")
         lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
         if self.closest_decision is not None:
             block, margin = self.closest_decision

@@ -15,7 +15,7 @@ from ..blocks.stack import DecoderStack
 from ..calibration.sources import load_calibration
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
-from ..config import SLEBConfig
+from ..config import SLEBConfig, candidates_of
 from ..errors import CalibrationError, ReportError, UnsupportedModelError
 from ..models.positions import fit_windows
 from ..report.records import CompensationRecord
@@ -78,16 +78,12 @@ def compensate_earlier_removals(
     windows: TokenWindows,
     config: SLEBConfig,
     removed: Collection[int],
-    barred: Collection[int],
+    candidates: Sequence[int],
 ) -> Compensated:
     """Compensate the removals of an earlier search as that search would have. The model is left unchanged.
-    `removed` and `barred` (blocks between the barriers that the search had to leave out) are indices.
+    `removed` and `candidates` (of that search, ascending: the last one decides the batch size) are indices.
     The caller puts the weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
     stored_dtype, ranks = model.dtype, Ranks.alone()
-    # The candidates of the search: a model may fail to run without a barred block, and the last candidate decides the
-    # batch size.
-    between = range(config.early_barrier, len(stack) - config.latter_barrier)
-    candidates = [block for block in between if block not in barred]
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     with computing_in_float32(model) if in_float32 else nullcontext():
         losses = choose_method(model, stack, windows, candidates, config, ranks).losses
@@ -128,8 +124,9 @@ def repeat_compensation(
             f"{report.calibration.source}; its compensation needs the same windows (calibration=)."
         )
     removed = {dense_numbers.index(block) for block in report.removed_blocks}
-    barred = [index for index, number in enumerate(dense_numbers) if number in report.barred_blocks]
-    compensated = compensate_earlier_removals(model, stack, loaded.windows, report.recipe, removed, barred)
+    may_go = candidates_of(report.recipe, dense_numbers)
+    candidates = [index for index in may_go if dense_numbers[index] not in report.barred_blocks]
+    compensated = compensate_earlier_removals(model, stack, loaded.windows, report.recipe, removed, candidates)
     last = replace(report.steps[-1], compensated_loss=compensated.loss)
     record = with_dense_numbers(compensated.record, dense_numbers)
     return compensated.weights, replace(report, steps=(*report.steps[:-1], last), compensation=record)

@@ -1,6 +1,7 @@
 """Compilation of blocks and loss for a search: only if it saves time and computes the same losses."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..blocks.devices import hooks_of
@@ -10,7 +11,7 @@ from ..blocks.losses import same_losses
 from ..blocks.packed import packed_modules
 from ..blocks.runner import open_runner
 from ..blocks.stack import probe_ids
-from ..config import SLEBConfig
+from ..config import SLEBConfig, num_asked_for
 from .cost import exact_search_passes
 from .exact import ExactLosses
 
@@ -33,7 +34,7 @@ class Compilation:
     seconds: float | None = None  # `None`: nothing was tried
 
 
-def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
+def compile_for_search(losses: ExactLosses, config: SLEBConfig, candidates: Sequence[int]) -> Compilation:
     """Compile what saves time, and use it only if it gives the same losses. `losses` must have its batch size."""
     if config.compile == "never":
         return Compilation(UNCOMPILED, "not compiled, as the recipe says")
@@ -44,7 +45,7 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
     always = config.compile == "always"
     if not always and losses.model.device.type != "cuda":
         return Compilation(UNCOMPILED, f"not compiled: it does not pay on {losses.model.device.type}")
-    blocks, loss = _pays(losses, config)
+    blocks, loss = _pays(losses, config, candidates)
     if not (always or blocks or loss):
         return Compilation(UNCOMPILED, "not compiled: the search is too short for it to pay")
     blocks, loss = blocks or always, loss or always
@@ -58,14 +59,13 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig) -> Compilation:
     return Compilation(kernels, f"compiled {parts}", seconds)
 
 
-def _pays(losses: ExactLosses, config: SLEBConfig) -> tuple[bool, bool]:
+def _pays(losses: ExactLosses, config: SLEBConfig, candidates: Sequence[int]) -> tuple[bool, bool]:
     """Tell whether compiling saves more time than it takes: for the blocks, and for the loss."""
     with open_runner(losses.model, losses.stack) as runner:
         width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
     num_blocks = len(losses.stack)
-    # A quality budget allows an unknown number of steps, but one at least.
-    num_removals = config.num_blocks_to_remove_of(num_blocks) or 1
-    passes = exact_search_passes(num_blocks, num_removals, config.early_barrier, config.latter_barrier)
+    # A quality budget or a target allows an unknown number of steps, but one at least.
+    passes = exact_search_passes(num_blocks, num_asked_for(config, num_blocks) or 1, candidates)
     tokens = losses.windows.num_tokens * (_SHARE_OF_A_RACE if config.search == "racing" else 1)
     hidden, logits = passes[0] * tokens * width, passes[1] * tokens * vocab_size_of(losses.model)
     return (

@@ -27,17 +27,17 @@ def reference_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> i
     return len(candidates) * (len(alive) - 1)
 
 
-def exact_search_passes(
-    num_blocks: int, num_removals: int, early_barrier: int = 1, latter_barrier: int = 1
-) -> tuple[int, int]:
-    """Return block and head passes of a whole exact search, per window, if every block between the barriers is tried.
+def exact_search_passes(num_blocks: int, num_removals: int, candidates: Sequence[int]) -> tuple[int, int]:
+    """Return block and head passes of a whole exact search, per window; `candidates`, those of the first step, ascend.
 
-    >>> exact_search_passes(30, num_removals=6)
+    >>> exact_search_passes(30, num_removals=6, candidates=range(1, 29))
     (2189, 153)
     """
+    alive, left = list(range(num_blocks)), list(candidates)
     block_passes = head_passes = 0
-    for left in range(num_blocks, num_blocks - num_removals, -1):
-        candidates = range(early_barrier, left - latter_barrier)
-        block_passes += exact_block_passes(range(left), candidates)
-        head_passes += len(candidates)
+    for _ in range(min(num_removals, len(left))):
+        block_passes += exact_block_passes(alive, left)
+        head_passes += len(left)
+        # Which one goes matters only if the candidates are not neighbours; the middle one is the mean then, about.
+        alive.remove(left.pop(len(left) // 2))
     return block_passes, head_passes

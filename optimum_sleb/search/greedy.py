@@ -47,21 +47,15 @@ def greedy_removals(
     measure: MeasureCandidates,
     num_blocks: int,
     *,
-    early_barrier: int,  # blocks at the start of the remaining stack that are never candidates
-    latter_barrier: int,  # the same at its end
-    removable: Collection[int],
+    candidates: Collection[int],  # blocks that may go, at any step
     refusals: Refusals,
 ) -> Iterator[Step]:
     """Yield removals in order: at each step the candidate without which the calibration loss is lowest.
     The caller stops iterating when enough blocks are removed.
     Raise NonFiniteLossError if a step has no candidate with a finite loss and none was refused before."""
     alive = list(range(num_blocks))
-    while candidates := [
-        block
-        for block in alive[early_barrier : len(alive) - latter_barrier]
-        if block in removable and block not in refusals.reasons
-    ]:
-        step = _best_removal(measure, alive, candidates, set(range(num_blocks)) - set(alive), refusals)
+    while left := [block for block in alive if block in candidates and block not in refusals.reasons]:
+        step = _best_removal(measure, alive, left, set(range(num_blocks)) - set(alive), refusals)
         if step is None:
             return
         alive.remove(step.block)

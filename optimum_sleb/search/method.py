@@ -67,7 +67,7 @@ def choose_method(
         exact = ExactLosses(model, stack, windows, size, on_progress, ranks=ranks)
         if config.batch_size is None:
             exact.batch_size = choose_batch_size(exact, candidates[-1], chunk)
-    compilation = compile_for_search(exact, config)
+    compilation = compile_for_search(exact, config, candidates)
     exact.kernels = compilation.kernels
     return _method(exact, config, reason, compilation)
 

@@ -20,8 +20,9 @@ from ..blocks.shortening import only_num_blocks_changes
 from ..blocks.stack import DecoderStack
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
-from ..config import SLEBConfig
+from ..config import SLEBConfig, num_asked_for
 from ..errors import NonFiniteLossError, UnsupportedModelError
+from ..models.goals import Goal
 from ..report.records import SearchRecord
 from ..runtime.ranks import Ranks
 from . import compensating, float16
@@ -40,8 +41,9 @@ class Search:
     """A search that is ready to run: how candidates are measured, which may go, and what follows a removal."""
 
     method: SearchMethod
-    candidates: Sequence[int]  # of the first step, ascending
+    candidates: Sequence[int]  # blocks that may go, ascending
     config: SLEBConfig
+    goal: Goal | None  # the search ends where it is met
     refusals: Refusals
     compensator: Compensator | None
     loss_before: float  # summed over windows, in nats
@@ -57,7 +59,7 @@ class Search:
     def removals(self) -> Iterator[SearchResult]:
         """Yield the result so far after every removal, and once more if all removals are compensated at the end."""
         started = time.perf_counter()
-        for step in islice(self._steps(), self.config.num_blocks_to_remove_of(self.num_blocks)):
+        for step in islice(self._steps(), num_asked_for(self.config, self.num_blocks)):
             compensated = self._compensate({*self.result.removed, step.block}, when="during")
             if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
                 break
@@ -66,18 +68,15 @@ class Search:
             started = time.perf_counter()
             self._show(step)
             yield self.result
+            if self.goal is not None and self.goal.is_met(self.result.removed):
+                break
         if self.result.steps and (compensated := self._compensate(self.result.removed, when="after")):
             self.result = self.result.compensated_at_last(compensated)
             yield self.result
 
     def _steps(self) -> Iterator[Step]:
         return greedy_removals(
-            self.method.measure,
-            self.num_blocks,
-            early_barrier=self.config.early_barrier,
-            latter_barrier=self.config.latter_barrier,
-            removable=self.candidates,
-            refusals=self.refusals,
+            self.method.measure, self.num_blocks, candidates=self.candidates, refusals=self.refusals
         )
 
     def _compensate(self, removed: Collection[int], when: str) -> Compensated | None:
@@ -107,11 +106,10 @@ class Search:
 
     def check_enough_removed(self) -> None:
         """Raise UnsupportedModelError if no block could be removed; warn if fewer were than the recipe asks for."""
-        limit, num_removed = self.config.num_blocks_to_remove_of(self.num_blocks), len(self.result.steps)
+        limit, num_removed = num_asked_for(self.config, self.num_blocks), len(self.result.steps)
         # A search ends before its limit with blocks that were not refused only if no loss without them is finite.
-        left = self.remaining[self.config.early_barrier : self.num_blocks - num_removed - self.config.latter_barrier]
         without_finite_loss = [
-            block for block in left if block in self.candidates and block not in self.refusals.reasons
+            block for block in self.remaining if block in self.candidates and block not in self.refusals.reasons
         ]
         stay = self.refusals.reasons | dict.fromkeys(without_finite_loss, "without it the loss is NaN or infinite")
         reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
@@ -122,6 +120,12 @@ class Search:
             warnings.warn(
                 f"{num_removed} of the {limit} blocks asked for were removed: no other can go with them ({reasons}).",
                 stacklevel=4,  # past the context manager
+            )
+        if self.goal is not None and not self.goal.is_met(self.result.removed) and self.method.losses.ranks.is_first:
+            warnings.warn(
+                f"{self.goal.record(self.result.removed).summary()}: the target is not met, and no other block can go "
+                f"({reasons}).",
+                stacklevel=4,
             )
 
 
@@ -134,6 +138,7 @@ def open_search(
     config: SLEBConfig,
     *,
     ranks: Ranks,  # processes that share the windows
+    goal: Goal | None = None,  # of the recipe, if it has a target
     journal: Journal | None = None,  # what it records is not measured again
 ) -> Iterator[Search]:
     """Prepare a search of a model that lies where it computes, and check its result at the end; the model is left
@@ -148,7 +153,7 @@ def open_search(
         check_stored_dtype()
     with (
         computing_in_float32(model, stack.loader) if in_float32 else nullcontext(),
-        progress_bar(len(windows), len(stack), candidates, config, ranks) as bar,
+        progress_bar(len(windows), len(stack), candidates, config, ranks, goal) as bar,
     ):
         method = choose_method(model, stack, windows, candidates, config, ranks, bar.update)
         loss_before = _finite_loss(method.losses)
@@ -158,7 +163,7 @@ def open_search(
             method.losses.journal = journal
             refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
             result = SearchResult((), (), record_of(method, loss_before))
-            search = Search(method, candidates, config, refusals, compensator, loss_before, bar, result)
+            search = Search(method, candidates, config, goal, refusals, compensator, loss_before, bar, result)
             yield search
     if in_float32 and search.result.steps:
         check_stored_dtype(removed=search.result.removed, weights=search.result.weights)
@@ -166,10 +171,16 @@ def open_search(
 
 
 def progress_bar(
-    num_windows: int, num_blocks: int, candidates: Sequence[int], config: SLEBConfig, ranks: Ranks
+    num_windows: int,
+    num_blocks: int,
+    candidates: Sequence[int],
+    config: SLEBConfig,
+    ranks: Ranks,
+    goal: Goal | None = None,
 ) -> tqdm:
-    """Return a bar over all pairs of a candidate and a window; hidden in all processes but the first."""
-    limit = config.num_blocks_to_remove_of(num_blocks)
+    """Return a bar over all pairs of a candidate and a window; hidden in all processes but the first.
+    It has no total where the blocks that go decide how many of them do."""
+    limit = num_asked_for(config, num_blocks) if goal is None else goal.depth(candidates)
     total = None if limit is None else num_windows * sum(len(candidates) - removed for removed in range(limit))
     return tqdm(total=total, desc="SLEB", unit="candidate window", disable=None if ranks.is_first else True)
 

@@ -378,6 +378,67 @@ def test_a_number_that_cannot_be(name: str, option: str, value: str, no_weights:
     assert option.strip("-").replace("-", "_") in ended.err.replace("-", "_")
 
 
+BLOCKS_AND_TARGETS = [
+    *(
+        ("--protected-blocks", value)
+        for value in ["5-2", "-3", "0-", "-", "0--3", "1.5", "all", "", ",", "٣", "0-3-5"]
+    ),
+    *(
+        ("--protected-blocks", value)
+        for value in ["0-99999999999", "9" * 5000, "0x3", "1e3", "30", "1-6", "0;1", "0-7"]
+    ),
+    *(("--candidate-blocks", value) for value in ["8", "0-3", "7-5", "-1", "nan", "1-1000000000"]),
+    *(
+        ("--max-parameters", value)
+        for value in ["6Q", "nan", "1e400", "inf", "-3", "0", "", "6 B B", "1e-9", "9" * 5000]
+    ),
+    *(("--max-parameters", value) for value in ["1", "0x10", "6GB", "1_000", "100T", "٣B", "1.B", ".5B", "1e99"]),
+    *(("--max-memory", value) for value in ["16G", "nanGB", "1e400", "-1GB", "0GB", "16 GiBs", "1", "10TB", "1,5GB"]),
+    *(("--min-speedup", value) for value in ["1", "0.5", "nan", "1e400", "-2", "inf", "fast", ""]),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), BLOCKS_AND_TARGETS, ids=lambda value: value[:16])
+def test_blocks_and_targets_that_cannot_be(option: str, value: str, no_weights: Path, command) -> None:
+    words = arguments_of("prune", no_weights)
+    if option not in ("--protected-blocks", "--candidate-blocks"):
+        del words[3:5]  # the number of blocks
+    ended = command(*words, "--device", "cpu", f"{option}={value}")
+    assert ended.code == 2
+    assert_one_sentence(ended.err.splitlines()[-1][:590], "error: ")
+    assert option.strip("-").replace("-", "_") in ended.err.replace("-", "_")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--sparsity", "0.5", "--max-parameters", "6B"], ["not allowed with argument"]),
+        (["--max-memory", "1kB", "--speedup-of", "prompt"], ["speedup_of", "belongs to min_speedup"]),
+        (["--max-parameters", "1M", "--context", "9"], ["context_length=9", "belongs to max_memory"]),
+        (["--max-memory", "1GB", "--context", "129"], ["context_length=129", "128 positions"]),
+        (["--max-parameters", "1"], ["max_parameters=1 ", "without all 6 of the 8 blocks"]),
+        (["--max-memory", "1GB"], ["max_memory=1.000 GB", "already"]),
+        (["--num-blocks", "3", "--candidate-blocks", "3-4"], ["remove at most 2 blocks"]),
+        (["--num-blocks", "1", "--candidate-blocks", "3-4", "--protected-blocks", "4", "5"], ["both name block 4"]),
+    ],
+)
+def test_options_that_contradict(options: list[str], words: list[str], no_weights: Path, command) -> None:
+    base = arguments_of("prune", no_weights)
+    del base[3:5]
+    ended = command(*base, "--device", "cpu", *options)
+    assert ended.code == 2
+    assert_one_sentence(ended.err.splitlines()[-1], *words)
+
+
+@pytest.mark.parametrize("field", ["protected_blocks", "candidate_blocks", "max_parameters", "max_memory"])
+@pytest.mark.parametrize("value", [10**4000, -1, 1.5, True, b"0-3", {0: 1}, [[0]], [None], [True], [1.0], "☃", [-1]])
+def test_blocks_and_amounts_from_python_that_cannot_be(field: str, value: Any) -> None:
+    amount = {} if field.startswith("max_") else {"sparsity": 0.2}
+    with pytest.raises(ConfigError) as error:
+        SLEBConfig(**amount, **{field: value})
+    assert_one_sentence(str(error.value), field)
+
+
 LOADING = {
     "--device": ["privateuseone", "meta", "cuda:99", "gpu", "cuda:x", "xpu", "mps:3", "cpu:cpu", "☃", "vulkan"],
     "--dtype": ["foo", "int8", "float", "nn", "float32x", "torch", "torch.long", "bool", "__doc__", "quint8"],

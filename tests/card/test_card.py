@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
+from optimum_sleb import SLEBConfig
 from optimum_sleb.card.base_card import BaseCardFields
 from optimum_sleb.card.card import address_card, render_card
 from optimum_sleb.card.format import format_number
-from optimum_sleb.report.records import EvaluationRecord, StepRecord
+from optimum_sleb.report.records import EvaluationRecord, StepRecord, TargetRecord
 from optimum_sleb.report.report import PruningReport
 
 from ..report.test_report import make_report
@@ -32,6 +33,18 @@ def table_of(card: ModelCard) -> dict[str, list[str]]:
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
     assert all(len(row) == 4 for row in cells), cells
     return {row[0]: row[1:] for row in cells[1:]}
+
+
+def test_limits_and_targets_are_told() -> None:
+    assert "protected" not in render_card(make_report(), "me/pruned").text
+    target = TargetRecord("max_memory", 16e9, 2e10, 15.5e9, "the weights and the cache of 1 x 9 tokens in float32")
+    recipe = SLEBConfig(max_memory="16GB", protected_blocks="0,3")
+    text = render_card(replace(make_report(), recipe=recipe, target=target), "me/pruned").text
+    assert "\n\nThe recipe named blocks: protected, so never candidates: blocks 0,3.\n\n" in text
+    assert (
+        "its target was met: max\\_memory=16.000 GB: 20.000 GB before, 15.500 GB after (the weights and the " in text
+    )
+    assert "a hatched one is one that the recipe kept; a number is" in text
 
 
 def test_card_says_what_the_report_says() -> None:

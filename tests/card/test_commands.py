@@ -10,7 +10,8 @@ import pytest
 from optimum_sleb import SLEBConfig
 from optimum_sleb.card.commands import repeat_commands
 from optimum_sleb.cli.prune import PruneCommand
-from optimum_sleb.report.records import StepRecord
+from optimum_sleb.config import amount_name
+from optimum_sleb.report.records import StepRecord, TargetRecord
 from optimum_sleb.report.report import PruningReport
 
 from ..report.test_report import make_report
@@ -38,6 +39,8 @@ def parse(command: str):
         SLEBConfig(num_blocks_to_remove=3, dataset="me/chat+c4", dataset_revision="v1", seed=3),
         SLEBConfig(num_blocks_to_remove=3, dataset="wikitext2:0.5+chat.CSV.gz:0.5", encoding="cp1252"),
         SLEBConfig(num_blocks_to_remove=3, dataset="**/part-*.parquet+saved/+a b/"),
+        SLEBConfig(num_blocks_to_remove=3, protected_blocks="0-3,14", early_barrier=4),
+        SLEBConfig(num_blocks_to_remove=3, candidate_blocks=[2, 4, 1]),
         SLEBConfig(sparsity=0.3, early_barrier=0, latter_barrier=2, search="reference", search_dtype="float32"),
     ],
 )
@@ -60,6 +63,25 @@ def test_a_cut_and_a_budget_name_the_depth_that_was_reached() -> None:
     assert parse(repeat_commands(report, "out")[0]).num_blocks_to_remove == 2
     report = replace(make_report(), recipe=SLEBConfig(max_perplexity_increase=0.5))
     assert parse(repeat_commands(report, "out")[0]).num_blocks_to_remove == 3
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SLEBConfig(max_parameters="6B"),
+        SLEBConfig(max_parameters=6_000_000),
+        SLEBConfig(max_memory="16 GiB", context_length=4096, num_sequences=8),
+        SLEBConfig(min_speedup=1.25),
+        SLEBConfig(min_speedup=1.25, speedup_of="prompt"),
+    ],
+)
+def test_a_target_is_repeated_as_asked(recipe: SLEBConfig) -> None:
+    target = TargetRecord(amount_name(recipe), 1.0, 2.0, 0.5, "what is counted")
+    report = replace(make_report(), recipe=recipe, target=target)
+    args = parse(repeat_commands(report, "out")[0])
+    assert SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)}) == recipe
+    # A shallower cut of that search does not meet the target.
+    assert parse(repeat_commands(report.cut(2), "out")[0]).num_blocks_to_remove == 2
 
 
 def test_all_windows_that_there_were() -> None:

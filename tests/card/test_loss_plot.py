@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optimum_sleb import ReportError
+from optimum_sleb import ReportError, SLEBConfig
 from optimum_sleb.card.loss_plot import draw_losses
 from optimum_sleb.report.records import StepRecord
 
@@ -28,6 +28,23 @@ def test_draws_a_picture_on_a_white_ground(tmp_path: Path) -> None:
     pixels = imread(tmp_path / "loss.png")
     assert pixels[0, 0].tolist()[:3] == [1, 1, 1]
     assert pixels.shape[2] == 3 or (pixels[..., 3] == 1).all(), "a page in dark mode would shine through"
+
+
+def test_protected_blocks_are_marked_below_the_curve(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    plain = replace(make_report(), recipe=SLEBConfig(num_blocks_to_remove=3))
+    draw_losses(plain, tmp_path / "plain.png")
+    pictures = []
+    for number, protected in enumerate(("0", "0,3", "0,3,5-7")):
+        path = tmp_path / f"{number}.png"
+        draw_losses(replace(plain, recipe=SLEBConfig(num_blocks_to_remove=3, protected_blocks=protected)), path)
+        assert size_of(path) == (1200, 800)
+        # Below the curve: the cells of the blocks, the protected ones darker.
+        pictures.append(imread(path)[560:, :, :3].mean())
+    assert pictures == sorted(pictures, reverse=True)
+    assert len({*pictures}) == 3
+    assert abs(imread(tmp_path / "plain.png") - imread(tmp_path / "0.png")).mean() > 0.01
 
 
 def test_the_same_report_gives_the_same_picture(tmp_path: Path) -> None:

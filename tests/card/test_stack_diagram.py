@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+from optimum_sleb import SLEBConfig
 from optimum_sleb.card.stack_diagram import stack_diagram
 from optimum_sleb.report.records import StepRecord
 
@@ -20,3 +21,18 @@ def test_over_two_runs_and_with_two_digits() -> None:
         " 0    ■  11   ■   ■   ■   ■   ■   ■   ■   ■",
         "10    1   2   3   4   5   6   7   8   9  10",
     ]
+
+
+def test_protected_blocks_are_hatched() -> None:
+    recipe = SLEBConfig(num_blocks_to_remove=3, protected_blocks="0,3")
+    report = replace(make_report(), recipe=recipe)
+    diagram = stack_diagram(report)
+    assert diagram.count("▨") == 2
+    assert diagram.replace("▨", "■") == stack_diagram(make_report())
+
+
+def test_all_but_the_candidates_are_hatched() -> None:
+    report = make_report()
+    recipe = SLEBConfig(num_blocks_to_remove=3, candidate_blocks=report.removed_blocks)
+    kept = report.original_num_blocks - len(report.removed_blocks)
+    assert stack_diagram(replace(report, recipe=recipe)).count("▨") == kept

@@ -28,7 +28,11 @@ def test_defaults_are_the_published_ones() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "exactly one of sparsity, num_blocks_to_remove, max_perplexity_increase; got none of them"),
+        (
+            {},
+            "exactly one of sparsity, num_blocks_to_remove, max_perplexity_increase, max_parameters, max_memory, "
+            "min_speedup; got none of them",
+        ),
         ({"sparsity": 0.2, "num_blocks_to_remove": 3}, "got sparsity=0.2, num_blocks_to_remove=3"),
         ({"sparsity": 0.0}, "sparsity must lie strictly between 0 and 1, got 0.0"),
         ({"sparsity": 1.0}, "sparsity must lie strictly between 0 and 1, got 1.0"),

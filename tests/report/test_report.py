@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from optimum_sleb import EvaluationRecord, PruningReport, ReportError, SLEBConfig
-from optimum_sleb.report.records import CalibrationRecord, SearchRecord, StepRecord
+from optimum_sleb.report.records import CalibrationRecord, SearchRecord, StepRecord, TargetRecord
 
 
 def make_report(removed: tuple[int, ...] = (2, 4, 1), previous: PruningReport | None = None) -> PruningReport:
@@ -39,6 +39,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert PruningReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
     path = report.save(tmp_path)
     assert PruningReport.load(path) == PruningReport.load(tmp_path) == report
+
+
+def test_limits_and_target_are_kept_and_told() -> None:
+    target = TargetRecord("max_parameters", 800, 1000, 700, "the parameters")
+    recipe = SLEBConfig(max_parameters="800", candidate_blocks="1-4")
+    report = replace(make_report(), recipe=recipe, target=target)
+    assert PruningReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    assert "the only candidates: blocks 1-4\n" in report.summary()
+    assert "target max_parameters=800: 1,000 before, 700 after (the parameters)\n" in report.summary()
+    assert report.cut(3).target == target
+    assert report.cut(2).target is None
 
 
 def test_blocks_over_two_runs() -> None:

@@ -12,7 +12,7 @@ from optimum_sleb.search import compilation
 from optimum_sleb.search.compilation import compile_for_search
 from optimum_sleb.search.exact import ExactLosses
 
-from ..families import random_ids, tiny_model
+from ..families import NUM_BLOCKS, random_ids, tiny_model
 from ..searching import run_search
 
 
@@ -25,7 +25,7 @@ def measure_of(num_windows: int = 4) -> ExactLosses:
     ("wanted", "reason"), [("never", "as the recipe says"), ("auto", "it does not pay on cpu")], ids=["never", "auto"]
 )
 def test_not_compiled(wanted: str, reason: str) -> None:
-    result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile=wanted))
+    result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile=wanted), range(1, NUM_BLOCKS - 1))
     assert result.kernels is UNCOMPILED
     assert result.seconds is None
     assert reason in result.summary
@@ -36,7 +36,7 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.Monk
         raise RuntimeError("no C compiler\nfound")
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: fail)
-    result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
+    result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"), range(1, NUM_BLOCKS - 1))
     assert result.kernels is UNCOMPILED
     assert result.summary == "not compiled: the compiler fails (no C compiler found)"
 
@@ -46,7 +46,7 @@ def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.Mo
         return (lambda *arguments: function(*arguments) * 1.001) if function is nll_of_final_hidden else function
 
     monkeypatch.setattr(torch, "compile", a_little_too_large)
-    result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"))
+    result = compile_for_search(measure_of(), SLEBConfig(sparsity=0.5, compile="always"), range(1, NUM_BLOCKS - 1))
     assert result.kernels is UNCOMPILED
     assert "other losses" in result.summary
 
@@ -72,6 +72,6 @@ def test_the_report_says_what_was_compiled(search: str) -> None:
 
 def test_pays_for_long_searches_only(monkeypatch: pytest.MonkeyPatch) -> None:
     measure, config = measure_of(), SLEBConfig(num_blocks_to_remove=2)
-    assert compilation._pays(measure, config) == (False, False)
+    assert compilation._pays(measure, config, range(1, NUM_BLOCKS - 1)) == (False, False)
     monkeypatch.setattr(TokenWindows, "num_tokens", 10**9)  # as if there were so much text
-    assert compilation._pays(measure, config) == (True, True)
+    assert compilation._pays(measure, config, range(1, NUM_BLOCKS - 1)) == (True, True)

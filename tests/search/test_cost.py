@@ -47,6 +47,6 @@ def test_a_whole_search(early: int, latter: int, removals: int) -> None:
     config = SLEBConfig(num_blocks_to_remove=removals, early_barrier=early, latter_barrier=latter)
     candidates = range(early, NUM_BLOCKS - latter)
     result = run_search(model, find_decoder_stack(model), windows, candidates, config)
-    block_passes, head_passes = exact_search_passes(NUM_BLOCKS, removals, early, latter)
+    block_passes, head_passes = exact_search_passes(NUM_BLOCKS, removals, candidates)
     assert result.record.block_passes == 3 * block_passes
     assert sum(len(step.losses) for step in result.steps) == head_passes

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from optimum_sleb.config import SLEBConfig, candidates_of
 from optimum_sleb.errors import NonFiniteLossError
 from optimum_sleb.search.candidate_losses import StepLosses
 from optimum_sleb.search.greedy import Refusals, Step, greedy_removals
@@ -25,8 +26,10 @@ class Table:
 
 def run(measure, refuse=lambda gone: None, **options) -> list[Step]:
     """Remove all that can go; `refuse` says why a set of blocks cannot go together."""
-    defaults = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5), "refusals": Refusals(refuse)}
-    return list(greedy_removals(measure, 5, **(defaults | options)))
+    options = {"early_barrier": 1, "latter_barrier": 1, "removable": range(5)} | options
+    recipe = SLEBConfig(sparsity=0.2, early_barrier=options["early_barrier"], latter_barrier=options["latter_barrier"])
+    candidates = [block for block in candidates_of(recipe, range(5)) if block in options["removable"]]
+    return list(greedy_removals(measure, 5, candidates=candidates, refusals=Refusals(refuse)))
 
 
 def test_every_removal_is_measured_on_the_model_as_it_is_by_then() -> None:
@@ -59,9 +62,7 @@ def test_only_removable_blocks_are_candidates() -> None:
 
 def test_nothing_is_measured_beyond_the_removals_that_are_asked_for() -> None:
     table = Table({frozenset({2}): 1.0})
-    removals = greedy_removals(
-        table, 5, early_barrier=1, latter_barrier=1, removable=range(5), refusals=Refusals(lambda gone: None)
-    )
+    removals = greedy_removals(table, 5, candidates=range(1, 4), refusals=Refusals(lambda gone: None))
     assert next(removals).block == 2
     assert len(table.asked) == 1
 

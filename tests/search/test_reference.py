@@ -45,9 +45,7 @@ def test_equals_the_published_loop(llama: PreTrainedModel) -> None:
     search = greedy_removals(
         measure.measure,
         NUM_BLOCKS,
-        early_barrier=1,
-        latter_barrier=1,
-        removable=range(NUM_BLOCKS),
+        candidates=range(1, NUM_BLOCKS - 1),
         refusals=Refusals(lambda gone: None),
     )
     steps = [next(search) for _ in range(3)]
