@@ -36,6 +36,8 @@ def parts_of(dataset: str) -> list[Part]:
     >>> parts_of("wikitext2:0.75+c4:0.25")
     [Part(name='wikitext2', weight='0.75'), Part(name='c4', weight='0.25')]
     """
+    if exists(dataset):
+        return [Part(dataset)]
     words = dataset.split(_JOINED_BY)
     parts: list[Part] = []
     while words:
