@@ -24,9 +24,17 @@ def add_printing_arguments(parser: ArgumentParser) -> None:
 def printing(args: Namespace) -> Iterator[None]:
     """Log as the arguments say."""
     with warnings.catch_warnings(), log_of_program(args.log_level):
-        if args.quiet:
-            silence()
-        yield
+        if not args.quiet:
+            yield
+            return
+        from transformers.utils import logging
+
+        verbosity = logging.get_verbosity()
+        silence()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
 
 
 def silence() -> None:

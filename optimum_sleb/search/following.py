@@ -31,9 +31,7 @@ class Followers:
     ) -> None:
         for callback in callbacks:
             if not isinstance(callback, SearchCallback):
-                raise ConfigError(
-                    f"A callback of a search must be an object of SearchCallback; got {shown(callback)}."
-                )
+                raise ConfigError(f"A callback of a search must be a SearchCallback object; got {shown(callback)}.")
         self._config, self._ranks, self._callbacks = config, ranks, callbacks
         self._number_of: Callable[[int], int] = (dense_numbers or range(MAX_BLOCKS)).__getitem__
         self._control = SearchControl()
