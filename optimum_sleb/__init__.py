@@ -12,6 +12,7 @@ from .version import __version__
 __all__ = [
     "CalibrationError",
     "ConfigError",
+    "CriterionError",
     "EvaluationRecord",
     "HealingRecord",
     "ModelNotFoundError",
@@ -26,6 +27,9 @@ __all__ = [
     "SLEBPruner",
     "Scenario",
     "Score",
+    "SearchCallback",
+    "SearchControl",
+    "SearchState",
     "SpeedRecord",
     "UnsupportedModelError",
     "VerificationError",
@@ -35,6 +39,7 @@ __all__ = [
     "healing_record",
     "perplexity",
     "save_healed",
+    "set_verbosity",
 ]
 
 _MODULES = {
@@ -46,12 +51,16 @@ _MODULES = {
     "SLEBPruner": ".pruner",
     "Scenario": ".evaluation.scenarios",
     "Score": ".evaluation.scores",
+    "SearchCallback": ".search.callbacks",
+    "SearchControl": ".search.callbacks",
+    "SearchState": ".search.callbacks",
     "SpeedRecord": ".report.records",
     "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
     "healing_record": ".hub.healed",
     "perplexity": ".evaluation.perplexity",
     "save_healed": ".hub.healed",
+    "set_verbosity": ".runtime.logs",
 }
 
 if TYPE_CHECKING:
@@ -60,6 +69,7 @@ if TYPE_CHECKING:
     from .errors import (
         CalibrationError,
         ConfigError,
+        CriterionError,
         ModelNotFoundError,
         NonFiniteLossError,
         OutputFolderError,
@@ -78,6 +88,8 @@ if TYPE_CHECKING:
     from .pruner import SLEBPruner
     from .report.records import EvaluationRecord, HealingRecord, SpeedRecord
     from .report.report import PruningReport
+    from .runtime.logs import set_verbosity
+    from .search.callbacks import SearchCallback, SearchControl, SearchState
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import logging
 
 from .calibration.sources import load_calibration
 from .config import SLEBConfig
@@ -14,9 +13,10 @@ from .hub.folder import check_output_folder
 from .models.positions import check_positions, fit_windows
 from .pruner import SLEBPruner
 from .report.report import PruningReport
+from .runtime.logs import get_logger
 from .trainer import calibration_of, model_of, switch_cache_on
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class SLEBCallback(TrainerCallback):
@@ -180,6 +180,8 @@ def _numbers_of(report: PruningReport) -> dict[str, float]:
         "parameters_after": report.parameters_after,
         "perplexity_before": report.perplexity_before,
         "perplexity_after": report.perplexity_after,
+        "criterion_before": report.criterion_before,
+        "criterion_after": report.criterion_after,
         "seconds": report.seconds,
     }
     return {f"sleb_{name}": value for name, value in numbers.items() if value is not None}

@@ -25,6 +25,10 @@ class CalibrationError(SLEBError, ValueError):
     """The calibration data cannot be read, or does not yield a single token window."""
 
 
+class CriterionError(SLEBError, ValueError):
+    """A criterion of one's own cannot be imported, fails, or returns what is no loss of each window."""
+
+
 class NonFiniteLossError(SLEBError, ArithmeticError):
     """A loss is NaN or infinite."""
 

@@ -27,8 +27,12 @@ from .report.build import report_before_removal, report_of_later_removal, with_m
 from .report.records import StepRecord
 from .report.report import PruningReport
 from .runtime.ranks import Ranks
+from .search.callbacks import SearchCallback
 from .search.compensating import put_weights, repeat_compensation
+from .search.criterion import CriterionFunction, choose_criterion
+from .search.following import Followers
 from .search.progress import Progress
+from .search.reporting import reporting_callbacks, services_of
 from .search.result import SearchResult
 from .search.run import open_search
 from .version import __version__
@@ -60,6 +64,9 @@ class SLEBPruner(BasePruner):
         config: SLEBConfig,
         *,
         calibration: Any = None,
+        criterion: CriterionFunction | str | None = None,
+        callbacks: Sequence[SearchCallback] = (),
+        report_to: str | Sequence[str] | None = None,
         progress_dir: str | Path | None = None,
         resume: bool = False,
         device: str | torch.device | None = None,
@@ -73,6 +80,13 @@ class SLEBPruner(BasePruner):
             calibration: Calibration data instead of the recipe's data set: a `Dataset` or `IterableDataset`, a list or
                 a generator function of strings, chats, rows (columns by TRL's conventions) or token ids, a
                 `DataLoader`, or a name or path as in `SLEBConfig.dataset`; docs/calibration.md has them all.
+            criterion: What the search lowers instead of the recipe's loss: a function `f(logits, batch)` from logits
+                (batch, length, vocabulary), in the model's precision, and a batch of windows (`batch.ids` and
+                `batch.targets`, (batch, length); -100 where nothing is predicted) to a floating-point loss of each
+                window, (batch,), or its name as `"org.module:function"`. Each window must be judged on its own.
+            callbacks: Callbacks that follow the search and may stop it after a step.
+            report_to: Where the search is written to, as the Trainer takes it: `"tensorboard"`, `"trackio"`,
+                `"wandb"`, several of these, `"all"` that are installed, or `"none"`.
             progress_dir: Folder for the progress, best the one that the model will be saved to: a journal of all
                 measurements, and a report of the steps so far. Saving the model there removes the journal.
             resume: Continue from the journal of an interrupted run in that folder; the result is the same. Fitted maps
@@ -87,8 +101,9 @@ class SLEBPruner(BasePruner):
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
 
         Raises:
-            ConfigError: If fewer blocks may go than the recipe asks for, if its target cannot be met, or if the device
-                cannot be used.
+            ConfigError: If fewer blocks may go than the recipe asks for, if its target cannot be met, if the device
+                cannot be used, or if a service of `report_to` is not installed.
+            CriterionError: If the criterion cannot be imported, fails, or returns what is no loss of each window.
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If blocks of this architecture cannot be removed with a result that is certain to be
                 right; raised before the search starts.
@@ -108,9 +123,10 @@ class SLEBPruner(BasePruner):
         started = time.perf_counter()
         ranks = ranks or Ranks.alone()
         with ranks.fail_together():
-            config.num_blocks_to_remove_of(
-                len(self._stack), self.blocks
-            )  # refuses what cannot be, before any data are loaded
+            # Both refuse what cannot be, before any data are loaded.
+            config.num_blocks_to_remove_of(len(self._stack), self.blocks)
+            lowered, services = choose_criterion(config.criterion, criterion), services_of(report_to)
+            config = replace(config, criterion=lowered.name)
             calibration = self._calibration if calibration is None else calibration
             fitted = fit_windows(config, self.model)
             loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, fitted))
@@ -128,18 +144,16 @@ class SLEBPruner(BasePruner):
                 candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, may_go))
                 details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
                 goal = goal_of(self.model, stack, config, candidates, ranks)
+                callbacks = [*callbacks, *reporting_callbacks(services, progress_dir)]
+                followers = Followers(config, ranks, callbacks, self.blocks)
                 folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+                searched = (self.model, stack, loaded.windows, candidates, config)
                 with (
-                    Progress(folder, self.model, self.blocks, loaded.windows, config, resume=resume) as progress,
+                    Progress(
+                        folder, self.model, self.blocks, loaded.windows, config, lowered.source, resume=resume
+                    ) as progress,
                     open_search(
-                        self.model,
-                        stack,
-                        loaded.windows,
-                        candidates,
-                        config,
-                        ranks=ranks,
-                        goal=goal,
-                        journal=progress.journal,
+                        *searched, lowered, followers, ranks=ranks, goal=goal, journal=progress.journal
                     ) as search,
                 ):
                     for result in search.removals():
@@ -181,7 +195,12 @@ class SLEBPruner(BasePruner):
 
     @all_or_nothing
     def apply(
-        self, report: PruningReport, num_removed: int | None = None, *, calibration: Any = None
+        self,
+        report: PruningReport,
+        num_removed: int | None = None,
+        *,
+        calibration: Any = None,
+        criterion: CriterionFunction | str | None = None,
     ) -> PreTrainedModel:
         """Remove the blocks that an earlier search found, or only the first ones.
 
@@ -193,13 +212,15 @@ class SLEBPruner(BasePruner):
             num_removed: Number of blocks to remove; `None` removes all blocks of the report.
             calibration: The calibration data of the search, where the recipe's data set does not name them. They are
                 used only if the search compensated its cuts: the maps are fitted again for the shallower model.
+            criterion: The criterion of the search, where it had one of its own and compensated its cuts. A name in a
+                report is never imported.
 
         Returns:
             The model, edited in place.
 
         Raises:
-            ReportError: If the report is of another model, has fewer removals, or is of several runs with
-                compensation.
+            ReportError: If the report is of another model, has fewer removals, is of several runs with
+                compensation, or needs a criterion that was not given.
             CalibrationError: If the calibration data cannot be used, or are not those of the search.
             UnsupportedModelError: If this architecture's blocks cannot be removed.
             VerificationError: If the shortened model does not compute what the dense model computes when it skips
@@ -216,7 +237,9 @@ class SLEBPruner(BasePruner):
         check_same_model(self.model, self.blocks, report.first_run)
         check_removal(self.model, self._stack, self.blocks, cut.removed_blocks)
         calibration = self._calibration if calibration is None else calibration
-        weights, cut = repeat_compensation(self.model, self._stack, self.blocks, cut, calibration, self.tokenizer)
+        weights, cut = repeat_compensation(
+            self.model, self._stack, self.blocks, cut, calibration, self.tokenizer, criterion
+        )
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started), weights)
         self._recipe, self._report = cut.recipe, report_of_later_removal(cut, taken)
         return self.model

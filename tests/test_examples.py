@@ -91,3 +91,34 @@ def test_no_model_is_replaced_unasked(pruned_folder: Path) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode != 0
     assert "already holds a model" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.long
+def test_multiple_choice(model_folder: Path, tmp_path: Path) -> None:
+    rows, output, letters = tmp_path / "rows.jsonl", tmp_path / "out", ["w10", "w11", "w12"]
+    row = {"choices": ["w3", "w4", "w5"]}
+    lines = [row | {"question": make_text(4 + number % 3, seed=number), "answer": number % 3} for number in range(12)]
+    rows.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    script = ROOT / "examples" / "prune_for_multiple_choice.py"
+    command = [sys.executable, script, model_folder, rows, output, "--num-blocks", 2, "--letters", *letters]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = PruningReport.load(output)
+    assert report.criterion == "__main__:SoftErrors"
+    numbers = f"{report.criterion_before:.4f} | {report.criterion_after:.4f}"
+    name = r"mean of \_\_main\_\_:SoftErrors, the Dataset (input\_ids)"
+    assert f"| {name} | {numbers} |" in (output / "README.md").read_text()
+
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    ids = [tokenizer(letter).input_ids[0] for letter in letters]
+    errors, right = 0.0, 0
+    for line in lines:
+        shown = [f"{letter}. {choice}" for letter, choice in zip(letters, line["choices"], strict=True)]
+        prompt = tokenizer("\n".join([line["question"], *shown, "Answer:"]), return_tensors="pt")
+        with torch.no_grad():
+            scores = AutoModelForCausalLM.from_pretrained(output)(**prompt).logits[0, -1, ids]
+        answer = line["answer"]
+        lead = scores[answer] - max(score for number, score in enumerate(scores) if number != answer)
+        errors, right = errors + torch.sigmoid(-lead).item(), right + int(lead > 0)
+    assert report.criterion_after == pytest.approx(errors / 12, rel=1e-5)
+    assert f"{right / 12:.3f} after, on 12 questions" in done.stdout

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..runtime.undo import undoing
+from .criterion import CROSS_ENTROPY, Batch, Criterion
 from .forward import evaluating, logits_of, vocab_size_of
 from .kernels import UNCOMPILED, Kernels
-from .losses import position_slices, window_losses
+from .losses import position_slices
 from .stack import DecoderStack
 from .standins import ArgumentKey, StandIn, hidden_state_of
 
@@ -51,10 +52,11 @@ class BlockRunner:
     these. `losses` and `logits` run the forward again: the stand-ins return the final hidden state to norm and head.
     """
 
-    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels) -> None:
+    def __init__(self, model: PreTrainedModel, stack: DecoderStack, kernels: Kernels, criterion: Criterion) -> None:
         self._model = model
         self._stack = stack
         self._kernels = kernels
+        self._criterion = criterion
         self._blocks = list(stack.blocks)
         self._arguments: dict[int, Arguments] = {}
         self._first_hidden: Tensor | None = None
@@ -118,12 +120,16 @@ class BlockRunner:
             streams = [self.run(stream, [block]) for stream in streams]
         yield from streams
 
-    def losses(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
-        """Return the losses (batch,) of a final hidden state (batch, length, width), in parts that fit the memory."""
+    def losses(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the losses (batch,) of a final hidden state (batch, length, width), by the criterion."""
+        return self._criterion.of_hidden(self, hidden, batch)
+
+    def nll(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the negative log-likelihood (batch,), summed over positions in parts that fit the memory."""
         parts = position_slices(targets, vocab_size_of(self._model), self._kernels.max_logits)
         # The hidden state may have another dimension before the batch (Gemma 3n keeps four predictions).
         sums = (self._kernels.nll(self, hidden[..., part, :], ids[:, part], targets[:, part]) for part in parts)
-        return window_losses(reduce(torch.add, sums), targets)
+        return reduce(torch.add, sums)
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the model's logits for a final hidden state, or for a slice of its positions with their token ids."""
@@ -135,9 +141,14 @@ class BlockRunner:
 
 
 @contextmanager
-def open_runner(model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = UNCOMPILED) -> Iterator[BlockRunner]:
+def open_runner(
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    kernels: Kernels = UNCOMPILED,
+    criterion: Criterion = CROSS_ENTROPY,
+) -> Iterator[BlockRunner]:
     """Yield a runner of a model's blocks, which are back in their places at the end."""
-    runner = BlockRunner(model, stack, kernels)
+    runner = BlockRunner(model, stack, kernels, criterion)
     with evaluating(model), undoing(runner.put_blocks_back):
         runner.put_stand_ins()
         yield runner

@@ -1,5 +1,6 @@
 """The commands that a card shows to repeat a run."""
 
+import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +19,8 @@ from .format import one_line, public_dataset_name
 def repeat_commands(report: PruningReport, output: str) -> list[str]:
     """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
-    Empty where no command can repeat a run: data in memory, a model quantised at loading, healing between runs.
+    Empty where no command can repeat a run: data or a criterion in memory, a model quantised at loading, healing
+    between runs.
     """
     runs = report.runs
     if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
@@ -34,6 +36,8 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
 def _is_repeatable(run: PruningReport) -> bool:
     if "quantization_config" in run.loading:
         return False
+    if run.recipe and run.recipe.criterion and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", run.recipe.criterion):
+        return False  # no other process can import the function
     parts = split_mixture(run.recipe.dataset) if run.recipe else []
     return all(_is_name_of_data(part) for part in parts)
 

@@ -6,17 +6,19 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..blocks.losses import perplexity_of
+from ..blocks.criterion import metric_of
 from ..errors import ReportError
 from ..report.report import PruningReport
 from .card import has_plot
-from .format import is_finite_number
+from .format import is_finite_number, one_line
 from .limits import protected_blocks
 from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, save_png, style_axes, use_log_scale
 from .stack_plot import draw_stack
 
 # Room above the curve for losing candidates, as a share of the curve's own (logarithmic) height.
 _HEADROOM = 0.8
+# Of the name of a criterion.
+_MOST_LETTERS = 40
 
 
 def draw_losses(report: PruningReport, path: Path) -> None:
@@ -32,29 +34,26 @@ def draw_losses(report: PruningReport, path: Path) -> None:
     else:
         axes = figure.add_subplot()
     first = len(report.removed_blocks) - len(report.steps)
-    curve = [report.perplexity_before, *(_perplexity(report, step.final_loss) for step in report.steps)]
+    losses = [report.search.loss_before if report.search else None, *(step.final_loss for step in report.steps)]
+    curve = [report.value_of(loss) for loss in losses]
     points = [
         (first + number, value) for number, value in enumerate(curve) if value is not None and is_finite_number(value)
     ]
-    lowest, highest = _limits([value for _, value in points])
+    lowest, highest = (_limits if report.criterion is None else _linear_limits)([value for _, value in points])
     width = min(14, 180 / len(report.steps))  # in points, so that the dashes of neighbours do not touch
     for number, step in enumerate(report.steps, start=first + 1):
-        losing = (_perplexity(report, loss) for block, loss in step.candidate_losses.items() if block != step.block)
+        losing = (report.value_of(loss) for block, loss in step.candidate_losses.items() if block != step.block)
         _draw_losing(axes, number, [value for value in losing if value is not None], highest, width)
     numbers, values = zip(*points, strict=True)
     axes.plot(numbers, values, color=BLUE, marker="o", markersize=6, linewidth=2, label="the model", zorder=3)
     axes.set_ylim(lowest, highest)
-    use_log_scale(axes, (1, 1.5, 2, 3, 4, 5, 7))
-    style_axes(axes, "perplexity on the calibration text")
+    if report.criterion is None:
+        use_log_scale(axes, (1, 1.5, 2, 3, 4, 5, 7))
+    style_axes(axes, f"{one_line(metric_of(report.criterion))[:_MOST_LETTERS]} on the calibration text")
+    axes.yaxis.label.set_parse_math(False)  # a name is no formula
     label_removed_blocks(axes)
     _add_legend(figure, axes)
     save_png(figure, path)
-
-
-def _perplexity(report: PruningReport, loss: float | None) -> float | None:
-    if loss is None or report.calibration is None:
-        return None
-    return perplexity_of(loss, report.calibration.num_counted)
 
 
 def _limits(curve: list[float]) -> tuple[float, float]:
@@ -62,6 +61,12 @@ def _limits(curve: list[float]) -> tuple[float, float]:
     low, high = math.log(min(curve)), math.log(max(curve))
     span = max(high - low, 0.1)
     return math.exp(low - 0.1 * span), math.exp(high + _HEADROOM * span)
+
+
+def _linear_limits(curve: list[float]) -> tuple[float, float]:
+    """Return the ends of the axis of a criterion, which may be negative."""
+    span = (max(curve) - min(curve)) or 1.0
+    return min(curve) - 0.1 * span, max(curve) + _HEADROOM * span
 
 
 def _draw_losing(axes: Axes, number: int, perplexities: list[float], highest: float, width: float) -> None:

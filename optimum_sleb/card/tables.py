@@ -42,17 +42,19 @@ def comparison_rows(report: PruningReport) -> list[ComparisonRow]:
 
 
 def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
-    """Return the calibration perplexity as a measurement; `None` without a search or with a non-finite perplexity."""
-    after, record = report.perplexity_after, report.calibration
+    """Return the perplexity (or the mean of the criterion) on the calibration text as a measurement.
+    `None` without a search, or if it is not finite.
+    """
+    after, record = _first_known(report.perplexity_after, report.criterion_after), report.calibration
     if record is None or report.search is None or after is None or not is_finite_number(after):
         return None
     return EvaluationRecord(
-        metric="perplexity",
+        metric=f"mean of {report.criterion}" if report.criterion else "perplexity",
         dataset=record.source,
         protocol="calibration text, on which the blocks were chosen: "
         f"{describe_windows(record)}, in {report.search.dtype}",
         after=after,
-        before=_dense_calibration_perplexity(report),
+        before=_dense_calibration_value(report),
     )
 
 
@@ -74,13 +76,18 @@ def describe_windows(record: CalibrationRecord) -> str:
     return f"{amount}{tokens}{', each with a BOS token' if record.bos_per_window else ''}{labels}"
 
 
-def _dense_calibration_perplexity(report: PruningReport) -> float | None:
+def _dense_calibration_value(report: PruningReport) -> float | None:
     dense = run_from_dense_model(report)
     if dense is None or dense.calibration is None or report.calibration is None:
         return None
-    # Over several runs, the perplexity before the first run is comparable only if measured on the same tokens.
-    same_tokens = dense.calibration.fingerprint == report.calibration.fingerprint
-    return dense.perplexity_before if same_tokens and is_finite_number(dense.perplexity_before) else None
+    # Over several runs, the number before the first run is comparable only if measured on the same tokens.
+    is_same = dense.calibration.fingerprint == report.calibration.fingerprint and dense.criterion == report.criterion
+    before = _first_known(dense.perplexity_before, dense.criterion_before)
+    return before if is_same and is_finite_number(before) else None
+
+
+def _first_known(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
 
 
 def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> ComparisonRow:

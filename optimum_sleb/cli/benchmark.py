@@ -11,7 +11,6 @@ from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
 from .common import (
-    add_json_argument,
     add_loading_arguments,
     add_update_card_argument,
     count_from,
@@ -19,6 +18,7 @@ from .common import (
     load_with_tokenizer,
     loading_arguments,
 )
+from .printing import add_printing_arguments, printing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,12 +67,12 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         )
         parser.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
         add_update_card_argument(parser)
-        add_json_argument(parser)
+        add_printing_arguments(parser)
         add_loading_arguments(parser)
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("benchmark"):
+        with exit_on_known_errors("benchmark"), printing(self.args):
             self._time_models()
 
     def _time_models(self) -> None:

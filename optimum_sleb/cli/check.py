@@ -8,7 +8,8 @@ from dataclasses import asdict
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import UnsupportedModelError
-from .common import add_json_argument, add_loading_arguments, exit_on_known_errors, loading_arguments
+from .common import add_loading_arguments, exit_on_known_errors, loading_arguments
+from .printing import add_printing_arguments, printing
 
 
 class CheckCommand(BaseOptimumCLICommand):
@@ -18,12 +19,12 @@ class CheckCommand(BaseOptimumCLICommand):
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
         parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
-        add_json_argument(parser)
+        add_printing_arguments(parser)
         add_loading_arguments(parser)
 
     def run(self) -> None:
         """Run the command; exit with 0 if blocks can be removed, with 1 if none can."""
-        with exit_on_known_errors("check"):
+        with exit_on_known_errors("check"), printing(self.args):
             self._check_model()
 
     def _check_model(self) -> None:

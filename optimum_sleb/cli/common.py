@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..config import MOST
 from ..errors import ConfigError, ModelNotFoundError, SLEBError
 from .last_net import EXIT_CODE, line_of, one_line
+from .printing import add_printing_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,7 +85,7 @@ def add_output_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
     parser.add_argument("--push-to-hub", metavar="REPO", help="Repository on the Hub to upload the folder to.")
     parser.add_argument("--private", action="store_true", help="With --push-to-hub: make a new repository private.")
-    add_json_argument(parser)
+    add_printing_arguments(parser)
 
 
 @contextmanager
@@ -97,11 +97,6 @@ def lock_output(folder: str, overwrite: bool) -> Iterator[None]:
     check_output_folder(folder, overwrite, seconds=0)
     with lock_folder(folder, seconds=0):
         yield
-
-
-def add_json_argument(parser: ArgumentParser) -> None:
-    """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
 
 
 def add_update_card_argument(parser: ArgumentParser) -> None:
@@ -145,16 +140,6 @@ def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[No
 def _fail(command: str, line: str, code: int, kind: str = "error: ") -> NoReturn:
     print(f"optimum-cli sleb {command}: {kind}{line.encode(errors='backslashreplace').decode()}", file=sys.stderr)
     sys.exit(code)
-
-
-def log_on_first_rank(is_first: bool) -> None:
-    """Silence warnings and progress bars of all processes but the first: they share one terminal."""
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
-    if not is_first:
-        warnings.simplefilter("ignore")
-        disable_progress_bar()
-        set_verbosity_error()
 
 
 class _StoppedError(BaseException):

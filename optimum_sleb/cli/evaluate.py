@@ -11,7 +11,6 @@ from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
 from .common import (
-    add_json_argument,
     add_loading_arguments,
     add_update_card_argument,
     count_from,
@@ -19,6 +18,7 @@ from .common import (
     load_with_tokenizer,
     loading_arguments,
 )
+from .printing import add_printing_arguments, printing
 
 if TYPE_CHECKING:
     from ..evaluation.scores import Score
@@ -82,12 +82,12 @@ class EvaluateCommand(BaseOptimumCLICommand):
         )
         parser.add_argument("--output", default="sleb_curve.png", help="With --curve: the picture (sleb_curve.png).")
         add_update_card_argument(parser)
-        add_json_argument(parser)
+        add_printing_arguments(parser)
         add_loading_arguments(parser)
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("evaluate"):
+        with exit_on_known_errors("evaluate"), printing(self.args):
             if self.args.curve:
                 self._draw_curve()
             else:

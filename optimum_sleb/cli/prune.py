@@ -1,5 +1,7 @@
 """`optimum-cli sleb prune`."""
 
+import os
+import sys
 from argparse import ArgumentParser
 from contextlib import nullcontext
 from dataclasses import fields
@@ -17,9 +19,9 @@ from .common import (
     exit_on_signals,
     loading_arguments,
     lock_output,
-    log_on_first_rank,
     save_and_print,
 )
+from .printing import printing, silence
 
 if TYPE_CHECKING:
     from ..runtime.ranks import Ranks
@@ -42,6 +44,8 @@ _CALIBRATION_HELP = {
     "loss": "Loss on every token, or on labels: completions, the assistant's turns, or labels beside input_ids",
 }
 _SEARCH_HELP = {
+    "criterion": "A function to lower instead of cross-entropy, org.module:function from logits and a batch of "
+    "windows to a loss of each window; it is imported and run",
     "early_barrier": "Blocks at the start that are never removed",
     "latter_barrier": "Blocks at the end that are never removed",
     "compensate": "Fold linear maps into the blocks before the gaps: no, after the search, or during it",
@@ -91,6 +95,12 @@ class PruneCommand(BaseOptimumCLICommand):
         parser.add_argument(
             "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
         )
+        parser.add_argument(
+            "--report-to",
+            nargs="+",
+            default=["none"],
+            help="Write the search to tensorboard (runs/ in --output), trackio, wandb, or all that are installed.",
+        )
         add_loading_arguments(parser)
         parser.add_argument(
             "--offload",
@@ -102,7 +112,7 @@ class PruneCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("prune", self.args.output):
+        with exit_on_known_errors("prune", self.args.output), printing(self.args):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
             check_data(config)
@@ -125,9 +135,16 @@ class PruneCommand(BaseOptimumCLICommand):
         from ..models.before_loading import check_before_loading
         from ..models.placement import device_to_load_on
         from ..pruner import SLEBPruner
+        from ..search.criterion import import_criterion
+        from ..search.reporting import services_of
 
         args = self.args
-        log_on_first_rank(ranks.is_first)
+        if not ranks.is_first:
+            silence()  # all processes share one terminal
+        if config.criterion is not None:
+            sys.path.append(os.getcwd())  # where it may lie; last, so that no installed module is shadowed
+            import_criterion(config.criterion)
+        services = services_of(args.report_to)
         arguments = loading_arguments(args)
         device = arguments["device_map"] = ranks.own_device(arguments["device_map"])
         check_before_loading(args.model, config, **arguments)
@@ -136,6 +153,7 @@ class PruneCommand(BaseOptimumCLICommand):
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
             config,
+            report_to=services,
             progress_dir=args.output,
             resume=args.resume,
             device=None if device == "auto" else device,  # a model spread over several devices stays there

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from optimum.commands.base import BaseOptimumCLICommand
 
-from .common import add_json_argument, exit_on_known_errors
+from .common import exit_on_known_errors
+from .printing import add_printing_arguments, printing
 
 
 class PushCommand(BaseOptimumCLICommand):
@@ -21,11 +22,11 @@ class PushCommand(BaseOptimumCLICommand):
         parser.add_argument("--revision", help="Branch to push to, made if it does not exist (default: main).")
         parser.add_argument("--create-pr", action="store_true", help="Open a pull request instead.")
         parser.add_argument("--commit-message", help="Message of the commit.")
-        add_json_argument(parser)
+        add_printing_arguments(parser)
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("push"):
+        with exit_on_known_errors("push"), printing(self.args):
             from ..hub.push import push_folder
 
             args = self.args

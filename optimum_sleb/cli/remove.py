@@ -14,6 +14,7 @@ from .common import (
     lock_output,
     save_and_print,
 )
+from .printing import printing
 
 
 class RemoveCommand(BaseOptimumCLICommand):
@@ -38,7 +39,7 @@ class RemoveCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("remove"), lock_output(self.args.output, self.args.overwrite):
+        with exit_on_known_errors("remove"), printing(self.args), lock_output(self.args.output, self.args.overwrite):
             args = self.args
             from ..pruner import SLEBPruner
             from ..report.report import PruningReport

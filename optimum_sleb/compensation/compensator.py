@@ -222,7 +222,7 @@ class Compensator:
         streams = walk.runner.run_all([stream for stream, _ in walk.held_back], blocks)
         total = 0.0
         for stream, (_, batch) in zip(streams, walk.held_back, strict=True):
-            total += walk.runner.losses(stream.hidden, batch.ids, batch.targets).double().sum().item()
+            total += walk.runner.losses(stream.hidden, batch).double().sum().item()
         return total
 
     def _batches(self, windows: TokenWindows) -> list[WindowBatch]:

@@ -2,6 +2,7 @@
 
 from .amount import AMOUNTS, BELONGS_TO, amount_name, candidates_of, limits_in_words, num_asked_for
 from .bounds import MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
+from .criterion import check_criterion
 from .limits import as_ranges, block_numbers
 from .quantity import quantity_of
 from .recipe import RECIPE_FILE_NAME, SLEBConfig
@@ -18,6 +19,7 @@ __all__ = [
     "as_ranges",
     "block_numbers",
     "candidates_of",
+    "check_criterion",
     "limits_in_words",
     "num_asked_for",
     "quantity_of",

@@ -12,6 +12,7 @@ from ..errors import ConfigError, ReportError
 from ..runtime.json import parse, read_json, shown
 from .amount import check_amount, checked_amount
 from .bounds import MOST, PUBLISHED_WINDOW_LENGTH
+from .criterion import check_criterion
 from .limits import canonical_blocks, check_not_both
 from .quantity import canonical_quantity
 
@@ -63,6 +64,8 @@ class SLEBConfig:
         seed: Seed of the shuffle.
         loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` alone: those of
             tokenised data, completions, or the assistant's turns of chats. So blocks are chosen for a task.
+        criterion: A function of one's own, `"org.module:function"`, that takes the place of cross-entropy: from the
+            logits and a batch of windows to a loss of each window, of which the sum is lowered.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
         protected_blocks: Blocks that are never candidates, by their numbers in the dense model: `"0-3,14"`, or a
@@ -114,6 +117,7 @@ class SLEBConfig:
     bos_per_window: bool = True
     seed: int = 0
     loss: Literal["next_token", "labels"] = "next_token"
+    criterion: str | None = None
     early_barrier: int = 1
     latter_barrier: int = 1
     protected_blocks: str | Sequence[int] | None = None
@@ -135,6 +139,7 @@ class SLEBConfig:
         check_not_both(self.protected_blocks, self.candidate_blocks)
         if not (self.racing_confidence > 0 and isfinite(self.racing_confidence)):
             raise ConfigError(f"racing_confidence must be a positive number, got {self.racing_confidence}.")
+        check_criterion(self.criterion, self.max_perplexity_increase)
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= MOST:

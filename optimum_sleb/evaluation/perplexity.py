@@ -16,6 +16,7 @@ from ..calibration.sources import load_evaluation
 from ..config import PUBLISHED_WINDOW_LENGTH
 from ..errors import NonFiniteLossError
 from ..models.positions import check_positions, fit_window_length
+from ..runtime.logs import hides_bars
 from ..runtime.turns import one_at_a_time
 from .scores import Score, standard_error
 
@@ -123,7 +124,7 @@ def perplexity(
     windows.check_vocabulary(vocab_size_of(model))
     check_positions(windows.lengths, model)
     precision = computing_in_float32(model) if computes_in_float32(model.device, "auto") else nullcontext()
-    with precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=None) as bar:
+    with precision, tqdm(total=len(windows), desc="perplexity", unit="window", disable=hides_bars()) as bar:
         losses = model_losses(model, windows, batch_size, bar.update)
     if not losses.isfinite().all():
         window = int((~losses.isfinite()).nonzero()[0])

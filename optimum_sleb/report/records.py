@@ -13,6 +13,7 @@ BlockNumber = Annotated[int, Within(0, MAX_BLOCKS - 1)]
 Count = Annotated[int, Within(0, 2**63 - 1)]
 CountFromOne = Annotated[int, Within(1, 2**63 - 1)]
 Amount = Annotated[float, Within(0)]  # nats, seconds, standard errors
+Loss = Annotated[float, Within(-math.inf)]  # of a criterion that is not cross-entropy; else at least 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class SearchRecord:
     dtype: str  # of the forward passes; the losses are always float32
     device: str
     block_passes: Count  # decoder blocks run in the whole search, counted once per window
-    loss_before: Amount  # calibration loss before the first removal, in nats, summed over windows
+    loss_before: Loss  # calibration loss before the first removal, in nats, summed over windows
     exact_block_passes: Count | None = None  # after a race: what the exact search would have run for the same removals
     batch_size: CountFromOne | None = None  # windows in one forward pass, at the end of the search
     compilation: str | None = None  # what was compiled, or why nothing was
@@ -51,6 +52,8 @@ class SearchRecord:
     # Why blocks were brought to the device one at a time; None where it held the whole model
     offload: str | None = None
     processes: CountFromOne = 1  # number of processes that searched together
+    criterion: str | None = None  # function whose losses the search lowered; None is cross-entropy, in nats
+    stopped_early: bool = False  # by a callback, before as many blocks had gone as the recipe asks for
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class StepRecord:
 
     block: BlockNumber  # the removed block
     # Loss without each candidate, of those measured on all windows; empty without a search
-    candidate_losses: dict[BlockNumber, Amount] = field(default_factory=dict)
+    candidate_losses: dict[BlockNumber, Loss] = field(default_factory=dict)
     seconds: Amount | None = None  # None without a search
     # Candidates with a lower loss that cannot go together with the removed blocks, and why
     barred_blocks: dict[BlockNumber, str] = field(default_factory=dict)
@@ -67,7 +70,7 @@ class StepRecord:
     dropped_blocks: dict[BlockNumber, Count] = field(default_factory=dict)
     # Candidates with a NaN or infinite loss, and the first such window
     non_finite_blocks: dict[BlockNumber, Count] = field(default_factory=dict)
-    compensated_loss: Amount | None = None  # after compensating all cuts; None where not compensated
+    compensated_loss: Loss | None = None  # after compensating all cuts; None where not compensated
 
     @property
     def loss(self) -> float | None:
@@ -84,7 +87,7 @@ class StepRecord:
         """Return by which share the loss of the next best candidate was higher; `None` where there was none."""
         settled = {self.block, *self.barred_blocks}
         others = [loss for block, loss in self.candidate_losses.items() if block not in settled]
-        return min(others) / self.loss - 1 if self.loss and others else None
+        return math.copysign(1, self.loss) * (min(others) / self.loss - 1) if self.loss and others else None
 
 
 @dataclass(frozen=True)

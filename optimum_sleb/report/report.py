@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from ..blocks.losses import perplexity_of
+from ..blocks.criterion import value_of
 from ..config import MAX_BLOCKS, SLEBConfig, limits_in_words
 from ..errors import ReportError
 from ..runtime.json import Within
@@ -121,15 +121,36 @@ class PruningReport(StoredReport):
 
     @property
     def perplexity_before(self) -> float | None:
-        """Perplexity on the calibration text when the run began; `None` without a search."""
-        return None if self.search is None else self._perplexity(self.search.loss_before)
+        """Perplexity on the calibration text when the run began; `None` without a search by cross-entropy."""
+        return None if self.criterion else self._before
 
     @property
     def perplexity_after(self) -> float | None:
-        """Perplexity on the calibration text when the run ended; `None` without a search."""
-        if not self.steps:
-            return self.perplexity_before
-        return None if self.steps[-1].final_loss is None else self._perplexity(self.steps[-1].final_loss)
+        """Perplexity on the calibration text when the run ended; `None` without a search by cross-entropy."""
+        return None if self.criterion else self._after
+
+    @property
+    def criterion(self) -> str | None:
+        """The function whose losses the search lowered; `None` is cross-entropy, or no search."""
+        return None if self.search is None else self.search.criterion
+
+    @property
+    def criterion_before(self) -> float | None:
+        """Mean loss of a window by the criterion when the run began; `None` for cross-entropy."""
+        return self._before if self.criterion else None
+
+    @property
+    def criterion_after(self) -> float | None:
+        """Mean loss of a window by the criterion when the run ended; `None` for cross-entropy."""
+        return self._after if self.criterion else None
+
+    @property
+    def _before(self) -> float | None:
+        return None if self.search is None else self.value_of(self.search.loss_before)
+
+    @property
+    def _after(self) -> float | None:
+        return self.value_of(self.steps[-1].final_loss) if self.steps else self._before
 
     @property
     def closest_decision(self) -> tuple[int, float] | None:
@@ -158,8 +179,32 @@ class PruningReport(StoredReport):
         if len(set(removed)) < len(removed) or not set(removed) < set(before):
             raise ValueError(f"the steps remove {removed[:20]}, which must be some of blocks_before, each once.")
 
-    def _perplexity(self, loss: float) -> float | None:
-        return None if self.calibration is None else perplexity_of(loss, self.calibration.num_counted)
+    def _check_losses(self) -> None:
+        """Raise `ValueError` for a negative loss by cross-entropy, which has none."""
+        losses = [] if self.search is None else [self.search.loss_before]
+        for step in self.steps:
+            losses += [*step.candidate_losses.values(), *([step.compensated_loss] if step.compensated_loss else [])]
+        if self.criterion is None and (lowest := min(losses, default=0.0)) < 0:
+            raise ValueError(f"a loss of search or steps must be at least 0; got {lowest}.")
+
+    def value_of(self, loss: float | None) -> float | None:
+        """Turn a loss of this run into what a reader compares.
+
+        Args:
+            loss: A loss summed over windows, as a step has it.
+
+        Returns:
+            The perplexity, or by a criterion of one's own the mean loss of a window; `None` without a search.
+
+        Example:
+            ```python
+            report.value_of(report.steps[0].loss)
+            ```
+        """
+        if loss is None or self.calibration is None:
+            return None
+        counts = self.calibration
+        return value_of(self.criterion, loss, num_windows=counts.num_windows, num_counted=counts.num_counted)
 
     def cut(self, num_removed: int) -> "PruningReport":
         """Return the report of a shallower cut of the same search: its first removals.
@@ -210,11 +255,16 @@ class PruningReport(StoredReport):
             ("blocks", str(len(self.blocks_before)), str(len(self.blocks_after))),
             ("parameters", f"{self.parameters_before / 1e6:,.1f} M", f"{self.parameters_after / 1e6:,.1f} M"),
         ]
-        if self.perplexity_before is not None and self.perplexity_after is not None:
-            rows.append(("calibration perplexity", f"{self.perplexity_before:.2f}", f"{self.perplexity_after:.2f}"))
+        if self._before is not None and self._after is not None:
+            name, style = ("criterion", ".4g") if self.criterion else ("perplexity", ".2f")
+            rows.append((f"calibration {name}", f"{self._before:{style}}", f"{self._after:{style}}"))
         lines = [text_table(rows, num_left=1, widths=(24, 12, 12), gap="")]
         if self.calibration is not None and self.calibration.columns not in (None, "text"):
             lines.append(f"calibrated on {self.calibration.columns}")
+        if self.criterion:
+            lines.append(f"criterion: {self.criterion}, the mean loss of a window; lower is better")
+        if self.search is not None and self.search.stopped_early:
+            lines.append("stopped early, by a callback")
         lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
         if self.recipe is not None and (limits := limits_in_words(self.recipe)):
             lines.append(limits)

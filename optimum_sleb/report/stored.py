@@ -51,6 +51,7 @@ class StoredReport:
             report = parse_dataclass(cls, values, "the report")
             for run in getattr(report, "runs", ()):
                 run._check_blocks()
+                run._check_losses()
             return report
         except (ConfigError, ValueError, RecursionError) as error:
             raise ReportError(f"This is not a report of optimum_sleb: {error}") from error

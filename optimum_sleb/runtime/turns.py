@@ -1,15 +1,15 @@
 """One model at a time in a process: threads wait for each other."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from functools import wraps
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from .logs import get_logger
 from .undo import undoing
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")

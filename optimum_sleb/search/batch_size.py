@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from ..blocks.devices import devices_of
+from ..blocks.forward import vocab_size_of
+from ..blocks.losses import MAX_LOGITS
 from ..blocks.runner import open_runner
 from ..blocks.stack import probe_ids
 from ..calibration.windows import TokenWindows
@@ -53,11 +55,14 @@ def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int
 
 
 def _busy(losses: ExactLosses, window: torch.Tensor) -> int:
-    """Return the number of windows that keep the device busy."""
+    """Return the number of windows that keep the device busy, or whose logits fit where they are needed whole."""
     with open_runner(losses.model, losses.stack) as runner:
         width = runner.start(probe_ids(losses.model)).hidden.shape[-1]
     elements = CUDA_ELEMENTS if losses.model.device.type == "cuda" else CPU_ELEMENTS
-    return max(1, elements // (len(window) * width))
+    most = elements // (len(window) * width)
+    if losses.criterion.needs_whole_logits:
+        most = min(most, MAX_LOGITS // (len(window) * vocab_size_of(losses.model)))
+    return max(1, most)
 
 
 def _even(num_windows: int, most: int) -> int:
@@ -69,7 +74,7 @@ def _memory_of(losses: ExactLosses, last_candidate: int, window: torch.Tensor) -
     """Return the peak memory of one window in bytes, without the weights, for each of the model's devices."""
     loader = losses.stack.loader
     devices = devices_of(losses.model) if loader is None else [losses.model.device]
-    trial = type(losses)(losses.model, losses.stack, TokenWindows((window,)))
+    trial = type(losses)(losses.model, losses.stack, TokenWindows((window,)), criterion=losses.criterion)
     before = {}
     for device in devices:
         torch.cuda.synchronize(device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..blocks.criterion import CROSS_ENTROPY, Criterion
 from ..blocks.stack import DecoderStack
 from ..calibration.batching import run_in_batches
 from ..calibration.windows import TokenWindows, WindowBatch
@@ -55,6 +56,7 @@ class CandidateLosses(ABC):
     on_progress: Callable[[int], object] = lambda pairs: None  # gets the (candidate, window) pairs just measured
     journal: Journal | None = None  # batches recorded there are not measured again
     ranks: Ranks = field(default_factory=Ranks.alone)
+    criterion: Criterion = CROSS_ENTROPY
     # Both are counted once per window.
     block_passes: int = field(default=0, init=False)
     head_passes: int = field(default=0, init=False)
@@ -62,7 +64,7 @@ class CandidateLosses(ABC):
     def measure(
         self, alive: Sequence[int], candidates: Sequence[int], windows: TokenWindows | None = None
     ) -> StepLosses:
-        """Return the losses without each candidate, in nats, on the CPU; on some of the windows only, if given.
+        """Return the losses without each candidate, on the CPU; on some of the windows only, if given.
         `alive` and `candidates` (part of it) ascend. Raise OutOfMemoryError if not even one window fits, JournalError
         if the journal cannot be written or does not fit this measurement."""
         windows = self.windows if windows is None else windows

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..blocks.criterion import CROSS_ENTROPY, Criterion
 from ..blocks.kernels import UNCOMPILED
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
@@ -23,6 +24,7 @@ from ..report.report import PruningReport
 from ..runtime.ranks import Ranks
 from ..runtime.undo import undoing
 from .candidate_losses import CandidateLosses
+from .criterion import CriterionFunction, choose_criterion
 from .exact import ExactLosses
 from .float16 import check_float16
 from .method import choose_method, why_not_exact
@@ -33,7 +35,7 @@ class Compensated:
     """Result of compensating a set of removals."""
 
     record: CompensationRecord  # its blocks are indices
-    loss: float  # calibration loss, in nats, without the removed blocks and with `weights`
+    loss: float  # calibration loss without the removed blocks and with `weights`
     weights: dict[str, Tensor]  # those that differ from the dense model's, by name
 
 
@@ -79,6 +81,7 @@ def compensate_earlier_removals(
     config: SLEBConfig,
     removed: Collection[int],
     candidates: Sequence[int],
+    criterion: Criterion = CROSS_ENTROPY,
 ) -> Compensated:
     """Compensate the removals of an earlier search as that search would have. The model is left unchanged.
     `removed` and `candidates` (of that search, ascending: the last one decides the batch size) are indices.
@@ -86,7 +89,7 @@ def compensate_earlier_removals(
     stored_dtype, ranks = model.dtype, Ranks.alone()
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     with computing_in_float32(model) if in_float32 else nullcontext():
-        losses = choose_method(model, stack, windows, candidates, config, ranks).losses
+        losses = choose_method(model, stack, windows, candidates, config, ranks, criterion=criterion).losses
         with open_compensator(losses, candidates, stored_dtype) as compensator:
             compensated = compensate(compensator, losses, removed)
     if in_float32:
@@ -104,11 +107,11 @@ def repeat_compensation(
     report: PruningReport,
     calibration: Any,
     tokenizer: PreTrainedTokenizerBase | None,
+    criterion: CriterionFunction | str | None = None,  # that of the search
 ) -> tuple[dict[str, Tensor], PruningReport]:
-    """Return the compensated weights by name, and the report with this compensation, computed as in its search.
-
-    The model still has all blocks and is not changed. If the search did not compensate: no weights, the same report.
-    Raise CalibrationError unless the calibration text is that of the search, ReportError if several runs compensated.
+    """Return the compensated weights by name, and the report with this compensation, computed as in its search; if
+    that did not compensate: no weights, the same report. The model still has all blocks and is not changed.
+    Raise CalibrationError for other calibration text, ReportError for several runs or a criterion that is missing.
     """
     if report.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in report.runs):
         raise ReportError(
@@ -117,6 +120,12 @@ def repeat_compensation(
         )
     if report.recipe is None or report.calibration is None or report.recipe.compensate == "no":
         return {}, report
+    if report.criterion is not None and criterion is None:
+        raise ReportError(
+            f"The search lowered the criterion {report.criterion}, and compensated; to fit the maps again, pass that "
+            "function (criterion=)."
+        )
+    lowered = choose_criterion(report.criterion, criterion)
     loaded = load_calibration(calibration, tokenizer, fit_windows(report.recipe, model))
     if loaded.windows.fingerprint != report.calibration.fingerprint:
         raise CalibrationError(
@@ -126,7 +135,9 @@ def repeat_compensation(
     removed = {dense_numbers.index(block) for block in report.removed_blocks}
     may_go = candidates_of(report.recipe, dense_numbers)
     candidates = [index for index in may_go if dense_numbers[index] not in report.barred_blocks]
-    compensated = compensate_earlier_removals(model, stack, loaded.windows, report.recipe, removed, candidates)
+    compensated = compensate_earlier_removals(
+        model, stack, loaded.windows, report.recipe, removed, candidates, lowered
+    )
     last = replace(report.steps[-1], compensated_loss=compensated.loss)
     record = with_dense_numbers(compensated.record, dense_numbers)
     return compensated.weights, replace(report, steps=(*report.steps[:-1], last), compensation=record)

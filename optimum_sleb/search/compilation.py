@@ -48,7 +48,7 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig, candidates: Sequ
     blocks, loss = _pays(losses, config, candidates)
     if not (always or blocks or loss):
         return Compilation(UNCOMPILED, "not compiled: the search is too short for it to pay")
-    blocks, loss = blocks or always, loss or always
+    blocks, loss = blocks or always, losses.criterion.uses_nll and (loss or always)
     started = time.perf_counter()
     kernels = compiled_kernels(losses.forward_size, len(losses.windows.windows[0]), blocks=blocks, loss=loss)
     trouble = _trouble(losses, kernels)
@@ -70,7 +70,7 @@ def _pays(losses: ExactLosses, config: SLEBConfig, candidates: Sequence[int]) ->
     hidden, logits = passes[0] * tokens * width, passes[1] * tokens * vocab_size_of(losses.model)
     return (
         hidden * _SECONDS_SAVED_PER_HIDDEN_ELEMENT > _SECONDS_TO_COMPILE_BLOCKS,
-        logits * _SECONDS_SAVED_PER_LOGIT > _SECONDS_TO_COMPILE_LOSS,
+        losses.criterion.uses_nll and logits * _SECONDS_SAVED_PER_LOGIT > _SECONDS_TO_COMPILE_LOSS,
     )
 
 

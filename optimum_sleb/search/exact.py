@@ -29,18 +29,18 @@ class ExactLosses(CandidateLosses):
     ) -> int:
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         row_of = {block: row for row, block in enumerate(candidates)}
-        with open_runner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
             stream = runner.start(batch.ids)
             for position, block in enumerate(alive):
                 if block in row_of:
                     tail = runner.run(stream, alive[position + 1 :])
-                    losses[row_of[block]] = runner.losses(tail.hidden, batch.ids, batch.targets)
+                    losses[row_of[block]] = runner.losses(tail.hidden, batch)
                 if block == candidates[-1]:
                     break
                 stream = runner.run(stream, [block])
             return runner.block_passes
 
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        with open_runner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
             stream = runner.run(runner.start(batch.ids), alive)
-            return runner.losses(stream.hidden, batch.ids, batch.targets)
+            return runner.losses(stream.hidden, batch)

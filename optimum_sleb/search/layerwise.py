@@ -31,7 +31,7 @@ class LayerwiseLosses(ExactLosses):
         """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
-        with open_runner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
             walk = [runner.start(part.ids) for part in parts]
             without: dict[int, list[Stream]] = {}
             for block in alive:
@@ -45,16 +45,16 @@ class LayerwiseLosses(ExactLosses):
             for row, candidate in enumerate(candidates):
                 for part, stream in zip(parts, without.pop(candidate), strict=True):
                     columns = slice(part.span.start - batch.span.start, part.span.stop - batch.span.start)
-                    losses[row, columns] = runner.losses(stream.hidden, part.ids, part.targets)
+                    losses[row, columns] = runner.losses(stream.hidden, part)
             return runner.block_passes // len(parts)
 
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         parts = batch.split(self.windows_at_a_time)
         self._announce(alive)
-        with open_runner(self.model, self.stack, self.kernels) as runner:
+        with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
             walk = runner.run_all([runner.start(part.ids) for part in parts], alive)
             ends = zip(parts, walk, strict=True)
-            return torch.cat([runner.losses(stream.hidden, part.ids, part.targets) for part, stream in ends])
+            return torch.cat([runner.losses(stream.hidden, part) for part, stream in ends])
 
     def _announce(self, alive: Sequence[int]) -> None:
         if self.stack.loader is not None:

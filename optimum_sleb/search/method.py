@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from ..blocks.criterion import CROSS_ENTROPY, Criterion
 from ..blocks.forward import message_or_raise
 from ..blocks.kernels import UNCOMPILED
 from ..blocks.losses import same_losses
@@ -44,27 +45,29 @@ def choose_method(
     config: SLEBConfig,
     ranks: Ranks,
     on_progress: Callable[[int], object] = lambda pairs: None,  # gets the (candidate, window) pairs just measured
+    criterion: Criterion = CROSS_ENTROPY,
 ) -> SearchMethod:
     """Choose the fast search if its losses agree with those of the reference on a short window; else the reference,
     with a warning, or UnsupportedModelError if it cannot run because the blocks are in host memory.
     `candidates` are those of the first step, ascending. Raise OutOfMemoryError if not even one window fits."""
     size = config.batch_size or 1
+    measured = (model, stack, windows, size, on_progress)
     reason = _why_reference(model, stack, candidates, config, ranks)
     if reason is not None:
         # One window at a time is the published procedure.
-        reference = ReferenceLosses(model, stack, windows, size, on_progress, ranks=ranks)
+        reference = ReferenceLosses(*measured, ranks=ranks, criterion=criterion)
         compilation = Compilation(UNCOMPILED, "not compiled: the reference runs the model as it is")
         return _method(reference, config, reason, compilation)
     chunk = CHUNK if config.search == "racing" else None
     if stack.loader is not None:
         reason = "blocks are brought to the device one at a time"
-        layerwise = LayerwiseLosses(model, stack, windows, size, on_progress, ranks=ranks, windows_at_a_time=size)
+        layerwise = LayerwiseLosses(*measured, ranks=ranks, criterion=criterion, windows_at_a_time=size)
         if config.batch_size is None:
             fit_layerwise(layerwise, candidates, chunk)
         exact: ExactLosses = layerwise
     else:
         reason = "the exact search agrees with plain skipping on a short window"
-        exact = ExactLosses(model, stack, windows, size, on_progress, ranks=ranks)
+        exact = ExactLosses(*measured, ranks=ranks, criterion=criterion)
         if config.batch_size is None:
             exact.batch_size = choose_batch_size(exact, candidates[-1], chunk)
     compilation = compile_for_search(exact, config, candidates)

@@ -26,6 +26,7 @@ class Progress:
         dense_numbers: Sequence[int],
         windows: TokenWindows,
         config: SLEBConfig,
+        criterion_source: str | None = None,  # hash of the code of a criterion of one's own
         *,
         resume: bool,
     ) -> None:
@@ -34,7 +35,8 @@ class Progress:
         self._folder = folder
         self.journal: Journal | None = None
         if folder is not None:
-            self.journal = Journal(folder, _header(model, dense_numbers, windows, config), resume=resume)
+            header = {**_header(model, dense_numbers, windows, config), "criterion_source": criterion_source}
+            self.journal = Journal(folder, header, resume=resume)
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..blocks.forward import evaluating, losses_of
+from ..blocks.forward import evaluating
 from ..calibration.windows import WindowBatch
 from .candidate_losses import CandidateLosses
 from .cost import reference_block_passes
@@ -20,9 +20,9 @@ class ReferenceLosses(CandidateLosses):
         gone = set(range(len(self.stack))) - set(alive)
         for row, candidate in enumerate(candidates):
             with evaluating(self.model), self.stack.skipping(gone | {candidate}):
-                losses[row] = losses_of(self.model, batch.ids, batch.targets)
+                losses[row] = self.criterion.of_model(self.model, batch)
         return reference_block_passes(alive, candidates)
 
     def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
         with evaluating(self.model), self.stack.skipping(set(range(len(self.stack))) - set(alive)):
-            return losses_of(self.model, batch.ids, batch.targets)
+            return self.criterion.of_model(self.model, batch)

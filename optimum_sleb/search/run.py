@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..blocks import verify
+from ..blocks.criterion import CROSS_ENTROPY, Criterion, metric_of, value_of
 from ..blocks.devices import devices_of, hooks_of
-from ..blocks.losses import perplexity_of
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_num_blocks_changes
 from ..blocks.stack import DecoderStack
@@ -24,12 +24,14 @@ from ..config import SLEBConfig, num_asked_for
 from ..errors import NonFiniteLossError, UnsupportedModelError
 from ..models.goals import Goal
 from ..report.records import SearchRecord
+from ..runtime.logs import hides_bars
 from ..runtime.ranks import Ranks
 from . import compensating, float16
 from .budget import is_within_budget
 from .candidate_losses import CandidateLosses
 from .compensating import Compensated, open_compensator
 from .cost import exact_block_passes
+from .following import Followers
 from .greedy import Refusals, Step, greedy_removals
 from .journal import Journal
 from .method import SearchMethod, choose_method
@@ -48,8 +50,10 @@ class Search:
     compensator: Compensator | None
     loss_before: float  # summed over windows, in nats
     bar: tqdm
+    followers: Followers
     result: SearchResult
     exact_passes: int = field(default=0, init=False)  # those of an exact search with the same removals
+    stopped_early: bool = field(default=False, init=False)  # by a callback
 
     @property
     def num_blocks(self) -> int:
@@ -58,21 +62,32 @@ class Search:
 
     def removals(self) -> Iterator[SearchResult]:
         """Yield the result so far after every removal, and once more if all removals are compensated at the end."""
+        limit = num_asked_for(self.config, self.num_blocks)
+        depth = limit if self.goal is None else self.goal.depth(self.candidates)
+        metric = metric_of(self.method.losses.criterion.name)
+        self.followers.begin(self.num_blocks, len(self.candidates), depth, metric, self._value(self.loss_before))
         started = time.perf_counter()
-        for step in islice(self._steps(), num_asked_for(self.config, self.num_blocks)):
+        for step in islice(self._steps(), limit):
+            self.followers.measured(step)
             compensated = self._compensate({*self.result.removed, step.block}, when="during")
             if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
                 break
             self._count_exact_passes(step)
             self.result = self.result.after(step, time.perf_counter() - started, compensated, self._record())
             started = time.perf_counter()
-            self._show(step)
+            self._show(step, compensated)
             yield self.result
             if self.goal is not None and self.goal.is_met(self.result.removed):
                 break
+            if self.followers.ask_to_stop() and len(self.result.steps) != limit:
+                self.stopped_early = True
+                self.result = replace(self.result, record=self._record())
+                break
         if self.result.steps and (compensated := self._compensate(self.result.removed, when="after")):
             self.result = self.result.compensated_at_last(compensated)
+            self.followers.compensated(self._value(compensated.loss))
             yield self.result
+        self.followers.end(early=self.stopped_early)
 
     def _steps(self) -> Iterator[Step]:
         return greedy_removals(
@@ -98,11 +113,17 @@ class Search:
         return [block for block in range(self.num_blocks) if block not in self.result.removed]
 
     def _record(self) -> SearchRecord:
-        return record_of(self.method, self.loss_before, self.exact_passes)
+        return replace(record_of(self.method, self.loss_before, self.exact_passes), stopped_early=self.stopped_early)
 
-    def _show(self, step: Step) -> None:
-        perplexity = perplexity_of(step.loss, self.method.losses.windows.num_counted)
-        self.bar.set_postfix(removed=step.block, perplexity=f"{perplexity:.2f}")
+    def _value(self, loss: float) -> float:
+        losses = self.method.losses
+        counts = {"num_windows": len(losses.windows), "num_counted": losses.windows.num_counted}
+        return value_of(losses.criterion.name, loss, **counts)
+
+    def _show(self, step: Step, compensated: Compensated | None) -> None:
+        value, metric = self._value(step.loss), metric_of(self.method.losses.criterion.name)
+        self.bar.set_postfix({"removed": step.block, metric: f"{value:.2f}"})
+        self.followers.removed(step.block, value, None if compensated is None else self._value(compensated.loss))
 
     def check_enough_removed(self) -> None:
         """Raise UnsupportedModelError if no block could be removed; warn if fewer were than the recipe asks for."""
@@ -116,12 +137,14 @@ class Search:
         if self.refusals.reasons and not num_removed:
             name = type(self.method.losses.model).__name__
             raise UnsupportedModelError(f"No block of this {name} can be removed ({reasons}).")
-        if limit is not None and num_removed < limit and self.method.losses.ranks.is_first:
+        if self.stopped_early or not self.method.losses.ranks.is_first:
+            return
+        if limit is not None and num_removed < limit:
             warnings.warn(
                 f"{num_removed} of the {limit} blocks asked for were removed: no other can go with them ({reasons}).",
                 stacklevel=4,  # past the context manager
             )
-        if self.goal is not None and not self.goal.is_met(self.result.removed) and self.method.losses.ranks.is_first:
+        if self.goal is not None and not self.goal.is_met(self.result.removed):
             warnings.warn(
                 f"{self.goal.record(self.result.removed).summary()}: the target is not met, and no other block can go "
                 f"({reasons}).",
@@ -136,6 +159,8 @@ def open_search(
     windows: TokenWindows,
     candidates: Sequence[int],  # ascending
     config: SLEBConfig,
+    criterion: Criterion = CROSS_ENTROPY,
+    followers: Followers | None = None,  # `None`: only the log
     *,
     ranks: Ranks,  # processes that share the windows
     goal: Goal | None = None,  # of the recipe, if it has a target
@@ -155,7 +180,7 @@ def open_search(
         computing_in_float32(model, stack.loader) if in_float32 else nullcontext(),
         progress_bar(len(windows), len(stack), candidates, config, ranks, goal) as bar,
     ):
-        method = choose_method(model, stack, windows, candidates, config, ranks, bar.update)
+        method = choose_method(model, stack, windows, candidates, config, ranks, bar.update, criterion)
         loss_before = _finite_loss(method.losses)
         compensates = config.compensate != "no"
         compensation = open_compensator(method.losses, candidates, stored_dtype) if compensates else nullcontext()
@@ -163,7 +188,10 @@ def open_search(
             method.losses.journal = journal
             refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
             result = SearchResult((), (), record_of(method, loss_before))
-            search = Search(method, candidates, config, goal, refusals, compensator, loss_before, bar, result)
+            followers = followers or Followers(config, ranks)
+            search = Search(
+                method, candidates, config, goal, refusals, compensator, loss_before, bar, followers, result
+            )
             yield search
     if in_float32 and search.result.steps:
         check_stored_dtype(removed=search.result.removed, weights=search.result.weights)
@@ -182,7 +210,7 @@ def progress_bar(
     It has no total where the blocks that go decide how many of them do."""
     limit = num_asked_for(config, num_blocks) if goal is None else goal.depth(candidates)
     total = None if limit is None else num_windows * sum(len(candidates) - removed for removed in range(limit))
-    return tqdm(total=total, desc="SLEB", unit="candidate window", disable=None if ranks.is_first else True)
+    return tqdm(total=total, desc="SLEB", unit="candidate window", disable=hides_bars() if ranks.is_first else True)
 
 
 def _why_not_together(
@@ -223,4 +251,5 @@ def record_of(method: SearchMethod, loss_before: float, exact_passes: int = 0) -
         compilation=method.compilation.summary,
         compile_seconds=method.compilation.seconds,
         processes=losses.ranks.size,
+        criterion=losses.criterion.name,
     )

@@ -318,6 +318,32 @@ def test_card_of_a_model_that_takes_images() -> None:
     assert "AutoModelForCausalLM" not in card.text
 
 
+def test_a_criterion_is_no_perplexity() -> None:
+    report = make_report()
+    search = replace(report.search, criterion="org.my_metrics:soft_errors", loss_before=-4.0)
+    steps = tuple(replace(step, candidate_losses={step.block: -3.0}) for step in report.steps)
+    report = replace(report, search=search, steps=steps)
+    card = render_card(report, "me/small")
+    row = table_of(card)[r"mean of org.my\_metrics:soft\_errors, wikitext2"]
+    assert row[:2] == ["-2.00", "-1.50"]
+    (result,) = front_matter_of(card.content)["model-index"][0]["results"]
+    assert result["metrics"][0]["type"] == "mean of org.my_metrics:soft_errors"
+    assert result["metrics"][0]["value"] == -1.5
+    assert "raised the criterion org.my\\_metrics:soft\\_errors on the calibration text least" in card.text
+    before_limits = card.text.partition("## Limits")[0]
+    assert "erplexity" not in before_limits
+    assert "The only quality above is that on the calibration text" in card.text
+
+
+def test_runs_by_different_criteria_are_not_compared() -> None:
+    first, second = make_report((2, 4)), make_report((5, 3), previous=make_report((2, 4)))
+    assert "perplexity, wikitext2" in table_of(render_card(second, "me/small"))
+    assert table_of(render_card(second, "me/small"))["perplexity, wikitext2"][0]
+    search = replace(second.search, criterion="m:f")
+    assert table_of(render_card(replace(second, search=search), "me/small"))["mean of m:f, wikitext2"][0] == ""
+    assert first.criterion is None
+
+
 @pytest.mark.parametrize("code", ["{{ 1234567 * 7 }}", "{% if true %}8641969{% endif %}", "{{ card_data }}"])
 def test_a_report_is_data_and_no_template(code: str, tmp_path: Path) -> None:
     """Every text that a stranger's report can hold, as code of the template's language."""
@@ -330,7 +356,7 @@ def test_a_report_is_data_and_no_template(code: str, tmp_path: Path) -> None:
         versions={code: code},
         recipe=replace(report.recipe, dataset=code, text_column=code),
         calibration=replace(report.calibration, source=code, fingerprint=code),
-        search=replace(report.search, method=code, reason=code, dtype=code, device=code),
+        search=replace(report.search, method=code, reason=code, dtype=code, device=code, criterion=code),
         barred_blocks={3: code},
         loading={"revision": code, "dtype": code, "gguf_file": code},
         weights_sha256=code,

@@ -42,6 +42,7 @@ def parse(command: str):
         SLEBConfig(num_blocks_to_remove=3, protected_blocks="0-3,14", early_barrier=4),
         SLEBConfig(num_blocks_to_remove=3, candidate_blocks=[2, 4, 1]),
         SLEBConfig(sparsity=0.3, early_barrier=0, latter_barrier=2, search="reference", search_dtype="float32"),
+        SLEBConfig(num_blocks_to_remove=3, criterion="org.module:Class.function"),
     ],
 )
 def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
@@ -49,6 +50,12 @@ def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
     args = parse(command)
     assert SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)}) == recipe
     assert (args.model, args.output) == ("me/dense", "out")
+
+
+@pytest.mark.parametrize("name", ["__main__:f", "m:f.<locals>.g", "m:<lambda>"])
+def test_a_criterion_that_nobody_else_can_import(name: str) -> None:
+    recipe = SLEBConfig(num_blocks_to_remove=3, criterion=name)
+    assert repeat_commands(replace(make_report(), recipe=recipe), "out") == []
 
 
 def test_how_the_model_was_loaded() -> None:

@@ -62,6 +62,15 @@ def test_hopeless_candidates_and_later_runs(tmp_path: Path) -> None:
     assert size_of(tmp_path / "loss.png") == (1200, 800)
 
 
+@pytest.mark.parametrize("loss", [-40.0, 0.0, 40.0])
+def test_a_criterion_may_be_negative_and_flat(loss: float, tmp_path: Path) -> None:
+    report = make_report()
+    search = replace(report.search, criterion=f"m:$\\x{'f' * 999}", loss_before=loss)
+    steps = tuple(replace(step, candidate_losses=dict.fromkeys(step.candidate_losses, loss)) for step in report.steps)
+    draw_losses(replace(report, search=search, steps=steps), tmp_path / "loss.png")
+    assert size_of(tmp_path / "loss.png") == (1200, 800)
+
+
 def test_without_a_search_there_is_nothing_to_draw(tmp_path: Path) -> None:
     by_order = replace(make_report(), steps=(StepRecord(2),), search=None, calibration=None, recipe=None)
     with pytest.raises(ReportError, match="without a search, so there is no curve to draw"):

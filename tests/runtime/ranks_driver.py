@@ -17,13 +17,23 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from optimum_sleb import SLEBConfig, SLEBPruner
+from optimum_sleb import SearchCallback, SearchControl, SearchState, SLEBConfig, SLEBPruner
 from optimum_sleb.calibration.windows import WindowBatch
 from optimum_sleb.compensation import matrices
 from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.journal import Journal
 from tests.families import random_ids, tiny_model
+
+
+class StopOnFirst(SearchCallback):
+    """Stops after the first step, and fails where another process than the first calls it."""
+
+    def on_block_removed(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
+        """Ask for the end."""
+        assert os.environ.get("RANK", "0") == "0"
+        control.should_stop = True
+
 
 SCENARIOS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {  # windows, recipe, arguments of prune
     "uneven": (5, {}, {}),
@@ -33,6 +43,8 @@ SCENARIOS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {  # windows,
     "compensated": (6, {"compensate": "during"}, {}),
     "reference": (3, {"search": "reference"}, {}),
     "offloaded": (5, {}, {"device": "cpu", "offload": "cpu"}),
+    "a criterion": (5, {"criterion": "tests.criteria:loudness", "search": "racing"}, {}),
+    "stopped": (5, {}, {"callbacks": [StopOnFirst()]}),
     "offloaded and compensated": (6, {"compensate": "during"}, {"device": "cpu", "offload": "cpu"}),
 }
 

@@ -1,0 +1,88 @@
+"""What a search lowers: the loss of each token window, from what a model without some of its blocks predicts."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .forward import losses_of
+from .losses import perplexity_of, window_losses
+
+
+class Batch(Protocol):
+    """Token windows of one length: a `WindowBatch`."""
+
+    @property
+    def ids(self) -> Tensor:
+        """Return the token ids, (batch, length)."""
+
+    @property
+    def targets(self) -> Tensor:
+        """Return the token that each position predicts, (batch, length), or `losses.IGNORED`."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on a device."""
+
+
+class Tail(Protocol):
+    """Norm and head of a model, behind a final hidden state (batch, length, width): a `BlockRunner`."""
+
+    def nll(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the negative log-likelihood, (batch,), summed over positions."""
+
+    def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Return the logits (batch, positions, vocabulary), also for a slice of the positions."""
+
+
+class Criterion(ABC):
+    """A loss of each window; the block without which the sum over windows is lowest goes."""
+
+    name: str | None = None  # as a recipe names it
+    source: str | None = None  # hash of code that is not this package's, so that a journal of other code is refused
+    needs_whole_logits = False  # of a window at once, so that a batch must leave them room
+    uses_nll = False  # of the tail, which may be compiled
+
+    @abstractmethod
+    def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the losses, (batch,), of a final hidden state (batch, length, width)."""
+
+    @abstractmethod
+    def of_model(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return the losses, (batch,), by one forward pass of the whole model."""
+
+
+class CrossEntropy(Criterion):
+    """The published loss, in nats: mean cross-entropy times length, in parts, so that the logits never exist whole."""
+
+    uses_nll = True
+
+    def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the losses, (batch,), of a final hidden state (batch, length, width)."""
+        return window_losses(tail.nll(hidden, batch.ids, batch.targets), batch.targets)
+
+    def of_model(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return the losses, (batch,), by one forward pass of the whole model."""
+        return losses_of(model, batch.ids, batch.targets)
+
+
+CROSS_ENTROPY = CrossEntropy()
+
+
+def metric_of(criterion: str | None) -> str:
+    """Return what a reader calls the value of a criterion, given its name in a recipe.
+
+    >>> metric_of(None), metric_of("org.module:accuracy")
+    ('perplexity', 'accuracy')
+    """
+    return "perplexity" if criterion is None else criterion.rpartition(":")[2]
+
+
+def value_of(criterion: str | None, loss: float, *, num_windows: int, num_counted: int) -> float:
+    """Return the perplexity of a loss summed over windows, or the mean of a criterion other than cross-entropy.
+
+    >>> value_of("org.module:accuracy", -3.0, num_windows=4, num_counted=80)
+    -0.75
+    """
+    return perplexity_of(loss, num_counted) if criterion is None else loss / num_windows

@@ -1,0 +1,130 @@
+"""Ready callbacks that write a search to TensorBoard, trackio or wandb: `report_to`, as the Trainer takes it."""
+
+import importlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import integrations
+from transformers.integrations.integration_utils import default_logdir
+
+from ..config import SLEBConfig
+from ..errors import ConfigError
+from ..runtime.json import shown
+from .callbacks import SearchCallback, SearchControl, SearchState
+
+# transformers' own callbacks are not used: they want a Trainer's arguments, and call every number "train/...".
+_PROJECT = "optimum-sleb"
+
+
+class _Writer(SearchCallback):
+    """Writes the metric before the search and after each step."""
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self._folder = Path(folder or ".")  # of the progress
+
+    def on_search_begin(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
+        self._open({name: value for name, value in asdict(config).items() if value is not None})
+        self._write({state.metric: state.value, "blocks": state.num_blocks}, 0)
+
+    def on_block_removed(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
+        blocks = state.num_blocks - len(state.removed_blocks)
+        numbers = {state.metric: state.value, "blocks": blocks, "removed_block": state.block}
+        self._write({**numbers, "step_seconds": state.step_seconds}, state.step)
+
+    def on_compensated(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
+        self._write({f"{state.metric}_compensated": state.value}, state.step)
+
+    def on_search_end(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
+        self._close()
+
+    def _open(self, recipe: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _write(self, numbers: dict[str, Any], step: int) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+class _TensorBoard(_Writer):
+    """Event files in TENSORBOARD_LOGGING_DIR, or in `runs/...` of the folder of the progress or of this process."""
+
+    def _open(self, recipe: dict[str, Any]) -> None:
+        try:
+            module = importlib.import_module("torch.utils.tensorboard")
+        except ImportError:
+            module = importlib.import_module("tensorboardX")
+        folder = os.environ.get("TENSORBOARD_LOGGING_DIR") or self._folder / default_logdir()
+        self._writer = module.SummaryWriter(log_dir=str(folder))
+        rows = [f"| {name} | {value} |" for name, value in recipe.items()]
+        self._writer.add_text("sleb/recipe", "\n".join(["| field | value |", "|---|---|", *rows]))
+
+    def _write(self, numbers: dict[str, Any], step: int) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(f"sleb/{name}", value, step)
+        self._writer.flush()  # a run that is killed keeps them
+
+    def _close(self) -> None:
+        self._writer.close()
+
+
+class _Trackio(_Writer):
+    """A run of the project TRACKIO_PROJECT."""
+
+    def _open(self, recipe: dict[str, Any]) -> None:
+        self._module = importlib.import_module("trackio")
+        self._module.init(project=os.environ.get("TRACKIO_PROJECT", _PROJECT), config=recipe)
+
+    def _write(self, numbers: dict[str, Any], step: int) -> None:
+        self._module.log({"sleb/step": step, **{f"sleb/{name}": value for name, value in numbers.items()}})
+
+    def _close(self) -> None:
+        self._module.finish()
+
+
+class _Wandb(_Trackio):
+    """A run of the project WANDB_PROJECT; one that is open already is written to, and stays open."""
+
+    def _open(self, recipe: dict[str, Any]) -> None:
+        self._module = importlib.import_module("wandb")
+        self._is_own = self._module.run is None
+        if self._is_own:
+            self._module.init(project=os.environ.get("WANDB_PROJECT", _PROJECT))
+        self._module.config.update({"sleb": recipe}, allow_val_change=True)
+        self._module.define_metric("sleb/*", step_metric="sleb/step")
+
+    def _close(self) -> None:
+        if self._is_own:
+            self._module.finish()
+
+
+_WRITERS: dict[str, type[_Writer]] = {"tensorboard": _TensorBoard, "trackio": _Trackio, "wandb": _Wandb}
+
+
+def services_of(report_to: str | Sequence[str] | None) -> list[str]:
+    """Return the names of the services, each once. Raise ConfigError for one that is unknown or not installed."""
+    names = list(report_to) if isinstance(report_to, list | tuple) else [report_to or "none"]
+    if names == ["none"]:
+        return []
+    if names == ["all"]:
+        return [name for name in _WRITERS if _is_installed(name)]
+    for name in names:
+        if name not in _WRITERS:
+            remedy = f"choose from {', '.join(_WRITERS)}, or all or none alone"
+            raise ConfigError(f"A search cannot report_to {shown(name)}; {remedy}.")
+        if not _is_installed(name):
+            raise ConfigError(f"report_to={name!r} needs a package that is not installed; pip install {name}.")
+    return list(dict.fromkeys(map(str, names)))
+
+
+def reporting_callbacks(services: Sequence[str], folder: str | Path | None) -> list[SearchCallback]:
+    """Return a callback for each service; TensorBoard's files go into `folder`, that of the progress."""
+    return [_WRITERS[name](folder) for name in services]
+
+
+def _is_installed(name: str) -> bool:
+    return bool(getattr(integrations, f"is_{name}_available")())
