@@ -2,6 +2,7 @@
 
 from .amount import AMOUNTS, BELONGS_TO, amount_name, candidates_of, limits_in_words, num_asked_for
 from .bounds import MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
+from .keywords import recipe_of
 from .limits import as_ranges, block_numbers
 from .quantity import quantity_of
 from .recipe import RECIPE_FILE_NAME, SLEBConfig
@@ -21,4 +22,5 @@ __all__ = [
     "limits_in_words",
     "num_asked_for",
     "quantity_of",
+    "recipe_of",
 ]
