@@ -141,7 +141,7 @@ def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokeniz
                 raise _untrusted(name_or_path, error) from error
             warnings.warn(
                 f"The processor of {name_or_path!r} cannot be loaded ({_first_line(error)}), so it will not be saved "
-                "with the pruned model; install what it needs, or copy its files.",
+                "with the pruned model, but its files are copied; install what it needs to have them checked.",
                 stacklevel=3,
             )
     return load_tokenizer(name_or_path, **kwargs)

@@ -1,6 +1,6 @@
 """The losses of a search as a table: a row for each step and candidate."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -58,5 +58,9 @@ def _rows_of(step: StepRecord, calibration: CalibrationRecord | None) -> Iterato
 def _status(step: StepRecord, block: int) -> str:
     if block == step.block:
         return "removed"
-    groups = {"barred": step.barred_blocks, "dropped": step.dropped_blocks, "non_finite": step.non_finite_blocks}
+    groups: dict[str, Mapping[int, object]] = {
+        "barred": step.barred_blocks,
+        "dropped": step.dropped_blocks,
+        "non_finite": step.non_finite_blocks,
+    }
     return next((status for status, blocks in groups.items() if block in blocks), "kept")
