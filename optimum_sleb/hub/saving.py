@@ -94,7 +94,8 @@ class Saving:
         given = [*([] if repo_id is None else ["repo_id"]), *kwargs]
         _check_push_arguments(given, push_to_hub)
         if push_to_hub:
-            check_target(repo_id or name, private=kwargs.get("private"), token=kwargs.get("token"))
+            asked = {name: kwargs[name] for name in ("private", "token", "create_pr") if name in kwargs}
+            check_target(repo_id or name, **asked)
             check_tags(kwargs.get("tags"))
         write_folder(directory, lambda folder: self._write(folder, name, max_shard_size), overwrite)
         set_model_name(self.model, str(directory))

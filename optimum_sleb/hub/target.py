@@ -11,9 +11,11 @@ from ..runtime.secrets import without_secrets
 from .answers import reason_of
 
 
-def check_target(repo_id: str, *, private: bool | None = None, token: str | None = None) -> None:
+def check_target(
+    repo_id: str, *, private: bool | None = None, token: str | None = None, create_pr: bool = False
+) -> None:
     """Refuse a repository that a push would fail at: a name that cannot be, no login, a token that only reads, a
-    namespace that is not the user's, or another visibility. Nothing is created. Whether the disk is full is not asked.
+    namespace that is not the user's (but a pull request may go there), or another visibility. Nothing is created.
     """
     try:
         validate_repo_id(repo_id)
@@ -24,7 +26,7 @@ def check_target(repo_id: str, *, private: bool | None = None, token: str | None
         ) from None
     check_token(token)
     try:
-        _ask(HfApi(token=token), repo_id, private)
+        _ask(HfApi(token=token), repo_id, private, create_pr)
         return
     except PushError:
         raise
@@ -45,7 +47,7 @@ def check_visibility(repo_id: str, is_private: bool, private: bool | None) -> No
         )
 
 
-def _ask(api: HfApi, repo_id: str, private: bool | None) -> None:
+def _ask(api: HfApi, repo_id: str, private: bool | None, create_pr: bool) -> None:
     user = api.whoami()
     token = user.get("auth", {}).get("accessToken", {}).get("role")
     if token == "read":
@@ -53,7 +55,7 @@ def _ask(api: HfApi, repo_id: str, private: bool | None) -> None:
     namespace = repo_id.partition("/")[0] if "/" in repo_id else user["name"]
     names = [user["name"], *(one["name"] for one in user.get("orgs", ()))]
     # A fine-grained token need not show all organisations.
-    if token != "fineGrained" and namespace not in names:
+    if token != "fineGrained" and not create_pr and namespace not in names:
         raise PushError(
             f"{user['name']} cannot push to {repo_id}, as {namespace!r} is not one of {', '.join(names[:20])}; change "
             "the name, or log in as someone who belongs to it."

@@ -55,8 +55,8 @@ WRONG: dict[str, tuple[Callable[[LocalHub], Any], str]] = {
         "you cannot push to me/mine, as 'me' is not one of you;",
     ),
     "public": (lambda hub: hub.repositories.update({"me/mine": Repository(False)}), "is public, against private=True"),
-    "no login": (lambda hub: hub.faults.append(Fault("/whoami", 401)), "the Hub answered 401 .*; log in"),
-    "a fault": (lambda hub: hub.faults.append(Fault("/whoami", 500)), "the Hub answered 500 .*; try again later"),
+    "no login": (lambda hub: hub.faults.append(Fault("/whoami", 401)), "the Hub answered 401; log in"),
+    "a fault": (lambda hub: hub.faults.append(Fault("/whoami", 500)), "the Hub answered 500.*; try again later"),
     "no line": (lambda hub: hub.faults.append(Fault("/whoami", None)), "the connection was lost .*; try again"),
 }
 
@@ -73,6 +73,10 @@ def test_what_a_push_would_fail_at(hub: LocalHub, what: str) -> None:
 def test_a_fine_grained_token_need_not_show_all_organisations(hub: LocalHub) -> None:
     hub.user.update(role("fineGrained"))
     check_target("org/new")
+
+
+def test_a_pull_request_may_go_to_others(hub: LocalHub) -> None:
+    check_target("you/yours", create_pr=True)
 
 
 def test_offline_and_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
