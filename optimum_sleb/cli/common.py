@@ -99,6 +99,14 @@ def lock_output(folder: str, overwrite: bool) -> Iterator[None]:
         yield
 
 
+def check_push(args: Namespace) -> None:
+    """Ask the Hub whether `--push-to-hub` can succeed."""
+    if args.push_to_hub is not None:
+        from ..hub.target import check_target
+
+        check_target(args.push_to_hub, private=args.private or None)
+
+
 def add_json_argument(parser: ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")

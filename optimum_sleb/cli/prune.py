@@ -1,5 +1,6 @@
 """`optimum-cli sleb prune`."""
 
+import os
 from argparse import ArgumentParser
 from contextlib import nullcontext
 from dataclasses import fields
@@ -12,6 +13,7 @@ from ..config import SLEBConfig
 from .common import (
     add_loading_arguments,
     add_output_arguments,
+    check_push,
     count_from,
     exit_on_known_errors,
     exit_on_signals,
@@ -20,6 +22,7 @@ from .common import (
     log_on_first_rank,
     save_and_print,
 )
+from .options import check_output_options, check_search_options, check_source_options
 
 if TYPE_CHECKING:
     from ..runtime.ranks import Ranks
@@ -105,10 +108,15 @@ class PruneCommand(BaseOptimumCLICommand):
         with exit_on_known_errors("prune", self.args.output):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
-            check_data(config)
+            check_output_options(args)
+            check_source_options(args, args.model)
+            check_search_options(args, config)
+            is_alone = "RANK" not in os.environ
+            if is_alone:  # else the first process does it, and all fail together
+                self._check_places()
+            check_data(config)  # last of these, because it may ask the Hub
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..runtime.ranks import Ranks
-            from ..search.journal import check_journal
 
             ranks = Ranks.from_launcher(cpu=(args.device or "").startswith("cpu"))
             with (
@@ -116,10 +124,19 @@ class PruneCommand(BaseOptimumCLICommand):
                 ranks.fail_together(),
                 lock_output(args.output, args.overwrite) if ranks.is_first else nullcontext(),
             ):
-                if ranks.is_first:
-                    check_journal(args.output, args.resume)
+                if ranks.is_first and not is_alone:
+                    self._check_places()
                 self._prune(config, ranks)
             ranks.close()
+
+    def _check_places(self) -> None:
+        """Refuse a folder that cannot take the model, a journal that is in the way, and a push that would fail."""
+        from ..hub.folder import check_output_folder
+        from ..search.journal import check_journal
+
+        check_output_folder(self.args.output, self.args.overwrite, seconds=0)
+        check_journal(self.args.output, self.args.resume)
+        check_push(self.args)
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
         from ..models.before_loading import check_before_loading

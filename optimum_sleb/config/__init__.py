@@ -1,7 +1,7 @@
 """The recipe of a pruning run, and what its values can be."""
 
 from .amount import AMOUNTS, BELONGS_TO, amount_name, candidates_of, limits_in_words, num_asked_for
-from .bounds import MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
+from .bounds import FEWEST_WINDOWS_TO_COMPENSATE, MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
 from .keywords import recipe_of
 from .limits import as_ranges, block_numbers
 from .quantity import quantity_of
@@ -10,6 +10,7 @@ from .recipe import RECIPE_FILE_NAME, SLEBConfig
 __all__ = [
     "AMOUNTS",
     "BELONGS_TO",
+    "FEWEST_WINDOWS_TO_COMPENSATE",
     "MAX_BLOCKS",
     "MOST",
     "PUBLISHED_WINDOW_LENGTH",

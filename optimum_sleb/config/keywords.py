@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..runtime.json import shown
-from .amount import AMOUNTS
+from .amount import AMOUNTS, BELONGS_TO
 from .recipe import SLEBConfig
 
 
@@ -28,5 +28,6 @@ def recipe_of(config: SLEBConfig | None, keywords: Mapping[str, Any], others: It
             raise ConfigError(f"There is no argument {name[:60]!r}, and no such field of a recipe; {remedy}.")
     if config is None:
         return SLEBConfig(**keywords)
-    amount = dict.fromkeys(AMOUNTS) if any(keywords.get(name) is not None for name in AMOUNTS) else {}
-    return replace(config, **{**amount, **keywords})
+    is_other = any(keywords.get(name) is not None and getattr(config, name) is None for name in AMOUNTS)
+    forgotten = dict.fromkeys((*AMOUNTS, *BELONGS_TO)) if is_other else {}
+    return replace(config, **{**forgotten, **keywords})

@@ -14,6 +14,16 @@ from ..runtime.json import parse_dataclass, read_json
 from .folder import REPORT_FILE_NAME, recover
 
 
+def report_file(path: str | Path) -> Path:
+    """Return the file of a report from its path or that of its folder; raise ReportError if there is none."""
+    if not os.path.exists(path):
+        recover(path)
+    file = Path(path) / REPORT_FILE_NAME if os.path.isdir(path) else Path(path)
+    if not os.path.isfile(file):
+        raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
+    return file
+
+
 @dataclass(frozen=True)
 class StoredReport:
     """The part of `PruningReport` that turns it into plain values and JSON, and back."""
@@ -93,11 +103,7 @@ class StoredReport:
             report = PruningReport.load("smollm2-sleb-20")
             ```
         """
-        if not os.path.exists(path):
-            recover(path)
-        file = Path(path) / REPORT_FILE_NAME if os.path.isdir(path) else Path(path)
-        if not os.path.isfile(file):
-            raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
+        file = report_file(path)
         try:
             values = read_json(file)
         except ValueError as error:
