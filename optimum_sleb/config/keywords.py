@@ -24,7 +24,7 @@ def recipe_of(config: SLEBConfig | None, keywords: Mapping[str, Any], others: It
     for name in keywords:
         if name not in known:
             near = get_close_matches(name, [*known, *others], n=1)
-            remedy = f"did you mean {near[0]}? Change it" if near else f"known keywords: {', '.join(known)}"
+            remedy = f"did you mean {near[0]}? Change it" if near else f"use the known keywords: {', '.join(known)}"
             raise ConfigError(f"There is no argument {name[:60]!r}, and no such field of a recipe; {remedy}.")
     if config is None:
         return SLEBConfig(**keywords)

@@ -1,7 +1,7 @@
 """The repository that a model is pushed to, looked at before the long work: its name, the token, who may see it."""
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
 
 from ..errors import PushError
@@ -48,6 +48,8 @@ def check_visibility(repo_id: str, is_private: bool, private: bool | None) -> No
 
 
 def _ask(api: HfApi, repo_id: str, private: bool | None, create_pr: bool) -> None:
+    if constants.HF_HUB_OFFLINE:  # told first: a token would not help
+        raise OfflineModeIsEnabled
     user = api.whoami()
     token = user.get("auth", {}).get("accessToken", {}).get("role")
     if token == "read":

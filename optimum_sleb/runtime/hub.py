@@ -49,7 +49,7 @@ def find_or_download(name_or_path: str | Path, file_name: str, **source: Any) ->
 def _reason(error: Exception, file_name: str, source: dict[str, Any]) -> str:
     # The subclasses come first: what is not in the cache is an EntryNotFoundError too, and a gated one not found.
     if isinstance(error, HFValidationError):
-        return "it is neither a folder nor a name on the Hub; check it"
+        return "it is neither a folder nor a name on the Hub; name one of them"
     if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
         return "it is no folder, it is not in the cache, and the Hub cannot be asked; go online, or name a folder"
     if isinstance(error, GatedRepoError):

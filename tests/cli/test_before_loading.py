@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from optimum_sleb import PruningReport, SLEBPruner
+from optimum_sleb import PruningReport, SLEBError, SLEBPruner
 
 from ..attacks.harness import Outcome, assert_refused, run_command
 from ..conftest import make_text, make_tokenizer
@@ -73,7 +73,7 @@ AT_ONCE: dict[str, tuple[str, str]] = {
     "a share": (PRUNE + " --sparsity 20", "sparsity"),
     "two amounts": (PRUNE + " --sparsity 0.2 --num-blocks 2", "not allowed with"),
     "a choice": (PRUNE + " --sparsity 0.2 --search exakt", "choose from"),
-    "the output": (PRUNE.replace("out", "dense-pruned") + " --num-blocks 1", "already holds a model"),
+    "the output": (PRUNE.replace(" out ", " dense-pruned ") + " --num-blocks 1", "already holds a model"),
     "no journal": (PRUNE + " --num-blocks 1 --resume", "no journal in out"),
     "private": (PRUNE + " --num-blocks 1 --private", "--private belongs to --push-to-hub"),
     "a race": (PRUNE + " --num-blocks 1 --racing-confidence 2", "belongs to --search racing"),
@@ -146,10 +146,8 @@ def assert_quick(outcome: Outcome, sentence: str) -> None:
 def test_before_the_weights(what: str, at: Path) -> None:
     command, sentence = (AT_ONCE | WITH_THE_CONFIG)[what]
     before = sorted(os.listdir(at))
-    if what != "offline":
-        assert_quick(
-            run_command([*command.split(), *([] if "--device" in command else ["--device", "cpu"])]), sentence
-        )
+    device = [] if "--device" in command else ["--device", "cpu"]
+    assert_quick(run_command([*command.split(), *device]), sentence)
     assert sorted(os.listdir(at)) == before
 
 
@@ -203,13 +201,11 @@ HARMLESS = (
 )
 
 
-def test_what_does_no_harm(at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reached: list[Any] = []
-    monkeypatch.setattr(
-        "optimum_sleb.cli.prune.PruneCommand._prune", lambda self, config, ranks: reached.append(config)
-    )
-    for options in HARMLESS:
-        outcome = run_command([*PRUNE.split(), "--num-blocks", 1, *options.split(), "--device", "cpu"])
-        assert outcome.code == 0, outcome.err
-    assert len(reached) == len(HARMLESS)
-    assert len(reached) < MAX_BLOCKS
+@pytest.mark.parametrize("options", HARMLESS)
+def test_what_does_no_harm(options: str, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reached(*_: object, **__: object) -> None:
+        raise SLEBError("the weights were reached; leave it")
+
+    monkeypatch.setattr("optimum_sleb.pruner.SLEBPruner.from_pretrained", reached)
+    outcome = run_command([*PRUNE.split(), "--num-blocks", 1, *options.split(), "--device", "cpu"])
+    assert_refused(outcome, "the weights were reached")

@@ -79,12 +79,15 @@ def test_a_pull_request_may_go_to_others(hub: LocalHub) -> None:
     check_target("you/yours", create_pr=True)
 
 
-def test_offline_and_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_some_secret_token")
+def test_offline() -> None:
     with pytest.raises(PushError, match="this machine is told to stay offline; unset HF_HUB_OFFLINE"):
-        check_target("me/mine")
-    monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(PushError, match="there is no token; log in with `hf auth login`"):
         check_target("me/mine")
     with pytest.raises(ConfigError, match="holds a character that cannot be sent"):
         check_target("me/mine", token="hf_a\nb")
+
+
+def test_without_a_token(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(PushError, match="there is no token; log in with `hf auth login`"):
+        check_target("me/mine")
+    assert hub.requests == []

@@ -38,7 +38,7 @@ def test_what_is_not_there(hub: LocalHub, read: Callable[..., Any], tmp_path: Pa
         ("me/dense", {"revision": "v9"}, "has no revision 'v9'; name a branch, tag or commit"),
         ("me/nothing", {}, "no repository that you can see; check the name, or log in"),
         ("me/dense", {"local_files_only": True, "cache_dir": tmp_path / "c"}, "not in the cache, .*; go online"),
-        ("no/such/thing", {}, "neither a folder nor a name on the Hub; check it"),
+        ("no/such/thing", {}, "neither a folder nor a name on the Hub; name one"),
         ("o" * 300, {}, "neither a folder nor a name on the Hub"),
         ("", {}, "neither a folder nor a name on the Hub"),
         (tmp_path, {}, r"holds no sleb_\w+.json; name a folder that does"),
