@@ -141,7 +141,6 @@ class PruneCommand(BaseOptimumCLICommand):
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
         from ..models.before_loading import check_before_loading
         from ..models.placement import device_to_load_on
-        from ..pruner import SLEBPruner
 
         args = self.args
         log_on_first_rank(ranks.is_first)
@@ -150,6 +149,8 @@ class PruneCommand(BaseOptimumCLICommand):
         check_before_loading(args.model, config, **arguments)
         load_on = device_to_load_on(args.model, config, args.offload, **arguments)
         arguments["device_map"] = "cpu" if ranks.largest(int(load_on == "cpu")) else load_on
+        from ..pruner import SLEBPruner  # the slowest import comes after what can be refused
+
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
             config,

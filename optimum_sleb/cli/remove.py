@@ -56,7 +56,6 @@ class RemoveCommand(BaseOptimumCLICommand):
 
             report_file(args.report)  # before torch is imported, which a report needs
         from ..models.before_loading import check_blocks_before_loading, check_report_before_loading
-        from ..pruner import SLEBPruner
         from ..report.report import PruningReport
 
         report = None if args.report is None else PruningReport.load(args.report)
@@ -70,6 +69,8 @@ class RemoveCommand(BaseOptimumCLICommand):
         else:
             report = report if args.num_blocks is None else report.cut(args.num_blocks)
             check_report_before_loading(model, report, **arguments)
+        from ..pruner import SLEBPruner  # the slowest import comes after what can be refused
+
         pruner = SLEBPruner.from_pretrained(model, **arguments)
         if report is None:
             pruner.remove(args.blocks)
