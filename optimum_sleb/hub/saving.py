@@ -94,7 +94,7 @@ class Saving:
         given = [*([] if repo_id is None else ["repo_id"]), *kwargs]
         _check_push_arguments(given, push_to_hub)
         if push_to_hub:
-            asked = {name: kwargs[name] for name in ("private", "token", "create_pr") if name in kwargs}
+            asked = {key: kwargs[key] for key in ("private", "token", "create_pr") if key in kwargs}
             check_target(repo_id or name, **asked)
             check_tags(kwargs.get("tags"))
         write_folder(directory, lambda folder: self._write(folder, name, max_shard_size), overwrite)
