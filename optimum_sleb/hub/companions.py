@@ -39,7 +39,8 @@ class Origin:
     """Where a model was loaded from, and the tokenizer with it."""
 
     name: str  # a folder, or a name on the Hub; empty where neither is known
-    source: dict[str, Any] = field(default_factory=dict)  # arguments of `hf_hub_download`
+    # Arguments of `hf_hub_download`; not shown, because a token may be among them.
+    source: dict[str, Any] = field(default_factory=dict, repr=False)
     tokenizer: tuple[object, ...] | None = None  # state of the tokenizer from there; None: it came from elsewhere
 
     @classmethod
