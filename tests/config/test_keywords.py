@@ -29,6 +29,12 @@ def test_another_amount_takes_the_place_of_the_recipes() -> None:
         recipe_of(GIVEN, {"sparsity": None})
 
 
+def test_what_belongs_to_an_amount_goes_with_it() -> None:
+    given = SLEBConfig(max_memory="16GB", context_length=4096)
+    assert recipe_of(given, {"num_blocks_to_remove": 6}) == SLEBConfig(num_blocks_to_remove=6)
+    assert recipe_of(given, {"max_memory": "8GB"}) == SLEBConfig(max_memory="8GB", context_length=4096)
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [
