@@ -12,6 +12,7 @@ from .blocks.stack import find_decoder_stack
 from .blocks.state import restored_on_error
 from .blocks.verify import Removability
 from .calibration.rows import Batches
+from .hub.companions import Origin
 from .hub.saved_model import check_can_be_saved
 from .hub.saving import Saving
 from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
@@ -59,6 +60,7 @@ class BasePruner(Saving):
         self._recipe = None
         self._loading: dict[str, str] = {}
         self._calibration: Batches | None = None  # data of a Trainer
+        self._origin = Origin.of(model)
         self._folder = None
 
     @classmethod
@@ -94,6 +96,7 @@ class BasePruner(Saving):
         name = str(model_name_or_path)
         pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
         pruner._loading = loading_arguments_of(kwargs)
+        pruner._origin = Origin.of_loading(name, kwargs, pruner._processing_class, own_tokenizer=tokenizer is None)
         earlier = load_report(name, **kwargs)
         if earlier is not None:
             check_report_matches_config(earlier, pruner._provenance, name)
@@ -137,6 +140,11 @@ class BasePruner(Saving):
     def blocks(self) -> tuple[int, ...]:
         """The blocks of the model as it is now, by their number in the dense model."""
         return self._provenance.blocks
+
+    def __repr__(self) -> str:
+        of = "" if self._base_model is None else f" of {self._base_model}"
+        blocks = f"{len(self.blocks)} of {self._provenance.original_num_blocks} blocks"
+        return f"{type(self).__name__}({type(self.model).__name__}{of}, {blocks})"
 
     @one_at_a_time
     def check(self) -> Removability:

@@ -1,13 +1,14 @@
 """Callback that prunes the best checkpoint at the end of a training."""
 
 import os
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .calibration.sources import load_calibration
-from .config import SLEBConfig
+from .config import SLEBConfig, recipe_of
 from .errors import CalibrationError
 from .hub.folder import check_output_folder
 from .models.positions import check_positions, fit_windows
@@ -32,12 +33,13 @@ class SLEBCallback(TrainerCallback):
 
     Args:
         trainer: The Trainer, or TRL's `SFTTrainer`.
-        config: The recipe.
+        config: The recipe; `None` makes one of the keywords.
         calibration: Calibration data, as `SLEBPruner.prune` takes them; `None` takes the Trainer's.
         dataset: Data to pass through the Trainer's collator and calibrate on; `None` takes its eval data set, else its
             train data set.
         output_dir: Folder for the pruned model; `None` is the Trainer's output folder with `-sleb` behind its name.
         overwrite: Replace a model that is there already.
+        **kwargs: Fields of the recipe, as `SLEBPruner.prune` takes them.
 
     Raises:
         UnsupportedModelError: If the model cannot be pruned, such as one with PEFT adapters.
@@ -48,7 +50,7 @@ class SLEBCallback(TrainerCallback):
 
     Example:
         ```python
-        trainer.add_callback(SLEBCallback(trainer, SLEBConfig(sparsity=0.2)))
+        trainer.add_callback(SLEBCallback(trainer, sparsity=0.2))
         trainer.train()
         ```
     """
@@ -56,17 +58,18 @@ class SLEBCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Any,
-        config: SLEBConfig,
+        config: SLEBConfig | None = None,
         *,
         calibration: Any = None,
         dataset: Any = None,
         output_dir: str | Path | None = None,
         overwrite: bool = False,
+        **kwargs: Any,
     ) -> None:
         if calibration is not None and dataset is not None:
             raise CalibrationError("Both calibration and dataset were given; calibrate on one of them.")
         self._trainer = trainer
-        self._config = config
+        self._config = config = recipe_of(config, kwargs, signature(type(self)).parameters)
         self._calibration = calibration_of(trainer, dataset) if calibration is None else calibration
         trained = Path(trainer.args.output_dir)
         self._folder = Path(output_dir) if output_dir else trained.with_name(f"{trained.absolute().name}-sleb")

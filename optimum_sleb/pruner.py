@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .blocks.stack import find_decoder_stack
 from .blocks.surgery import remove_blocks
 from .blocks.verify import check_removal
 from .calibration.sources import load_calibration
-from .config import SLEBConfig, candidates_of
+from .config import SLEBConfig, candidates_of, recipe_of
 from .evaluation.goal import goal_of, speeds_of_target
 from .models.fingerprint import sample_weights
 from .models.goals import Goal
@@ -61,7 +62,8 @@ class SLEBPruner(BasePruner):
     @all_or_nothing
     def prune(
         self,
-        config: SLEBConfig,
+        /,
+        config: SLEBConfig | None = None,
         *,
         calibration: Any = None,
         criterion: CriterionFunction | str | None = None,
@@ -72,11 +74,13 @@ class SLEBPruner(BasePruner):
         device: str | torch.device | None = None,
         offload: Offload = "auto",
         ranks: Ranks | None = None,
+        **kwargs: Any,
     ) -> PreTrainedModel:
         """Search for the blocks whose removal raises the loss least, one after the other, and remove them.
 
         Args:
-            config: The recipe. Shares and numbers of blocks refer to the model as it is now.
+            config: The recipe; `None` makes one of the keywords. Shares and numbers of blocks refer to the model as
+                it is now.
             calibration: Calibration data instead of the recipe's data set: a `Dataset` or `IterableDataset`, a list or
                 a generator function of strings, chats, rows (columns by TRL's conventions) or token ids, a
                 `DataLoader`, or a name or path as in `SLEBConfig.dataset`; docs/calibration.md has them all.
@@ -96,13 +100,15 @@ class SLEBPruner(BasePruner):
                 keeps it there and brings its blocks to the device one at a time, `"auto"` moves it if it fits.
             ranks: Processes that search together. Each holds this model and a share of the calibration windows, and
                 each must call this method; the first one writes the progress. `None` is this process alone.
+            **kwargs: Fields of the recipe, as `generate` takes those of a `GenerationConfig`. With a `config` they
+                replace its fields; another way to say how much goes replaces that of the `config`.
 
         Returns:
             The model, edited in place: an ordinary `PreTrainedModel` with fewer layers.
 
         Raises:
-            ConfigError: If fewer blocks may go than the recipe asks for, if its target cannot be met, if the device
-                cannot be used, or if a service of `report_to` is not installed.
+            ConfigError: If fewer blocks may go than the recipe asks for, if its target cannot be met, if a keyword is
+                unknown, if the device cannot be used, or if a service of `report_to` is not installed.
             CriterionError: If the criterion cannot be imported, fails, or returns what is no loss of each window.
             CalibrationError: If the calibration data cannot be used.
             UnsupportedModelError: If blocks of this architecture cannot be removed with a result that is certain to be
@@ -117,10 +123,11 @@ class SLEBPruner(BasePruner):
 
         Example:
             ```python
-            pruned = pruner.prune(SLEBConfig(num_blocks_to_remove=6, dataset="my_text.jsonl"))
+            pruned = pruner.prune(num_blocks_to_remove=6, dataset="my_text.jsonl")
             ```
         """
         started = time.perf_counter()
+        config = recipe_of(config, kwargs, signature(self.prune).parameters)
         ranks = ranks or Ranks.alone()
         with ranks.fail_together():
             # Both refuse what cannot be, before any data are loaded.

@@ -128,7 +128,9 @@ def test_other_processes_wait_and_write_nothing(tmp_path: Path, tokenizer, monke
 def test_what_cannot_be_done_is_refused_before_the_training(tmp_path: Path, tokenizer) -> None:
     trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
     with pytest.raises(ConfigError, match="removes 6 of 6|num_blocks_to_remove=6"):
-        SLEBCallback(trainer, SLEBConfig(num_blocks_to_remove=6))
+        SLEBCallback(trainer, num_blocks_to_remove=6)
+    with pytest.raises(ConfigError, match="no argument 'output_dri', .*; did you mean output_dir"):
+        SLEBCallback(trainer, CONFIG, output_dri=tmp_path)
     (tmp_path / "run-sleb").mkdir()
     (tmp_path / "run-sleb" / "model.safetensors").touch()
     with pytest.raises(OutputFolderError, match="already holds a model"):

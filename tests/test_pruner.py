@@ -49,6 +49,42 @@ def pruner(llama: PreTrainedModel, tokenizer) -> SLEBPruner:
 
 
 @pytest.mark.long
+def test_keywords_make_the_recipe(model_folder: Path, text: str) -> None:
+    pruners = [SLEBPruner.from_pretrained(model_folder) for _ in range(3)]
+    pruners[0].prune(TWO_BLOCKS, calibration=[text])
+    pruners[1].prune(num_blocks_to_remove=2, window_length=20, calibration=[text])
+    pruners[2].prune(
+        SLEBConfig(sparsity=0.5, window_length=20, seed=4), num_blocks_to_remove=2, seed=0, calibration=[text]
+    )
+    assert len({pruner.report.removed_blocks for pruner in pruners}) == 1
+    assert len({pruner.report.recipe for pruner in pruners}) == 1
+    assert pruners[0].report.steps[0].candidate_losses == pruners[2].report.steps[0].candidate_losses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "exactly one of sparsity, num_blocks_to_remove"),
+        ({"num_blocks": 2}, "no argument 'num_blocks', .*; did you mean num_blocks_to_remove"),
+        ({"sparsity": 0.2, "calibraton": ["a"]}, "no argument 'calibraton', .*; did you mean calibration"),
+        ({"sparsity": 2.0}, "sparsity must lie strictly between 0 and 1"),
+        ({"config": {"sparsity": 0.2}}, "must be a SLEBConfig, or keywords"),
+    ],
+)
+def test_keywords_that_make_none(pruner: SLEBPruner, arguments: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        pruner.prune(**arguments)
+    assert len(pruner.blocks) == NUM_BLOCKS
+
+
+def test_one_line(pruner: SLEBPruner, model_folder: Path) -> None:
+    assert repr(pruner) == "SLEBPruner(LlamaForCausalLM, 6 of 6 blocks)"
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    pruner.remove([2, 3])
+    assert repr(pruner) == f"SLEBPruner(LlamaForCausalLM of {model_folder}, 4 of 6 blocks)"
+
+
+@pytest.mark.long
 def test_prune_save_reload(model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruner = SLEBPruner.from_pretrained(model_folder)
     model = pruner.prune(SLEBConfig(sparsity=0.3, dataset=str(text_file), window_length=20))

@@ -129,6 +129,14 @@ def check_removal(
     model: PreTrainedModel, stack: DecoderStack, dense_numbers: Sequence[int], blocks: Sequence[int]
 ) -> None:
     """Raise ConfigError or UnsupportedModelError if the given blocks of the dense model cannot all be removed."""
+    check_block_numbers(dense_numbers, blocks)
+    reason = reason_not_removable(model, stack, {dense_numbers.index(block) for block in blocks})
+    if reason is not None:
+        raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
+
+
+def check_block_numbers(dense_numbers: Sequence[int], blocks: Sequence[int]) -> None:
+    """Raise ConfigError unless the given blocks are some of a model's, each named once, and not all."""
     for position, block in enumerate(blocks):
         if block not in dense_numbers or block in blocks[:position]:
             raise ConfigError(
@@ -137,9 +145,6 @@ def check_removal(
     if not 0 < len(blocks) < len(dense_numbers):
         most = len(dense_numbers) - 1
         raise ConfigError(f"Between 1 and {most} blocks can be removed; got {len(blocks)}; name so many.")
-    reason = reason_not_removable(model, stack, {dense_numbers.index(block) for block in blocks})
-    if reason is not None:
-        raise UnsupportedModelError(f"Blocks {list(blocks)} of {type(model).__name__} cannot be removed: {reason}.")
 
 
 def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..evaluation.curve import Depth
-from .plot_style import BLUE, BROWN, label_removed_blocks, new_figure, save_png, style_axes, use_log_scale
+from ..report.plot_style import BLUE, BROWN, label_removed_blocks, new_figure, save_png, style_axes, use_log_scale
 
 
 def draw_curve(depths: Sequence[Depth], path: Path) -> None:

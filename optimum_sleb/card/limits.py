@@ -1,19 +1,13 @@
 """What a card tells of the limits and the target of a recipe."""
 
-from ..config import block_numbers, limits_in_words
+from ..config import limits_in_words
 from ..report.report import PruningReport
+from ..report.stack_plot import named_as_protected
 
 
 def protected_blocks(report: PruningReport) -> set[int]:
     """Return the blocks that the last run's recipe keeps by their number; the barriers name none."""
-    recipe = report.recipe
-    if recipe is None:
-        return set()
-    protected = block_numbers(recipe.protected_blocks, "protected_blocks") if recipe.protected_blocks else ()
-    if recipe.candidate_blocks is None:
-        return set(protected)
-    named = block_numbers(recipe.candidate_blocks, "candidate_blocks")
-    return {*protected, *report.blocks_before} - set(named)
+    return named_as_protected(report.recipe, report.blocks_before)
 
 
 def sentences_on_limits(report: PruningReport) -> list[str]:

@@ -1,94 +1,11 @@
-"""The plot of the losses of a search, for the card."""
+"""The picture of the losses of a search, for the card."""
 
-import math
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from ..blocks.criterion import metric_of
-from ..errors import ReportError
+from ..report.plot_style import save_png
 from ..report.report import PruningReport
-from .card import has_plot
-from .format import is_finite_number, one_line
-from .limits import protected_blocks
-from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, save_png, style_axes, use_log_scale
-from .stack_plot import draw_stack
-
-# Room above the curve for losing candidates, as a share of the curve's own (logarithmic) height.
-_HEADROOM = 0.8
-# Of the name of a criterion.
-_MOST_LETTERS = 40
 
 
 def draw_losses(report: PruningReport, path: Path) -> None:
-    """Draw perplexity against blocks removed, and the losing candidates of each step, into a PNG.
-    Where the recipe names blocks, a strip below shows the stack, with the protected ones hatched."""
-    if not has_plot(report):
-        raise ReportError("The run removed known blocks, without a search, so there is no curve to draw.")
-    figure = new_figure(6, 4)
-    protected = protected_blocks(report)
-    if protected:
-        axes, strip = figure.subplots(2, height_ratios=(9, 1))
-        draw_stack(strip, report, protected)
-    else:
-        axes = figure.add_subplot()
-    first = len(report.removed_blocks) - len(report.steps)
-    losses = [report.search.loss_before if report.search else None, *(step.final_loss for step in report.steps)]
-    curve = [report.value_of(loss) for loss in losses]
-    points = [
-        (first + number, value) for number, value in enumerate(curve) if value is not None and is_finite_number(value)
-    ]
-    lowest, highest = (_limits if report.criterion is None else _linear_limits)([value for _, value in points])
-    width = min(14, 180 / len(report.steps))  # in points, so that the dashes of neighbours do not touch
-    for number, step in enumerate(report.steps, start=first + 1):
-        losing = (report.value_of(loss) for block, loss in step.candidate_losses.items() if block != step.block)
-        _draw_losing(axes, number, [value for value in losing if value is not None], highest, width)
-    numbers, values = zip(*points, strict=True)
-    axes.plot(numbers, values, color=BLUE, marker="o", markersize=6, linewidth=2, label="the model", zorder=3)
-    axes.set_ylim(lowest, highest)
-    if report.criterion is None:
-        use_log_scale(axes, (1, 1.5, 2, 3, 4, 5, 7))
-    style_axes(axes, f"{one_line(metric_of(report.criterion))[:_MOST_LETTERS]} on the calibration text")
-    axes.yaxis.label.set_parse_math(False)  # a name is no formula
-    label_removed_blocks(axes)
-    _add_legend(figure, axes)
-    save_png(figure, path)
-
-
-def _limits(curve: list[float]) -> tuple[float, float]:
-    """Return the ends of the logarithmic axis: the curve fills it, and candidates far above do not stretch it."""
-    low, high = math.log(min(curve)), math.log(max(curve))
-    span = max(high - low, 0.1)
-    return math.exp(low - 0.1 * span), math.exp(high + _HEADROOM * span)
-
-
-def _linear_limits(curve: list[float]) -> tuple[float, float]:
-    """Return the ends of the axis of a criterion, which may be negative."""
-    span = (max(curve) - min(curve)) or 1.0
-    return min(curve) - 0.1 * span, max(curve) + _HEADROOM * span
-
-
-def _draw_losing(axes: Axes, number: int, perplexities: list[float], highest: float, width: float) -> None:
-    """Draw a dash for each losing candidate of a step, and above the plot the number of those that do not fit."""
-    inside = [value for value in perplexities if value <= highest]
-    axes.plot([number] * len(inside), inside, linestyle="", marker="_", markersize=width, color=ORANGE, alpha=0.8)
-    if above := len(perplexities) - len(inside):
-        axes.annotate(
-            f"{above}\n▲",
-            (number, highest),
-            xytext=(0, 1),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=BROWN,
-            fontsize=8,
-            linespacing=1.0,
-        )
-
-
-def _add_legend(figure: Figure, axes: Axes) -> None:
-    # Empty lines, because the dashes and the triangles of the plot differ in size and are not lines at all.
-    axes.plot([], [], linestyle="", marker="_", markersize=14, color=ORANGE, label="candidates that lost")
-    axes.plot([], [], linestyle="", marker="^", markersize=5, color=BROWN, label="and how many lie higher")
-    figure.legend(frameon=False, fontsize=9.5, labelcolor=INK, loc="outside upper left", ncols=3)
+    """Write the plot of a report into a PNG."""
+    save_png(report.plot(), path)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from optimum.commands.base import BaseOptimumCLICommand
 
-from ..errors import ConfigError
 from .common import (
     add_loading_arguments,
     add_update_card_argument,
@@ -18,6 +17,7 @@ from .common import (
     load_with_tokenizer,
     loading_arguments,
 )
+from .options import check_benchmark_options, check_source_options
 from .printing import add_printing_arguments, printing
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class BenchmarkCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command."""
         with exit_on_known_errors("benchmark"), printing(self.args):
+            check_benchmark_options(self.args)
+            check_source_options(self.args, self.args.model, self.args.baseline)
             self._time_models()
 
     def _time_models(self) -> None:
@@ -83,8 +85,6 @@ class BenchmarkCommand(BaseOptimumCLICommand):
         from ..models.loading import load_model
 
         args = self.args
-        if args.assisted and not args.baseline:
-            raise ConfigError("--assisted needs the dense model that the text is generated for (--baseline).")
         # Checked before anything is measured.
         weights = check_model_folder(Path(args.model)).weights_sha256 if args.update_card else None
         arguments = loading_arguments(args)

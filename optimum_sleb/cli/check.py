@@ -9,6 +9,7 @@ from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import UnsupportedModelError
 from .common import add_loading_arguments, exit_on_known_errors, loading_arguments
+from .options import check_source_options
 from .printing import add_printing_arguments, printing
 
 
@@ -25,6 +26,7 @@ class CheckCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command; exit with 0 if blocks can be removed, with 1 if none can."""
         with exit_on_known_errors("check"), printing(self.args):
+            check_source_options(self.args, self.args.model)
             self._check_model()
 
     def _check_model(self) -> None:

@@ -49,12 +49,23 @@ def add_loading_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def keep_transformers_quiet() -> None:
+    """Let transformers ask nothing, and draw no bars where no terminal shows them. Importing it takes a second."""
+    from transformers import dynamic_module_utils
+    from transformers.utils.logging import disable_progress_bar
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # refuses instead of asking whether to run code
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+
+
 def loading_arguments(args: Namespace) -> dict[str, Any]:
     """Return the keyword arguments of `from_pretrained` that the command line asks for; refuse what cannot be."""
     import torch
 
     from ..models.placement import usable_device
 
+    keep_transformers_quiet()
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device != "auto":
         usable_device(device)
@@ -99,6 +110,14 @@ def lock_output(folder: str, overwrite: bool) -> Iterator[None]:
         yield
 
 
+def check_push(args: Namespace) -> None:
+    """Ask the Hub whether `--push-to-hub` can succeed."""
+    if args.push_to_hub is not None:
+        from ..hub.target import check_target
+
+        check_target(args.push_to_hub, private=args.private or None)
+
+
 def add_update_card_argument(parser: ArgumentParser) -> None:
     """Add `--update-card`, of a command that measures `--model`."""
     parser.add_argument(
@@ -114,12 +133,6 @@ def exit_on_known_errors(command: str, folder: str | None = None) -> Iterator[No
     `folder` may hold the journal of a search, of which an unexpected error tells.
     """
     try:
-        from transformers import dynamic_module_utils
-        from transformers.utils.logging import disable_progress_bar
-
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # refuses instead of asking whether to run code
-        if not sys.stderr.isatty():
-            disable_progress_bar()
         yield
         sys.stdout.flush()
     except SLEBError as error:

@@ -18,6 +18,7 @@ from .common import (
     load_with_tokenizer,
     loading_arguments,
 )
+from .options import check_source_options
 from .printing import add_printing_arguments, printing
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command."""
         with exit_on_known_errors("evaluate"), printing(self.args):
+            check_source_options(self.args, self.args.model, self.args.baseline)
             if self.args.curve:
                 self._draw_curve()
             else:

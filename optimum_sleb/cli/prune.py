@@ -14,6 +14,7 @@ from ..config import SLEBConfig
 from .common import (
     add_loading_arguments,
     add_output_arguments,
+    check_push,
     count_from,
     exit_on_known_errors,
     exit_on_signals,
@@ -21,6 +22,7 @@ from .common import (
     lock_output,
     save_and_print,
 )
+from .options import check_output_options, check_search_options, check_source_options
 from .printing import printing, silence
 
 if TYPE_CHECKING:
@@ -115,10 +117,15 @@ class PruneCommand(BaseOptimumCLICommand):
         with exit_on_known_errors("prune", self.args.output), printing(self.args):
             args = self.args
             config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
-            check_data(config)
+            check_output_options(args)
+            check_source_options(args, args.model)
+            check_search_options(args, config)
+            is_alone = "RANK" not in os.environ
+            if is_alone:  # else the first process does it, and all fail together
+                self._check_places()
+            check_data(config)  # last of these, because it may ask the Hub
             # Imported late: torch and transformers take seconds, and a bad argument should be reported at once.
             from ..runtime.ranks import Ranks
-            from ..search.journal import check_journal
 
             ranks = Ranks.from_launcher(cpu=(args.device or "").startswith("cpu"))
             with (
@@ -126,15 +133,23 @@ class PruneCommand(BaseOptimumCLICommand):
                 ranks.fail_together(),
                 lock_output(args.output, args.overwrite) if ranks.is_first else nullcontext(),
             ):
-                if ranks.is_first:
-                    check_journal(args.output, args.resume)
+                if ranks.is_first and not is_alone:
+                    self._check_places()
                 self._prune(config, ranks)
             ranks.close()
+
+    def _check_places(self) -> None:
+        """Refuse a folder that cannot take the model, a journal that is in the way, and a push that would fail."""
+        from ..hub.folder import check_output_folder
+        from ..search.journal import check_journal
+
+        check_output_folder(self.args.output, self.args.overwrite, seconds=0)
+        check_journal(self.args.output, self.args.resume)
+        check_push(self.args)
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
         from ..models.before_loading import check_before_loading
         from ..models.placement import device_to_load_on
-        from ..pruner import SLEBPruner
         from ..search.criterion import import_criterion
         from ..search.reporting import services_of
 
@@ -150,6 +165,8 @@ class PruneCommand(BaseOptimumCLICommand):
         check_before_loading(args.model, config, **arguments)
         load_on = device_to_load_on(args.model, config, args.offload, **arguments)
         arguments["device_map"] = "cpu" if ranks.largest(int(load_on == "cpu")) else load_on
+        from ..pruner import SLEBPruner  # the slowest import comes after what can be refused
+
         pruner = SLEBPruner.from_pretrained(args.model, **arguments)
         pruner.prune(
             config,

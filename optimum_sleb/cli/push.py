@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optimum.commands.base import BaseOptimumCLICommand
 
-from .common import exit_on_known_errors
+from .common import exit_on_known_errors, keep_transformers_quiet
 from .printing import add_printing_arguments, printing
 
 
@@ -23,6 +23,8 @@ class PushCommand(BaseOptimumCLICommand):
         parser.add_argument("--create-pr", action="store_true", help="Open a pull request instead.")
         parser.add_argument("--commit-message", help="Message of the commit.")
         add_printing_arguments(parser)
+        parser.add_argument("--commit-description", help="More about the commit, below its message.")
+        parser.add_argument("--tags", nargs="+", help="Tags for the card on the Hub, beside those of the method.")
 
     def run(self) -> None:
         """Run the command."""
@@ -30,6 +32,7 @@ class PushCommand(BaseOptimumCLICommand):
             from ..hub.push import push_folder
 
             args = self.args
+            keep_transformers_quiet()
             address = push_folder(
                 Path(args.folder),
                 args.repo,
@@ -37,5 +40,7 @@ class PushCommand(BaseOptimumCLICommand):
                 revision=args.revision,
                 create_pr=args.create_pr,
                 commit_message=args.commit_message,
+                commit_description=args.commit_description,
+                tags=args.tags,
             )
             print(json.dumps({"commit": address}) if args.json else f"pushed to {address}")

@@ -8,12 +8,14 @@ from ..errors import ConfigError
 from .common import (
     add_loading_arguments,
     add_output_arguments,
+    check_push,
     count_from,
     exit_on_known_errors,
     loading_arguments,
     lock_output,
     save_and_print,
 )
+from .options import check_output_options, check_removal_options, check_source_options
 from .printing import printing
 
 
@@ -39,20 +41,40 @@ class RemoveCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command."""
-        with exit_on_known_errors("remove"), printing(self.args), lock_output(self.args.output, self.args.overwrite):
+        with exit_on_known_errors("remove"), printing(self.args):
             args = self.args
-            from ..pruner import SLEBPruner
-            from ..report.report import PruningReport
+            check_removal_options(args)
+            check_output_options(args)
+            check_source_options(args, args.model)
+            with lock_output(args.output, args.overwrite):
+                check_push(args)
+                self._remove()
 
-            report = PruningReport.load(args.report) if args.report else None
-            model = args.model or (report.base_model if report else None)
-            if model is None:
-                raise ConfigError("Name the model that the blocks are taken from (--model).")
-            if report is None and args.num_blocks is not None:
-                raise ConfigError("--num-blocks belongs to --report; with --blocks, list the blocks that should go.")
-            pruner = SLEBPruner.from_pretrained(model, **loading_arguments(args))
-            if report is None:
-                pruner.remove(args.blocks)
-            else:
-                pruner.apply(report, args.num_blocks)
-            save_and_print(pruner, args)
+    def _remove(self) -> None:
+        args = self.args
+        if args.report is not None:
+            from ..report.stored import report_file
+
+            report_file(args.report)  # before torch is imported, which a report needs
+        from ..models.before_loading import check_blocks_before_loading, check_report_before_loading
+        from ..report.report import PruningReport
+
+        report = None if args.report is None else PruningReport.load(args.report)
+        model = args.model or (report.base_model if report else None)
+        if model is None:
+            raise ConfigError("Name the model that the blocks are taken from (--model).")
+        check_source_options(args, model)
+        arguments = loading_arguments(args)
+        if report is None:
+            check_blocks_before_loading(model, args.blocks, **arguments)
+        else:
+            report = report if args.num_blocks is None else report.cut(args.num_blocks)
+            check_report_before_loading(model, report, **arguments)
+        from ..pruner import SLEBPruner  # the slowest import comes after what can be refused
+
+        pruner = SLEBPruner.from_pretrained(model, **arguments)
+        if report is None:
+            pruner.remove(args.blocks)
+        else:
+            pruner.apply(report)
+        save_and_print(pruner, args)

@@ -17,6 +17,7 @@ from ..blocks.standins import hidden_state_of
 from ..blocks.state import removing_hooks
 from ..calibration.batching import MemoryAttempt, free_cached_memory
 from ..calibration.windows import TokenWindows, WindowBatch
+from ..config import FEWEST_WINDOWS_TO_COMPENSATE
 from ..errors import CalibrationError
 from ..report.records import CompensationRecord, CutRecord
 from ..runtime.ranks import Ranks
@@ -26,7 +27,7 @@ from .moments import WEIGHTINGS, Moments
 from .sites import Site, find_site
 
 # Every third window is held back, so that each text of a concatenated mixture has some.
-_HELD_BACK = 3
+_HELD_BACK = FEWEST_WINDOWS_TO_COMPENSATE
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The recipe of a pruning run, and what its values can be."""
 
 from .amount import AMOUNTS, BELONGS_TO, amount_name, candidates_of, limits_in_words, num_asked_for
-from .bounds import MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
+from .bounds import FEWEST_WINDOWS_TO_COMPENSATE, MAX_BLOCKS, MOST, PUBLISHED_WINDOW_LENGTH
 from .criterion import check_criterion
+from .keywords import recipe_of
 from .limits import as_ranges, block_numbers
 from .quantity import quantity_of
 from .recipe import RECIPE_FILE_NAME, SLEBConfig
@@ -10,6 +11,7 @@ from .recipe import RECIPE_FILE_NAME, SLEBConfig
 __all__ = [
     "AMOUNTS",
     "BELONGS_TO",
+    "FEWEST_WINDOWS_TO_COMPENSATE",
     "MAX_BLOCKS",
     "MOST",
     "PUBLISHED_WINDOW_LENGTH",
@@ -23,4 +25,5 @@ __all__ = [
     "limits_in_words",
     "num_asked_for",
     "quantity_of",
+    "recipe_of",
 ]

@@ -8,3 +8,6 @@ MOST = 2**31 - 1
 
 # Of models that have fewer positions, as many as they have.
 PUBLISHED_WINDOW_LENGTH = 2048
+
+# One of three windows verifies what was fitted on the others.
+FEWEST_WINDOWS_TO_COMPENSATE = 3

@@ -1,25 +1,26 @@
 """The recipe of a pruning run: how many blocks are removed, and on which data they are chosen."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
-from ..errors import ConfigError, ReportError
-from ..runtime.json import parse, read_json, shown
+from ..errors import ConfigError
+from ..runtime.hub import find_or_download
+from ..runtime.json import parse, shown
 from .amount import check_amount, checked_amount
 from .bounds import MOST, PUBLISHED_WINDOW_LENGTH
 from .criterion import check_criterion
 from .limits import canonical_blocks, check_not_both
 from .quantity import canonical_quantity
+from .stored import read_recipe
 
 RECIPE_FILE_NAME = "sleb_config.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SLEBConfig:
     """Everything needed to repeat a run, apart from the model. The defaults are those of the published procedure.
 
@@ -228,37 +229,48 @@ class SLEBConfig:
         return path
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
-        """Read the recipe of a run from the folder of its model.
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Read the recipe of a pruned model, from its folder or from the Hub.
 
         Args:
-            directory: A folder that holds `sleb_config.json`.
+            name_or_path: A folder that holds `sleb_config.json`, or the name of a model on the Hub.
+            revision: Branch, tag or commit on the Hub; `None` is the main branch.
+            token: A token of the Hub; `None` uses the one of the login.
+            cache_dir: Folder of the cache; `None` is that of `huggingface_hub`.
+            force_download: Download the file again where it is in the cache.
+            local_files_only: Ask nobody, and take what is in the cache.
 
         Returns:
             The recipe.
 
         Raises:
-            ReportError: If the folder has no such file, or the file is not a JSON object.
+            ReportError: If there is no such file, or the file is not a JSON object.
             ConfigError: If a key is unknown or a value is not allowed.
 
         Example:
             ```python
-            config = SLEBConfig.from_pretrained("smollm2-sleb-20")
+            config = SLEBConfig.from_pretrained("me/smollm2-sleb-20")
             ```
         """
-        path = Path(directory) / RECIPE_FILE_NAME
-        if not os.path.isfile(path):
-            raise ReportError(f"{str(directory)!r} holds no {RECIPE_FILE_NAME}; name a folder with a recipe.")
+        options = {"cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only}
+        path = find_or_download(name_or_path, RECIPE_FILE_NAME, revision=revision, token=token, **options)
         try:
-            values = read_json(path)
-        except ValueError as error:
-            raise ReportError(f"{path} is not valid JSON ({error}); write the recipe again.") from error
-        if not isinstance(values, dict):
-            raise ReportError(f"{path} must hold a JSON object, got a {type(values).__name__}.")
-        try:
-            return cls.from_dict(values)
+            return cls.from_dict(read_recipe(path))
         except ConfigError as error:
             raise ConfigError(f"{path} cannot be used; write the recipe again. {error}") from error
+
+    def __repr__(self) -> str:
+        given = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
 
 
 _LEAST = {

@@ -20,6 +20,7 @@ from ..report.records import EvaluationRecord, HealingRecord
 from ..report.report import PruningReport
 from ..trainer import remove_autocast, switch_cache_on
 from .card_update import healed_evaluations
+from .companions import Origin, tokenizer_state
 from .folder import write_folder
 from .model_files import write_sleb_files
 from .saved_model import save_model
@@ -106,11 +107,12 @@ def save_healed(
     before = _parent_report(model, str(parent))
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
+    origin = Origin(str(parent), tokenizer=tokenizer_state(processing_class) if tokenizer is None else None)
     directory = Path(save_directory)
 
     def fill(folder: Path) -> PruningReport:
         saved = model if model.dtype == dtype else _in_precision(model, dtype, folder)
-        save_model(folder, saved, processing_class, max_shard_size)
+        save_model(folder, saved, processing_class, origin, max_shard_size)
         size = saved.get_memory_footprint(return_buffers=False)
         report = replace(
             before,

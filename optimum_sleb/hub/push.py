@@ -1,39 +1,32 @@
 """Upload of a saved folder to a repository on the Hub, in one commit."""
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 
 import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
 from ..card.card import address_card
 from ..card.format import one_line
 from ..errors import OutputFolderError, PushError
 from ..report.folder import CARD_FILE_NAME, JOURNAL_FILE_NAME, SLEB_FILES, WEIGHT_FILES, lock_folder
+from ..runtime.json import shown
 from ..runtime.secrets import without_secrets
+from .answers import reason_of
+from .companions import is_companion
 from .model_files import check_model_folder
+from .target import check_visibility
 
 # What transformers writes beside the weights, and what a repository needs. Logs, checkpoints and notes stay here.
 _OTHER_FILES = (
     *("config.json", "*_config.json", "tokenizer*.json", "*.model", "*.tiktoken", "*.tekken", "tekken.json"),
     *("vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.*"),
-    *("additional_chat_templates/*", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", ".gitattributes"),
+    *("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", ".gitattributes"),
 )
-
-_REMEDIES = {
-    401: "log in with `hf auth login`, or pass a valid token",
-    403: "use a token that may write there, or another repository",
-    404: "check the names of repository and branch",
-    409: "someone else may be writing there; try again",
-    412: "someone else pushed in the meantime; look at what changed and try again",
-    429: "wait a few minutes and try again",
-}
 
 
 def push_folder(
@@ -45,20 +38,25 @@ def push_folder(
     revision: str | None = None,
     create_pr: bool = False,
     commit_message: str | None = None,
+    commit_description: str | None = None,
+    tags: Sequence[str] | None = None,
 ) -> str:
     """Upload a saved folder in one commit and return its address; arguments as in `SLEBPruner.push_to_hub`.
 
     Weights and records that only the repository has are deleted: transformers would otherwise load the old weights.
     """
+    check_tags(tags)
     report = check_model_folder(directory)
     message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
     try:
         with lock_folder(directory) if os.access(directory, os.W_OK) else nullcontext():
-            return _upload(directory, repo_id, private, token, revision, create_pr, message)
+            return _upload(
+                directory, repo_id, private, token, revision, create_pr, message, commit_description, tags or ()
+            )
     except (PushError, OutputFolderError):
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
-        reason = without_secrets(_reason(error), token)
+        reason = without_secrets(reason_of(error), token)
     # Raised outside the handler, so that the original error, which may quote a token, is not chained to it.
     raise PushError(f"{repo_id} was not pushed: {reason}. Nothing changed on this machine; the push can be repeated.")
 
@@ -71,22 +69,21 @@ def _upload(
     revision: str | None,
     create_pr: bool,
     message: str,
+    description: str | None,
+    tags: Sequence[str],
 ) -> str:
     card = _card(directory / CARD_FILE_NAME)
     api = HfApi(token=token)
     # create_repo puts the user's name in front where only the model's name was given.
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    is_private = bool(api.model_info(repo_id).private)
-    if private is not None and private != is_private:
-        raise PushError(
-            f"{repo_id} exists and is {'private' if is_private else 'public'}, against private={private}; change that "
-            "in its settings on the Hub, or push to another repository."
-        )
+    check_visibility(repo_id, bool(api.model_info(repo_id).private), private)
     if revision is not None and not create_pr and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     head = api.model_info(repo_id, revision=revision).sha
     files = dict(_files(directory, card.content))
     address_card(card, repo_id)
+    if tags:
+        card.data["tags"] = list(dict.fromkeys([*_tags_of(card), *tags]))
     remote = api.list_repo_files(repo_id, revision=revision)
     stale = [name for name in remote if name not in files and _belongs_to_a_model(name)]
     commit = api.create_commit(
@@ -97,12 +94,26 @@ def _upload(
             *(CommitOperationDelete(name) for name in stale),
         ],
         commit_message=message,
+        commit_description=description,
         revision=revision,
         create_pr=create_pr,
         # The commit fails if someone else pushed after the files were listed.
         parent_commit=head,
     )
     return commit.pr_url if create_pr and commit.pr_url else commit.commit_url
+
+
+def check_tags(tags: Sequence[str] | None) -> None:
+    """Refuse tags that are no list of short texts; one text would be taken for its letters."""
+    if tags is None:
+        return
+    if isinstance(tags, str) or not all(isinstance(tag, str) and 0 < len(tag.strip()) <= 100 for tag in tags):
+        raise PushError(f"tags must be a list of short texts, such as ['my-model']; got {shown(tags)}.")
+
+
+def _tags_of(card: ModelCard) -> list[str]:
+    tags = getattr(card.data, "tags", None)
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
 
 def _card(file: Path) -> ModelCard:
@@ -120,7 +131,7 @@ def _files(directory: Path, card: str) -> Iterator[tuple[str, Path]]:
     patterns = (*WEIGHT_FILES, *SLEB_FILES, *_OTHER_FILES, *(("*.py",) if has_code else ()))
     for path in sorted((*directory.glob("*"), *directory.glob("*/*"))):
         name = path.relative_to(directory).as_posix()
-        listed = any("/" in pattern or "/" not in name for pattern in patterns if fnmatch(name, pattern))
+        listed = is_companion(name) or any("/" not in name and fnmatch(name, pattern) for pattern in patterns)
         if path.is_file() and name != JOURNAL_FILE_NAME and (listed or f"]({name})" in card):
             yield name, path
 
@@ -128,18 +139,3 @@ def _files(directory: Path, card: str) -> Iterator[tuple[str, Path]]:
 def _belongs_to_a_model(name: str) -> bool:
     """Return whether a file in the repository belongs to the earlier model and must be deleted with it."""
     return "/" not in name and any(fnmatch(name, pattern) for pattern in (*WEIGHT_FILES, *SLEB_FILES))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OfflineModeIsEnabled):
-        return "this machine is told to stay offline; unset HF_HUB_OFFLINE"
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "mend what it says and try again")
-        detail = f" ({one_line(error.server_message)[:200]})" if error.server_message else ""
-        return f"the Hub answered {status}{detail}; {remedy}"
-    if isinstance(error, httpx.TransportError):
-        return f"the connection was lost ({one_line(str(error))[:200]}); try again"
-    if isinstance(error, json.JSONDecodeError):
-        return "the Hub's answer was not readable; try again later"
-    return f"{one_line(str(error)).rstrip('.')[:300]}"

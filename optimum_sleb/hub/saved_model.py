@@ -19,6 +19,7 @@ from ..models.auto import auto_class_of
 from ..models.checks import head_is_untied
 from ..models.quantised import quantisation_of
 from ..runtime.memory import too_large, weight_bytes
+from .companions import Origin, copy_companions
 
 
 def check_can_be_saved(
@@ -47,9 +48,12 @@ def save_model(
     directory: Path,
     model: PreTrainedModel,
     processing_class: PreTrainedTokenizerBase | ProcessorMixin | None,
+    origin: Origin,
     max_shard_size: str = "50GB",
 ) -> None:
-    """Save a model with its tokenizer or processor, and read it back; `max_shard_size` is a size such as `"5GB"`."""
+    """Save a model with its tokenizer or processor and the other files of its origin, and read it back.
+    `max_shard_size` is a size such as `"5GB"`.
+    """
     if head_is_untied(model):
         model.config.tie_word_embeddings = model.config.get_text_config(decoder=True).tie_word_embeddings = False
         warnings.warn(
@@ -60,6 +64,7 @@ def save_model(
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     if processing_class is not None:
         processing_class.save_pretrained(directory)
+    copy_companions(origin, directory, processing_class)
     verify_saved_model(directory, model)
 
 

@@ -1,20 +1,28 @@
 """Saving and pushing a pruned model: the part of `SLEBPruner` that writes files."""
 
+from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils import logging
 
 from ..config import SLEBConfig
-from ..errors import ReportError
+from ..errors import ConfigError, ReportError
 from ..models.provenance import set_model_name
 from ..report.folder import real_folder
 from ..report.report import PruningReport
 from ..runtime.turns import one_at_a_time
+from .companions import Origin
 from .folder import write_folder
 from .model_files import write_sleb_files
-from .push import push_folder
+from .push import check_tags, push_folder
 from .saved_model import check_unchanged_since_save, save_model
+from .target import check_target
+
+logger = logging.get_logger(__name__)
 
 
 class Saving:
@@ -24,6 +32,7 @@ class Saving:
     _processing_class: PreTrainedTokenizerBase | ProcessorMixin | None
     _report: PruningReport | None
     _recipe: SLEBConfig | None
+    _origin: Origin
     _folder: Path | None  # folder that holds the model as it is now; None if not saved since
 
     @property
@@ -39,18 +48,30 @@ class Saving:
 
     @one_at_a_time
     def save_pretrained(
-        self, save_directory: str | Path, *, overwrite: bool = False, max_shard_size: str = "50GB"
+        self,
+        save_directory: str | Path,
+        *,
+        overwrite: bool = False,
+        max_shard_size: str = "50GB",
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **kwargs: Any,
     ) -> Path:
         """Write the pruned model as an ordinary folder that loads with plain transformers.
 
         The folder holds weights, config, generation config, tokenizer, the recipe (`sleb_config.json`), the report
-        (`sleb_report.json`), the plot of its losses (`sleb_loss.png`) and a model card (`README.md`). It is written to
-        a temporary sibling, read back, compared with the model in memory, and only then renamed.
+        (`sleb_report.json`), the plot of its losses (`sleb_loss.png`) and a model card (`README.md`). Other files of
+        the dense model that runtimes or its licence need are copied: `tokenizer.model`, chat templates, processor
+        settings, `LICENSE`, `NOTICE`, ... It is written to a temporary sibling, read back, compared with the model in
+        memory, and only then renamed.
 
         Args:
             save_directory: The folder to write.
             overwrite: Replace a model that is there already.
             max_shard_size: Largest size of one weight file, such as `"5GB"`.
+            push_to_hub: Upload the folder as well. The repository is looked at before anything is written.
+            repo_id: The repository; `None` is one of the folder's name.
+            **kwargs: With `push_to_hub`, the other arguments of `SLEBPruner.push_to_hub`.
 
         Returns:
             The path of the folder.
@@ -59,17 +80,28 @@ class Saving:
             ReportError: If nothing has been pruned yet.
             OutputFolderError: If the folder holds a model already, or cannot be written.
             VerificationError: If the saved folder does not give the model's logits; then nothing is written.
+            ConfigError: If there are arguments for a push, but `push_to_hub` is not set.
+            PushError: If the push fails; the folder is complete by then, and `push_to_hub` can be called again.
 
         Example:
             ```python
-            pruner.save_pretrained("smollm2-sleb-20")
+            pruner.save_pretrained("smollm2-sleb-20", push_to_hub=True, repo_id="me/smollm2-sleb-20")
             ```
         """
         directory = Path(save_directory)
         name = directory.name.strip(".") or real_folder(directory).name
+        self.report  # noqa: B018 - refuses before the Hub is asked
+        given = [*([] if repo_id is None else ["repo_id"]), *kwargs]
+        _check_push_arguments(given, push_to_hub)
+        if push_to_hub:
+            asked = {key: kwargs[key] for key in ("private", "token", "create_pr") if key in kwargs}
+            check_target(repo_id or name, **asked)
+            check_tags(kwargs.get("tags"))
         write_folder(directory, lambda folder: self._write(folder, name, max_shard_size), overwrite)
         set_model_name(self.model, str(directory))
         self._folder = directory
+        if push_to_hub:
+            logger.info(f"{directory} was pushed to {self.push_to_hub(repo_id or name, **kwargs)}.")
         return directory
 
     @one_at_a_time
@@ -82,6 +114,8 @@ class Saving:
         revision: str | None = None,
         create_pr: bool = False,
         commit_message: str | None = None,
+        commit_description: str | None = None,
+        tags: Sequence[str] | None = None,
     ) -> str:
         """Upload the folder that was saved last, in one commit; if none was saved, upload a temporary one.
 
@@ -96,6 +130,8 @@ class Saving:
             revision: The branch to push to, created if it does not exist; `None` is the main branch.
             create_pr: Open a pull request instead of pushing to the branch.
             commit_message: The message of the commit; `None` states how many blocks were removed.
+            commit_description: More about the commit, below its message.
+            tags: Tags for the card on the Hub, beside `sleb`, `pruned` and `depth-pruning`.
 
         Returns:
             The address of the commit, or of the pull request.
@@ -108,7 +144,7 @@ class Saving:
 
         Example:
             ```python
-            pruner.push_to_hub("me/smollm2-sleb-20", private=True)
+            pruner.push_to_hub("me/smollm2-sleb-20", private=True, tags=["my-experiment"])
             ```
         """
         with TemporaryDirectory() as temporary:
@@ -125,6 +161,8 @@ class Saving:
                 revision=revision,
                 create_pr=create_pr,
                 commit_message=commit_message,
+                commit_description=commit_description,
+                tags=tags,
             )
         if revision is None and not create_pr:
             set_model_name(self.model, repo_id)
@@ -132,5 +170,15 @@ class Saving:
 
     def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
         report = self.report
-        save_model(folder, self.model, self._processing_class, max_shard_size)
+        save_model(folder, self.model, self._processing_class, self._origin, max_shard_size)
         self._report = write_sleb_files(folder, report, self._recipe, load_from)
+
+
+def _check_push_arguments(given: Sequence[str], push_to_hub: bool) -> None:
+    """Refuse arguments of a push that nobody asked for, and unknown ones."""
+    known = [name for name in signature(Saving.push_to_hub).parameters if name not in ("self",)]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"There is no argument {name[:60]!r}; known ones of a push: {', '.join(known)}.")
+    if given and not push_to_hub:
+        raise ConfigError(f"{given[0]} belongs to a push; set push_to_hub=True, or leave it out.")

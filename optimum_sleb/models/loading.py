@@ -26,9 +26,10 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from ..blocks.shortening import num_blocks_of, text_config_of
 from ..config import MAX_BLOCKS
-from ..errors import ConfigError, ModelNotFoundError, SLEBError, UnsupportedModelError
+from ..errors import ModelNotFoundError, SLEBError, UnsupportedModelError
 from ..report.folder import REPORT_FILE_NAME, recover
 from ..report.report import PruningReport
+from ..runtime.hub import check_token
 from ..runtime.memory import ran_out_of_memory
 from .auto import auto_class_for
 from .checkpoint import check_no_adapter, check_weight_files, find_file
@@ -140,7 +141,7 @@ def load_processing_class(name_or_path: str, **kwargs: Any) -> PreTrainedTokeniz
                 raise _untrusted(name_or_path, error) from error
             warnings.warn(
                 f"The processor of {name_or_path!r} cannot be loaded ({_first_line(error)}), so it will not be saved "
-                "with the pruned model; install what it needs, or copy its files.",
+                "with the pruned model, but its files are copied; install what it needs to have them checked.",
                 stacklevel=3,
             )
     return load_tokenizer(name_or_path, **kwargs)
@@ -236,10 +237,7 @@ def _clear_errors(name_or_path: str) -> Iterator[None]:
 
 
 def _source_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    token = arguments.get("token")
-    if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
-        # Such a token would fail later, in an error whose message and log show the token.
-        raise ConfigError("The token holds a character that cannot be sent (a line break, say); pass it without.")
+    check_token(arguments.get("token"))
     return {name: value for name, value in arguments.items() if name in _SOURCE_ARGUMENTS}
 
 

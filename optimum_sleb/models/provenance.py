@@ -1,6 +1,7 @@
 """Origin of a pruned model: facts stored in its config, so that they remain where the report gets lost."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,18 +86,26 @@ def check_same_model(model: PreTrainedModel, blocks: tuple[int, ...], report: Pr
 
     The losses of a report hold for one model only, and not for a fine-tuned one of the same shape.
     """
-    architecture, parameters = type(model).__name__, model.num_parameters()
-    if (architecture, parameters, blocks) != (report.architecture, report.parameters_before, report.blocks_before):
-        raise ReportError(
-            f"The report is of a {report.architecture} with {len(report.blocks_before)} blocks and "
-            f"{report.parameters_before:,} parameters, but this is a {architecture} with {len(blocks)} blocks and "
-            f"{parameters:,} parameters; load the model that the report began with."
-        )
+    architecture = type(model).__name__
+    check_same_shape(architecture, [model.num_parameters()], blocks, report)
     differing = None if report.weights_before is None else first_differing_weight(model, report.weights_before)
     if differing is not None:
         raise ReportError(
             f"The report is of another {architecture}, which differs in {differing}; load the model that the report "
             "began with, or remove the same blocks without its losses (remove(report.removed_blocks), --blocks)."
+        )
+
+
+def check_same_shape(
+    architecture: str, parameters: Sequence[int], blocks: tuple[int, ...], report: PruningReport
+) -> None:
+    """Raise ReportError unless the run of a report began with a model of this shape and one of these sizes."""
+    is_same = (architecture, blocks) == (report.architecture, report.blocks_before)
+    if not is_same or report.parameters_before not in parameters:
+        raise ReportError(
+            f"The report is of a {report.architecture} with {len(report.blocks_before)} blocks and "
+            f"{report.parameters_before:,} parameters, but this is a {architecture} with {len(blocks)} blocks and "
+            f"{parameters[0]:,} parameters; load the model that the report began with."
         )
 
 

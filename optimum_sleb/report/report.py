@@ -1,13 +1,14 @@
 """The report of a run: every step, the loss of every candidate, and how they were measured."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ..blocks.criterion import value_of
 from ..config import MAX_BLOCKS, SLEBConfig, limits_in_words
 from ..errors import ReportError
 from ..runtime.json import Within
 from ..runtime.table import text_table
+from .frame import losses_frame
 from .records import (
     Amount,
     BlockNumber,
@@ -24,8 +25,12 @@ from .records import (
 )
 from .stored import StoredReport
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class PruningReport(StoredReport):
     """Report of a run. Blocks are named by their number in the dense model, also over several runs.
 
@@ -238,6 +243,48 @@ class PruningReport(StoredReport):
         target = self.target if len(steps) == len(self.steps) else None
         shallower = replace(self, steps=steps, target=target, compensation=None, healing=())
         return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
+
+    def to_pandas(self) -> "DataFrame":
+        """Return a table with a row for every step and candidate, over all runs.
+
+        Returns:
+            A `pandas.DataFrame` with the columns `run` and `step`, both from 1 and counted from the dense model;
+            `block`; `status`: `"removed"`, `"kept"`, `"dropped"` by a race, `"barred"` because it cannot go together
+            with the removed ones, or `"non_finite"`; `loss` without the block, in nats, summed over windows, and its
+            `perplexity`; `compensated_loss` of the removed block; `windows` that were measured; `reason` of a bar.
+
+        Example:
+            ```python
+            table = pruner.report.to_pandas()
+            table[table.status == "removed"].set_index("step").perplexity
+            ```
+        """
+        return losses_frame((run.steps, run.calibration) for run in self.runs)
+
+    def plot(self) -> "Figure":
+        """Plot perplexity against the number of removed blocks, with the candidates that lost, as on the model card.
+
+        Returns:
+            A `matplotlib.figure.Figure` of 6 x 4 inches. It needs no display; a notebook shows it.
+
+        Raises:
+            ReportError: If the run removed known blocks, without a search, or its perplexity is not finite.
+
+        Example:
+            ```python
+            pruner.report.plot().savefig("losses.png")
+            ```
+        """
+        from .plot import plot_losses
+
+        return plot_losses(self)
+
+    def __repr__(self) -> str:
+        depths = f"{len(self.blocks_before)} -> {len(self.blocks_after)} blocks"
+        removed = f"removed {' '.join(map(str, self.removed_blocks)) or 'none'}"
+        before, after = self.perplexity_before, self.perplexity_after
+        cost = "" if before is None or after is None else f", calibration perplexity {before:.2f} -> {after:.2f}"
+        return f"PruningReport({self.base_model or self.architecture}, {depths}, {removed}{cost})"
 
     def summary(self) -> str:
         """Return a short table of the removals and their cost on the calibration text.

@@ -2,14 +2,26 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import ConfigError, ReportError
+from ..errors import ConfigError, OutputFolderError, ReportError
 from ..runtime.files import replace_file
+from ..runtime.hub import find_or_download
 from ..runtime.json import parse_dataclass, read_json
 from .folder import REPORT_FILE_NAME, recover
+
+
+def report_file(path: str | Path) -> Path:
+    """Return the file of a report from its path or that of its folder; raise ReportError if there is none."""
+    if not os.path.exists(path):
+        recover(path)
+    file = Path(path) / REPORT_FILE_NAME if os.path.isdir(path) else Path(path)
+    if not os.path.isfile(file):
+        raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
+    return file
 
 
 @dataclass(frozen=True)
@@ -92,11 +104,7 @@ class StoredReport:
             report = PruningReport.load("smollm2-sleb-20")
             ```
         """
-        if not os.path.exists(path):
-            recover(path)
-        file = Path(path) / REPORT_FILE_NAME if os.path.isdir(path) else Path(path)
-        if not os.path.isfile(file):
-            raise ReportError(f"There is no report at {str(path)!r}; name a {REPORT_FILE_NAME} or the folder with it.")
+        file = report_file(path)
         try:
             values = read_json(file)
         except ValueError as error:
@@ -105,3 +113,50 @@ class StoredReport:
             return cls.from_dict(values)
         except ReportError as error:
             raise ReportError(f"{file} cannot be used; take it from the run's folder again. {error}") from error
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Read the report of a pruned model, from its folder or from the Hub, without its weights.
+
+        Args:
+            name_or_path: The folder of the model, or its name on the Hub.
+            revision: Branch, tag or commit on the Hub; `None` is the main branch.
+            token: A token of the Hub; `None` uses the one of the login.
+            cache_dir: Folder of the cache; `None` is that of `huggingface_hub`.
+            force_download: Download the file again where it is in the cache.
+            local_files_only: Ask nobody, and take what is in the cache.
+
+        Returns:
+            The report.
+
+        Raises:
+            ReportError: If there is none, or it is malformed.
+
+        Example:
+            ```python
+            report = PruningReport.from_pretrained("me/smollm2-sleb-20")
+            report.plot()
+            ```
+        """
+        with suppress(OutputFolderError):  # what cannot be the name of a folder may be one on the Hub
+            recover(name_or_path)
+        return cls.load(
+            find_or_download(
+                name_or_path,
+                REPORT_FILE_NAME,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+            )
+        )

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ConfigError, JournalError, OutputFolderError
 from ..report.folder import JOURNAL_FILE_NAME, lock_folder
 from ..runtime.json import parse_dataclass, shown
+
+if TYPE_CHECKING:  # what only checks for a journal does not wait for torch
+    from torch import Tensor
 
 # A search is deterministic, so its state is not saved: a resumed search starts from the beginning and reads every
 # recorded measurement instead of repeating it. Fits of compensation are not recorded; they are repeated.
@@ -125,7 +126,7 @@ class Journal:
             known[record.start, record.stop] = record
         return known
 
-    def note(self, record: BatchRecord, losses: Tensor) -> None:
+    def note(self, record: BatchRecord, losses: "Tensor") -> None:
         """Add a measured batch; `losses` (candidates, batch) may be on any device and are read only when
         written, so that the host does not wait after every batch. Write if the last write was half a minute ago."""
         self._pending.append((record, losses))

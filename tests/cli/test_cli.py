@@ -141,6 +141,12 @@ def test_prune_and_push(sleb, hub: LocalHub, model_folder: Path, text_file: Path
     )
     assert done.returncode == 0, done.stderr
     assert hub.repositories["me/a"].branches["v2"][-1].message == "x"
+    described = ["--commit-description", "long story", "--tags", "mine", "yours"]
+    done = sleb("push", "--folder", pruned, "--repo", "me/a", "--revision", "v3", *described, device=False)
+    assert done.returncode == 0, done.stderr
+    commit = hub.repositories["me/a"].branches["v3"][-1]
+    assert commit.description == "long story"
+    assert b"- mine\n- yours" in commit.files["README.md"]
     done = sleb("push", "--folder", pruned, "--repo", "me/a", "--create-pr", device=False)
     assert done.stdout == f"pushed to {hub.url}/me/a/discussions/1\n"
 

@@ -18,6 +18,7 @@ class Commit:
     files: dict[str, bytes]
     message: str = "initial commit"
     oid: str = ""
+    description: str = ""
 
     def __post_init__(self) -> None:
         names = [f"{name}{hashlib.sha1(content).hexdigest()}" for name, content in sorted(self.files.items())]
@@ -55,6 +56,7 @@ class LocalHub:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.tokens: set[str | None] = set()
+        self.user: dict[str, Any] = {"name": "me", "type": "user", "orgs": []}
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -136,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(404, {"error": f"{what} not found"}, {"X-Error-Code": f"{what}NotFound"})
 
     def who_am_i(self, body: bytes, query: dict[str, list[str]]) -> None:
-        self._send(200, {"name": "me", "type": "user", "orgs": []})
+        self._send(200, self.hub.user)
 
     def create_repo(self, body: bytes, query: dict[str, list[str]]) -> None:
         asked = json.loads(body)
@@ -158,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None or commit is None:
             self._missing("Repo" if repository is None else "Revision")
             return
-        siblings = [{"rfilename": name} for name in commit.files]
+        siblings = [{"rfilename": name, "size": len(content)} for name, content in commit.files.items()]
         self._send(200, {"id": repo_id, "sha": commit.oid, "private": repository.private, "siblings": siblings})
 
     def tree(self, body: bytes, query: dict[str, list[str]], repo_id: str, revision: str) -> None:
@@ -215,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[line["value"]["path"]]
             else:
                 files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        made = Commit(files, header["summary"])
+        made = Commit(files, header["summary"], description=header.get("description", ""))
         answer = {"commitOid": made.oid, "commitUrl": f"{self.hub.url}/{repo_id}/commit/{made.oid}"}
         if "create_pr" in query:
             repository.pull_requests += 1

@@ -3,13 +3,14 @@
 import logging
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM
 
-from optimum_sleb import PushError, SLEBConfig, SLEBPruner
+from optimum_sleb import ConfigError, PushError, SLEBConfig, SLEBPruner
 from optimum_sleb.hub.model_files import check_model_folder
 from optimum_sleb.hub.push import push_folder
 
@@ -335,3 +336,58 @@ class TestCompleteness:
         (copy / "config.json").write_text("[]")
         with pytest.raises(Exception, match="is not a JSON object"):
             push_folder(copy, REPO)
+
+
+@pytest.mark.long
+def test_tags_and_description(hub: LocalHub, folder: Path) -> None:
+    before = (folder / "README.md").read_bytes()
+    push_folder(folder, REPO, tags=["mine", "sleb", "mine"], commit_message="short", commit_description="long\nstory")
+    commit = hub.repositories[REPO].branches["main"][-1]
+    assert (commit.message, commit.description) == ("short", "long\nstory")
+    card = ModelCard(commit.files["README.md"].decode())
+    assert card.data.tags == ["sleb", "pruned", "depth-pruning", "mine"]
+    assert (folder / "README.md").read_bytes() == before
+    assert ModelCard.load(folder / "README.md").text.replace('"pruned"', f'"{REPO}"') == card.text.replace(
+        "# small", "# pruned"
+    )
+
+
+@pytest.mark.parametrize("tags", ["mine", [1], [""], ["a" * 200], [None]])
+def test_tags_that_are_none(hub: LocalHub, folder: Path, tags: Any) -> None:
+    with pytest.raises(PushError, match=r"tags must be a list of short texts, such as \['my-model'\]; got"):
+        push_folder(folder, REPO, tags=tags)
+    assert hub.requests == []
+
+
+@pytest.mark.long
+def test_save_and_push_in_one(hub: LocalHub, tmp_path: Path) -> None:
+    pruner = SLEBPruner(tiny_model(), make_tokenizer(add_bos=False))
+    pruner.remove([2])
+    pruner.save_pretrained(tmp_path / "named", push_to_hub=True, private=True, tags=["mine"])
+    assert hub.repositories["me/named"].private
+    assert b"- mine" in hub.files("me/named")["README.md"]
+    pruner.save_pretrained(tmp_path / "other", push_to_hub=True, repo_id=REPO, commit_message="said")
+    assert hub.repositories[REPO].branches["main"][-1].message == "said"
+    assert logits_of(REPO).equal(logits_of(tmp_path / "other"))
+
+
+WRONG_PUSHES: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"repo_id": REPO}, ConfigError, "repo_id belongs to a push; set push_to_hub=True"),
+    ({"tags": ["a"]}, ConfigError, "tags belongs to a push"),
+    ({"push_to_hub": True, "tag": ["a"]}, ConfigError, "no argument 'tag'; known ones of a push: repo_id, private"),
+    ({"push_to_hub": True, "tags": "a"}, PushError, "tags must be a list"),
+    ({"push_to_hub": True, "repo_id": "a b"}, PushError, "'a b' cannot be the name of a repository"),
+    ({"push_to_hub": True, "repo_id": "you/a"}, PushError, "me cannot push to you/a"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "sentence"), WRONG_PUSHES)
+def test_a_push_that_cannot_be_is_refused_before_anything_is_written(
+    hub: LocalHub, tmp_path: Path, arguments: dict[str, Any], kind: type[Exception], sentence: str
+) -> None:
+    pruner = SLEBPruner(tiny_model())
+    pruner.remove([2])
+    with pytest.raises(kind, match=sentence):
+        pruner.save_pretrained(tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+    assert hub.repositories == {}

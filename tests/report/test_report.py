@@ -7,6 +7,8 @@ import pytest
 from optimum_sleb import EvaluationRecord, PruningReport, ReportError, SLEBConfig
 from optimum_sleb.report.records import CalibrationRecord, SearchRecord, StepRecord, TargetRecord
 
+from ..hub.local_hub import Commit, LocalHub, Repository
+
 
 def make_report(removed: tuple[int, ...] = (2, 4, 1), previous: PruningReport | None = None) -> PruningReport:
     before = tuple(range(8)) if previous is None else previous.blocks_after
@@ -141,3 +143,23 @@ def test_files_are_not_trusted(tmp_path: Path) -> None:
         assert message in str(error.value), content[:80]
     with pytest.raises(ReportError, match="There is no report at"):
         PruningReport.load(tmp_path / "nowhere")
+
+
+def test_one_line() -> None:
+    report = make_report((5, 3), previous=make_report((2, 4)))
+    assert repr(report) == (
+        "PruningReport(me/dense, 6 -> 4 blocks, removed 2 4 5 3, calibration perplexity 7.39 -> 9.49)"
+    )
+    by_order = replace(make_report((2,)), base_model=None, steps=(StepRecord(2),), search=None, calibration=None)
+    assert repr(by_order) == "PruningReport(LlamaForCausalLM, 8 -> 7 blocks, removed 2)"
+
+
+def test_from_the_hub(hub: LocalHub, tmp_path: Path) -> None:
+    report, file = make_report(), make_report().save(tmp_path)
+    hub.repositories["me/small"] = Repository(False, {"main": [Commit({}), Commit({file.name: file.read_bytes()})]})
+    assert PruningReport.from_pretrained("me/small") == PruningReport.from_pretrained(tmp_path) == report
+    asked = len(hub.requests)
+    assert PruningReport.from_pretrained("me/small", local_files_only=True) == report
+    assert len(hub.requests) == asked
+    assert PruningReport.from_pretrained("me/small", revision="main", cache_dir=tmp_path / "elsewhere") == report
+    assert (tmp_path / "elsewhere" / "models--me--small").is_dir()
