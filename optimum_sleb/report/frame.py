@@ -23,24 +23,29 @@ _COLUMNS = {
 }
 
 
-def losses_frame(runs: Iterable[tuple[tuple[StepRecord, ...], CalibrationRecord | None]]) -> "DataFrame":
-    """Return the table of the steps of several runs, each with its calibration text."""
+def losses_frame(runs: Iterable[tuple[tuple[StepRecord, ...], CalibrationRecord | None, str | None]]) -> "DataFrame":
+    """Return the table of the steps of several runs, each with its calibration text and its criterion, if of its own.
+    The losses of such a criterion are no perplexities."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     numbers = count(1)  # over all runs
-    for run, (steps, calibration) in enumerate(runs, start=1):
+    for run, (steps, calibration, criterion) in enumerate(runs, start=1):
         for step, number in zip(steps, numbers, strict=False):
-            rows += [{"run": run, "step": number, **row} for row in _rows_of(step, calibration)]
+            rows += [{"run": run, "step": number, **row} for row in _rows_of(step, calibration, criterion)]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def _rows_of(step: StepRecord, calibration: CalibrationRecord | None) -> Iterator[dict[str, Any]]:
+def _rows_of(
+    step: StepRecord, calibration: CalibrationRecord | None, criterion: str | None
+) -> Iterator[dict[str, Any]]:
     """Yield a row for the removed block and each other candidate of a step, by their numbers."""
     blocks = {step.block, *step.candidate_losses, *step.barred_blocks, *step.dropped_blocks, *step.non_finite_blocks}
     for block in sorted(blocks):
         loss = step.candidate_losses.get(block)
-        perplexity = None if loss is None or calibration is None else perplexity_of(loss, calibration.num_counted)
+        perplexity = None
+        if loss is not None and calibration is not None and criterion is None:
+            perplexity = perplexity_of(loss, calibration.num_counted)
         measured_on = {**step.non_finite_blocks, **step.dropped_blocks}.get(block)
         if measured_on is None and loss is not None and calibration is not None:
             measured_on = calibration.num_windows

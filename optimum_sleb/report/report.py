@@ -4,10 +4,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 from ..blocks.criterion import value_of
-from ..config import MAX_BLOCKS, SLEBConfig, limits_in_words
+from ..config import MAX_BLOCKS, SLEBConfig
 from ..errors import ReportError
 from ..runtime.json import Within
-from ..runtime.table import text_table
 from .frame import losses_frame
 from .records import (
     Amount,
@@ -24,6 +23,7 @@ from .records import (
     WeightsRecord,
 )
 from .stored import StoredReport
+from .summary import summary_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -259,7 +259,7 @@ class PruningReport(StoredReport):
             table[table.status == "removed"].set_index("step").perplexity
             ```
         """
-        return losses_frame((run.steps, run.calibration) for run in self.runs)
+        return losses_frame((run.steps, run.calibration, run.criterion) for run in self.runs)
 
     def plot(self) -> "Figure":
         """Plot perplexity against the number of removed blocks, with the candidates that lost, as on the model card.
@@ -297,38 +297,4 @@ class PruningReport(StoredReport):
             print(pruner.report.summary())
             ```
         """
-        rows = [
-            ("", "before", "after"),
-            ("blocks", str(len(self.blocks_before)), str(len(self.blocks_after))),
-            ("parameters", f"{self.parameters_before / 1e6:,.1f} M", f"{self.parameters_after / 1e6:,.1f} M"),
-        ]
-        if self._before is not None and self._after is not None:
-            name, style = ("criterion", ".4g") if self.criterion else ("perplexity", ".2f")
-            rows.append((f"calibration {name}", f"{self._before:{style}}", f"{self._after:{style}}"))
-        lines = [text_table(rows, num_left=1, widths=(24, 12, 12), gap="")]
-        if self.calibration is not None and self.calibration.columns not in (None, "text"):
-            lines.append(f"calibrated on {self.calibration.columns}")
-        if self.criterion:
-            lines.append(f"criterion: {self.criterion}, the mean loss of a window; lower is better")
-        if self.search is not None and self.search.stopped_early:
-            lines.append("stopped early, by a callback")
-        lines.append(f"removed, in order: {' '.join(str(step.block) for step in self.steps) or 'none'}")
-        if self.recipe is not None and (limits := limits_in_words(self.recipe)):
-            lines.append(limits)
-        if self.target is not None:
-            lines.append(f"target {self.target.summary()}")
-        lines += [f"then healed: {one.method} on {one.dataset}, {one.steps:,} steps" for one in self.healing]
-        if self.closest_decision is not None:
-            block, margin = self.closest_decision
-            lines.append(f"closest decision: block {block}, the next best had a loss {margin:.2%} higher")
-        non_finite = dict.fromkeys(str(block) for step in self.steps for block in step.non_finite_blocks)
-        if non_finite:
-            lines.append(f"the loss was NaN or infinite without block {', '.join(non_finite)}, which thus stayed")
-        if self.search is not None and self.search.offload is not None:
-            lines.append(f"blocks came to {self.search.device} one at a time: {self.search.offload}")
-        if self.search is not None and self.barred_blocks:
-            num_tried = len(self.steps[0].candidate_losses) if self.steps else 0
-            block, reason = next(iter(self.barred_blocks.items()))
-            possible = f"{num_tried} of {len(self.blocks_before)} blocks could be removed"
-            lines.append(f"{possible}; not, for example, block {block}: {reason}")
-        return "\n".join(lines)
+        return summary_of(self)
