@@ -16,6 +16,7 @@ from .blocks.forward import vocab_size_of
 from .blocks.stack import find_decoder_stack
 from .blocks.surgery import remove_blocks
 from .blocks.verify import check_removal
+from .calibration.loaded import LoadedWindows
 from .calibration.sources import load_calibration
 from .config import SLEBConfig, candidates_of, recipe_of
 from .evaluation.goal import goal_of, speeds_of_target
@@ -134,11 +135,7 @@ class SLEBPruner(BasePruner):
             config.num_blocks_to_remove_of(len(self._stack), self.blocks)
             lowered, services = choose_criterion(config.criterion, criterion), services_of(report_to)
             config = replace(config, criterion=lowered.name)
-            calibration = self._calibration if calibration is None else calibration
-            fitted = fit_windows(config, self.model)
-            loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, fitted))
-            loaded.windows.check_vocabulary(vocab_size_of(self.model))
-            check_positions(loaded.windows.lengths, self.model)
+            loaded = self._load_windows(calibration, config, ranks)
             config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
             placement = choose_placement(self.model, config, device, offload, ranks)
             details: dict[str, Any] = {
@@ -250,6 +247,15 @@ class SLEBPruner(BasePruner):
         taken = self._take_out(self._report_of(tuple(map(StepRecord, cut.removed_blocks)), started), weights)
         self._recipe, self._report = cut.recipe, report_of_later_removal(cut, taken)
         return self.model
+
+    def _load_windows(self, calibration: Any, config: SLEBConfig, ranks: Ranks) -> LoadedWindows:
+        """Return the token windows to search on, which the model can take."""
+        calibration = self._calibration if calibration is None else calibration
+        fitted = fit_windows(config, self.model)
+        loaded = ranks.from_first(lambda: load_calibration(calibration, self.tokenizer, fitted))
+        loaded.windows.check_vocabulary(vocab_size_of(self.model))
+        check_positions(loaded.windows.lengths, self.model)
+        return loaded
 
     def _take_out(self, report: PruningReport, weights: dict[str, torch.Tensor] | None = None) -> PruningReport:
         """Remove the blocks of a report's steps; `weights` are the folded weights of a compensated model."""

@@ -59,7 +59,7 @@ def test_quiet_hides_warnings_and_bars(prune, monkeypatch: pytest.MonkeyPatch) -
         warnings.warn("a warning", stacklevel=1)
         return logs.hides_bars() is True
 
-    monkeypatch.setattr("optimum_sleb.models.positions.check_before_loading", warn_and_look)
+    monkeypatch.setattr("optimum_sleb.models.before_loading.check_before_loading", warn_and_look)
     outcome = prune("--quiet")
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""

@@ -164,8 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"id": repo_id, "sha": commit.oid, "private": repository.private, "siblings": siblings})
 
     def tree(self, body: bytes, query: dict[str, list[str]], repo_id: str, revision: str) -> None:
-        revision, _, folder = revision.partition("/")
-        commit = self.hub.repositories[repo_id].commit_at(revision)
+        repository, folder = self.hub.repositories[repo_id], ""
+        commit = repository.commit_at(revision)
+        if commit is None:  # a folder of a revision is asked for; the name of a branch may hold a slash as well
+            revision, _, folder = revision.partition("/")
+            commit = repository.commit_at(revision)
         inside = f"{folder}/" if folder else ""
         names = [name for name in commit.files if name.startswith(inside)] if commit else []
         if not names:
