@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/prune_smollm2.py demo/dense demo/pruned
 
 test: $(VENV)/.complete
-	$(BIN)/python -m pytest -m "not matrix"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not matrix"
 
 # Before every commit. Of every room of the package all tests but those that are marked because they take more than about
 # half a second each, or ten seconds over all their cases: they are four fifths of the time and a tenth of the tests. A

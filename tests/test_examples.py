@@ -106,7 +106,7 @@ def test_multiple_choice(model_folder: Path, tmp_path: Path) -> None:
     report = PruningReport.load(output)
     assert report.criterion == "__main__:SoftErrors"
     numbers = f"{report.criterion_before:.4f} | {report.criterion_after:.4f}"
-    name = r"mean of \_\_main\_\_:SoftErrors, the Dataset (input\_ids)"
+    name = r"mean of \_\_main\_\_:SoftErrors, a tokenised Dataset"
     assert f"| {name} | {numbers} |" in (output / "README.md").read_text()
 
     tokenizer = AutoTokenizer.from_pretrained(output)

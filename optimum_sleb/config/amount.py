@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from ..errors import ConfigError
+from ..runtime.json import shown
 from .limits import candidates_among, protectors
 from .quantity import quantity_of
 
@@ -89,7 +90,7 @@ def check_amount(recipe: Recipe) -> None:
     """Refuse a recipe without exactly one amount, with one that cannot be, or with a field that belongs to another."""
     amounts = {name: getattr(recipe, name) for name in AMOUNTS if getattr(recipe, name) is not None}
     if len(amounts) != 1:
-        given = ", ".join(f"{name}={value}" for name, value in amounts.items()) or "none of them"
+        given = ", ".join(f"{name}={shown(value)}" for name, value in amounts.items()) or "none of them"
         raise ConfigError(f"Say how much to remove with exactly one of {', '.join(AMOUNTS)}; got {given}.")
     if recipe.sparsity is not None and not 0 < recipe.sparsity < 1:
         raise ConfigError(f"sparsity must lie strictly between 0 and 1, got {recipe.sparsity}.")

@@ -59,13 +59,9 @@ class Goal:
 
     def depth(self, candidates: Sequence[int]) -> int | None:
         """Return how many blocks meet the target, whichever of the candidates go; `None` where that matters."""
-
-        def met_from(order: Sequence[int]) -> int:
-            return bisect_left(range(len(order)), True, key=lambda depth: self.is_met(order[:depth]))
-
         with suppress(UnsupportedModelError):
-            depth = met_from(candidates)
-            return depth if depth == met_from(candidates[::-1]) else None
+            if len({self.value_of((block,)) for block in candidates}) == 1:  # each counts for the same
+                return bisect_left(range(len(candidates)), True, key=lambda depth: self.is_met(candidates[:depth]))
         return None
 
     def _meets(self, value: float) -> bool:

@@ -30,6 +30,7 @@ def test_draws_a_picture_on_a_white_ground(tmp_path: Path) -> None:
     assert pixels.shape[2] == 3 or (pixels[..., 3] == 1).all(), "a page in dark mode would shine through"
 
 
+@pytest.mark.long
 def test_protected_blocks_are_marked_below_the_curve(tmp_path: Path) -> None:
     from matplotlib.image import imread
 

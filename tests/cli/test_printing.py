@@ -36,6 +36,7 @@ def test_a_line_for_each_step_where_no_terminal_shows_a_bar(prune) -> None:
     assert logging.getLogger("optimum_sleb").level != logging.INFO, "as it was before the command"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "environment", "is_told"),
     [

@@ -56,6 +56,7 @@ def goal(model: PreTrainedModel, **values: Any):
     return goal_of(model, find_decoder_stack(model), config, range(1, NUM_BLOCKS - 1), Ranks.alone())
 
 
+@pytest.mark.long
 def test_the_first_depth_that_the_shares_allow(one_thread: None) -> None:
     found = goal(tiny_model(), min_speedup=1.2, speedup_of="prompt")
     values = [found.value_of(range(1, 1 + depth)) for depth in range(5)]

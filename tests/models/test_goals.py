@@ -178,6 +178,7 @@ def test_a_cache_that_cannot_be_seen_is_refused() -> None:
         goal.value_of(())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
 def test_refused_without_weights(family: str) -> None:
     with torch.device("meta"):

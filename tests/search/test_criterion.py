@@ -54,6 +54,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_every_search_decides_as_the_reference(slow: PruningReport, way: str) -> None:
     recipe, arguments = WAYS[way]
@@ -82,6 +83,7 @@ def test_cross_entropy_computed_again_gives_the_published_decisions(search: str)
         assert measured == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.long
 def test_compensation_judges_by_the_criterion_and_is_repeated_with_it(slow: PruningReport) -> None:
     deep = prune(criteria.gain, compensate="during")
     assert all(step.compensated_loss < 0 for step in deep.report.steps)
@@ -139,6 +141,7 @@ def test_whole_logits_are_left_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_batch_size(losses, 4) == 2  # it divides 8, 3 does not
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_in_a_criterion_halves_the_batch() -> None:
     sizes = []
 
@@ -226,6 +229,7 @@ class TestRecords:
         step = replace(prune(criteria.gain).report.steps[0], block=1, candidate_losses={1: -4.0, 2: -3.0})
         assert step.margin == pytest.approx(0.25)
 
+    @pytest.mark.long
     def test_a_function_in_memory(self) -> None:
         assert prune(make(2.0)).report.criterion == "tests.search.test_criterion:make.<locals>.<lambda>"
         assert prune(Weighted()).report.criterion == "tests.search.test_criterion:Weighted"
@@ -237,6 +241,7 @@ class Weighted:
 
 
 class TestJournal:
+    @pytest.mark.long
     @pytest.mark.parametrize("first", [None, MARGIN])
     @pytest.mark.parametrize("second", [None, MARGIN, "tests.criteria:gain"])
     def test_of_another_criterion_is_refused(self, first: str | None, second: str | None, tmp_path: Path) -> None:
@@ -248,6 +253,7 @@ class TestJournal:
             with pytest.raises(JournalError, match=r"is of another run: .*criterion"):
                 prune(second, resume, batch_size=4)
 
+    @pytest.mark.long
     def test_of_other_code_by_the_same_name_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def margin(logits: Tensor, batch: Any) -> Tensor:
             return criteria.margin(logits, batch) ** 2
@@ -257,6 +263,7 @@ class TestJournal:
         with pytest.raises(JournalError, match="is of another run: criterion_source is '"):
             prune(margin, {"progress_dir": tmp_path, "resume": True})
 
+    @pytest.mark.long
     def test_begun_before_there_were_criteria(self, tmp_path: Path) -> None:
         from optimum_sleb.search.journal import seal, unseal
 

@@ -85,6 +85,7 @@ def test_callbacks_are_told_what_the_report_says(criterion: str | None) -> None:
     assert not states[-1].stopped_early
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("when", "names"), [("during", ["removed", "compensated"] * 2), ("after", ["removed"] * 2)])
 def test_compensation_is_told(when: str, names: list[str]) -> None:
     recorder = Recorder()
@@ -118,6 +119,7 @@ def test_a_stop_gives_the_model_of_that_depth(stop_at: tuple[str, int], compensa
     assert PruningReport.load(tmp_path / "out").search.stopped_early
 
 
+@pytest.mark.long
 def test_a_stop_after_the_last_step_is_not_early() -> None:
     report = prune(Recorder(stop_at=("removed", 2)), num_blocks_to_remove=2).report
     assert not report.search.stopped_early
@@ -136,6 +138,7 @@ def test_a_removal_beyond_the_budget_is_not_told() -> None:
     assert {state.eta for _, state in recorder.events} == {None}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fail_at", [("begin", 0), ("measured", 2), ("removed", 2), ("end", 3)])
 def test_an_error_leaves_the_model_and_keeps_the_journal(fail_at: tuple[str, int], tmp_path: Path) -> None:
     pruner, expected = SLEBPruner(tiny_model()), prune().report
