@@ -2,19 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..blocks.kernels import UNCOMPILED, Kernels, call_block
-from ..blocks.runner import BlockRunner, Stream, open_runner
+from ..blocks.kernels import UNCOMPILED, Kernels
+from ..blocks.runner import BlockRunner, open_runner
 from ..blocks.stack import DecoderStack, probe_ids
-from ..blocks.standins import hidden_state_of
-from ..blocks.state import removing_hooks
 from ..calibration.batching import MemoryAttempt, free_cached_memory
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..config import FEWEST_WINDOWS_TO_COMPENSATE
@@ -23,23 +21,15 @@ from ..report.records import CompensationRecord, CutRecord
 from ..runtime.ranks import Ranks
 from . import matrices
 from .changes import ChangedWeights
+from .finding import find_last_site, find_sites
 from .moments import WEIGHTINGS, Moments
-from .sites import Site, find_site
+from .sites import Site
+from .walk import Walk
 
 # Every third window is held back, so that each text of a concatenated mixture has some.
 _HELD_BACK = FEWEST_WINDOWS_TO_COMPENSATE
-
-
-@dataclass
-class _Walk:
-    """State of the pass up the stack; all streams stand at the entrance of the same decoder block."""
-
-    runner: BlockRunner
-    dense_streams: list[Stream]  # dense model on the fitting windows; one gap ahead while a gap is fitted
-    short_streams: list[Stream]  # shortened model on the fitting windows
-    held_back: list[tuple[Stream, WindowBatch]]  # shortened model on the held-back windows
-    probe: Stream  # shortened model on a few tokens
-    loss: float = 0.0  # on the held-back windows, with all gaps so far compensated
+# Uniform weights are not worth a verification for each of so many fits: sinks spoil them.
+_FOR_EVERY_BLOCK = ("1/|target|", "1/|target|^2")
 
 
 class Compensator:
@@ -58,6 +48,8 @@ class Compensator:
         ranks: Ranks,
         batch_size: int = 1,
         kernels: Kernels = UNCOMPILED,
+        *,
+        every_block: bool = False,
     ) -> None:
         if len(windows) < _HELD_BACK:
             raise CalibrationError(
@@ -67,6 +59,7 @@ class Compensator:
         self._model, self._stack, self._kernels = model, stack, kernels
         self._stored_dtype = stored_dtype  # matrices are rounded to it before they are verified
         self._ranks = ranks
+        self._every_block = every_block
         numbers = range(len(windows))
         self._fitting = windows.select([number for number in numbers if (number + 1) % _HELD_BACK])
         self._verifying = windows.select([number for number in numbers if (number + 1) % _HELD_BACK == 0])
@@ -136,35 +129,72 @@ class Compensator:
         # Blocks that text skips (cross-attention to an image) pass nothing on, so the fit is made in the block below.
         alive = [block for block in sorted(self._stack.forms) if block not in removed]
         walk = self._start_walk(runner)
-        walk.loss = self._loss(walk, alive)
+        walk.loss = walk.loss_after(alive)
         below = range(alive[0] if alive else len(self._stack))
+        drifted = False  # from the first gap on, the streams of the two models differ
         if gap := tuple(block for block in below if block in removed):
-            walk.dense_streams = list(runner.run_all(walk.dense_streams, gap))
+            walk.step_dense(gap)
+            drifted = True
             reason = "no block stands before the gap"
             yield CutRecord(None, gap, walk.loss, walk.loss, reason=reason)
         for position, block in enumerate(alive):
             above = alive[position + 1 :]
             between = range(block + 1, above[0] if above else len(self._stack))
             gap = tuple(one for one in between if one in removed)
-            walk.dense_streams = list(runner.run_all(walk.dense_streams, [block, *gap]))
-            if gap:
-                yield self._compensate(walk, block, gap, above)
-            walk.short_streams = [runner.run(stream, [block]) for stream in walk.short_streams]
-            walk.held_back = [(runner.run(stream, [block]), batch) for stream, batch in walk.held_back]
-            walk.probe = runner.run(walk.probe, [block])
+            if self._every_block and (gap or drifted):
+                yield from self._refit(walk, block, gap, above, drifted=drifted)
+            else:
+                walk.step_dense([block, *gap])
+                if gap:
+                    yield self._fit_at_gap(walk, block, gap, above)
+            drifted = drifted or bool(gap)
+            walk.step(block)
 
-    def _start_walk(self, runner: BlockRunner) -> _Walk:
+    def _start_walk(self, runner: BlockRunner) -> Walk:
         fitting = [runner.start(batch.ids) for batch in self._batches(self._fitting)]
         held_back = [(runner.start(batch.ids), batch) for batch in self._batches(self._verifying)]
-        return _Walk(runner, fitting, list(fitting), held_back, runner.start(probe_ids(self._model)))
+        return Walk(runner, fitting, list(fitting), held_back, runner.start(probe_ids(self._model)))
 
-    def _compensate(self, walk: _Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
-        """Compensate one gap; the block below it then has its new weights."""
-        before = walk.loss
-        site = find_site(walk.runner.block(block), walk.probe, block)
+    def _fit_at_gap(self, walk: Walk, block: int, gap: tuple[int, ...], above: Sequence[int]) -> CutRecord:
+        """Fit the last site of the block below a gap to the dense model's stream above it."""
+        site = find_last_site(walk.runner.block(block), walk.probe, block)
         if site is None:
             reason = "no module of the block writes straight to the residual stream"
-            return CutRecord(block, gap, before, before, reason=reason)
+            return CutRecord(block, gap, walk.loss, walk.loss, reason=reason)
+        moments = partial(walk.moments, block, site, [stream.hidden for stream in walk.dense_streams], WEIGHTINGS)
+        return self._choose(walk, block, gap, above, site, moments, matrices.choose_matrix)
+
+    def _refit(
+        self, walk: Walk, block: int, gap: tuple[int, ...], above: Sequence[int], *, drifted: bool
+    ) -> Iterator[CutRecord]:
+        """Fit every site of a block to the dense model's stream at the same place, the last one behind the gap."""
+        sites = find_sites(walk.runner.block(block), walk.probe, block)
+        inner = sites[:-1] if drifted else []  # up to the first gap, the streams are the same
+        targets = walk.dense_targets(block, inner)
+        walk.step_dense([block, *gap])
+        if gap and not sites:
+            reason = "no module of the block writes straight to the residual stream"
+            yield CutRecord(block, gap, walk.loss, walk.loss, reason=reason)
+        for number, (site, target) in enumerate(zip(inner, targets, strict=True), start=1):
+            moments = partial(walk.moments, block, site, target, _FOR_EVERY_BLOCK, sites[:number])
+            yield self._choose(walk, block, (), above, site, moments, matrices.choose_refit)
+        if sites:
+            targets_above = [stream.hidden for stream in walk.dense_streams]
+            moments = partial(walk.moments, block, sites[-1], targets_above, _FOR_EVERY_BLOCK)
+            yield self._choose(walk, block, gap, above, sites[-1], moments, matrices.choose_refit)
+
+    def _choose(
+        self,
+        walk: Walk,
+        block: int,
+        gap: tuple[int, ...],
+        above: Sequence[int],
+        site: Site,
+        moments: Callable[[], dict[str, Moments]],
+        choose: matrices.ChooseMatrix,
+    ) -> CutRecord:
+        """Give a site the best matrix that is found; what lowers the loss on no held-back window is not kept."""
+        before = walk.loss
         if any(self._uses[id(parameter)] > 1 for parameter in site.module.parameters(recurse=False)):
             reason = f"the weights of {site.path} are used in several places"
             return CutRecord(block, gap, before, before, reason=reason)
@@ -175,38 +205,12 @@ class Compensator:
 
         def loss_with(matrix: Tensor) -> float:
             put_matrix(matrix)
-            return self._loss(walk, [block, *above])
+            return walk.loss_after([block, *above])
 
-        moments = self._moments(walk, block, site)
-        chosen = matrices.choose_matrix(moments, site.matrix(), site.is_linear, before, loss_with)
+        chosen = choose(moments(), site.matrix(), site.is_linear, before, loss_with)
         put_matrix(chosen.matrix)
         walk.loss = chosen.loss
         return CutRecord(block, gap, before, chosen.loss, chosen.name, chosen.tried, module=site.path)
-
-    def _moments(self, walk: _Walk, block: int, site: Site) -> dict[str, Moments]:
-        """Return the moments of the site's features and desired output in the shortened model, by weighting."""
-        calls: list[tuple[Tensor, Tensor]] = []
-        moments: dict[str, Moments] = {}
-        with removing_hooks() as hooks:
-            # A copy, because Falcon adds the attention's output to this tensor in place.
-            keep = lambda _module, args, output: calls.append((args[0], output.clone()))  # noqa: E731
-            hooks.append(site.module.register_forward_hook(keep))
-            for short, dense in zip(walk.short_streams, walk.dense_streams, strict=True):
-                calls.clear()
-                arguments = short.arguments_of(block)
-                state = hidden_state_of(call_block(walk.runner.block(block), short.hidden, *arguments)).float()
-                inputs, output = calls[-1]
-                target = dense.hidden.to(state.device).float()
-                features = site.features(inputs, output)
-                desired = (output.view_as(state).float() + (target - state) / site.scale).flatten(0, -2)
-                norms = target.norm(dim=-1)
-                first = torch.zeros_like(norms, dtype=torch.bool)
-                first[..., 0] = True
-                for name, weighting in WEIGHTINGS.items():
-                    if name not in moments:
-                        moments[name] = Moments.empty(features.shape[1], desired.shape[1], features.device)
-                    moments[name].add(features, desired, weighting(norms, first).flatten())
-        return moments
 
     def _put_matrix(self, site: Site, matrix: Tensor | None) -> None:
         """Give a site another matrix; `None` restores the dense model's."""
@@ -217,14 +221,6 @@ class Compensator:
             return
         for name, value in site.parameters_for(matrix).items():
             self._changed.put(parameters[name], value.to(self._stored_dtype))
-
-    def _loss(self, walk: _Walk, blocks: Sequence[int]) -> float:
-        """Return the loss on the held-back windows after these blocks are run."""
-        streams = walk.runner.run_all([stream for stream, _ in walk.held_back], blocks)
-        total = 0.0
-        for stream, (_, batch) in zip(streams, walk.held_back, strict=True):
-            total += walk.runner.losses(stream.hidden, batch).double().sum().item()
-        return total
 
     def _batches(self, windows: TokenWindows) -> list[WindowBatch]:
         return [batch.to(self._model.device) for batch in windows.batches(self.batch_size)]

@@ -14,6 +14,13 @@ _RIDGE = 1e-2
 _OTHER_RIDGES = (1e-3, 1e-1)
 
 
+_RIDGES_FOR_EVERY_BLOCK = (1e-2, 1e-1)
+
+# Chooses from moments by weighting, the module's own matrix (features, width) in float64, whether all of it may
+# change, the loss before, and the loss with a matrix.
+ChooseMatrix = Callable[[dict[str, Moments], Tensor, bool, float, Callable[[Tensor], float]], "MatrixChoice"]
+
+
 @dataclass
 class MatrixChoice:
     """Best matrix so far."""
@@ -62,6 +69,24 @@ def choose_matrix(
     for kind in simpler:
         try_fit(kind, best_weighting, _RIDGE)
     choice.try_matrix(f"scalar, {best_weighting}", fit_scale(moments[best_weighting], matrix), loss_with)
+    return choice
+
+
+def choose_refit(
+    moments: dict[str, Moments],
+    matrix: Tensor,
+    is_linear: bool,
+    loss_before: float,
+    loss_with: Callable[[Tensor], float],
+) -> MatrixChoice:
+    """Fit the richest possible kind with all weightings and two ridges, and verify each: few, for every block."""
+    choice = MatrixChoice(loss_before)
+    num_tokens = min(one.num_tokens for one in moments.values())
+    kind = _possible_kinds(num_tokens, len(matrix), matrix.shape[1], is_linear)[0]
+    for weighting, of_weighting in moments.items():
+        for ridge in _RIDGES_FOR_EVERY_BLOCK:
+            name = f"{kind}, {weighting}, ridge {ridge:g}"
+            choice.try_matrix(name, _FITS[kind](of_weighting, matrix, ridge), loss_with)
     return choice
 
 

@@ -74,6 +74,7 @@ class SLEBConfig:
         candidate_blocks: The only blocks that are candidates, given in the same way; `None` is all.
         compensate: Compensation of removed blocks by linear maps, folded into the blocks before the gaps: `"no"`, as
             published; `"after"` the search; or `"during"` it, so that every block is chosen on the compensated model.
+            `"every-block"` is during the search as well, and fits all blocks above a gap too.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
             published; both measure the same losses. `"racing"` gives up candidates that are clearly worse.
         racing_confidence: With `"racing"`, a candidate is given up when its loss is so many standard errors behind the
@@ -123,7 +124,7 @@ class SLEBConfig:
     latter_barrier: int = 1
     protected_blocks: str | Sequence[int] | None = None
     candidate_blocks: str | Sequence[int] | None = None
-    compensate: Literal["no", "after", "during"] = "no"
+    compensate: Literal["no", "after", "during", "every-block"] = "no"
     search: Literal["exact", "racing", "reference"] = "exact"
     racing_confidence: float = 3.5
     search_dtype: Literal["auto", "float32", "model"] = "auto"

@@ -41,7 +41,7 @@ class Compensated:
 
 @contextmanager
 def open_compensator(
-    losses: CandidateLosses, candidates: Sequence[int], stored_dtype: torch.dtype
+    losses: CandidateLosses, candidates: Sequence[int], stored_dtype: torch.dtype, *, every_block: bool
 ) -> Iterator[Compensator]:
     """Yield the compensator of a search; the model has its own weights at the end, stored in `stored_dtype`.
     Raise UnsupportedModelError if the blocks do not run one by one, CalibrationError if there are too few windows."""
@@ -53,7 +53,10 @@ def open_compensator(
         )
     kernels = losses.kernels if isinstance(losses, ExactLosses) else UNCOMPILED
     size = _windows_per_forward(losses)
-    compensator = Compensator(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels)
+    compensator = Compensator(
+        *(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels),
+        every_block=every_block,
+    )
     with undoing(compensator.restore):
         yield compensator
 
@@ -88,9 +91,10 @@ def compensate_earlier_removals(
     The caller puts the weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
     stored_dtype, ranks = model.dtype, Ranks.alone()
     in_float32 = computes_in_float32(model.device, config.search_dtype)
+    every_block = config.compensate == "every-block"
     with computing_in_float32(model) if in_float32 else nullcontext():
         losses = choose_method(model, stack, windows, candidates, config, ranks, criterion=criterion).losses
-        with open_compensator(losses, candidates, stored_dtype) as compensator:
+        with open_compensator(losses, candidates, stored_dtype, every_block=every_block) as compensator:
             compensated = compensate(compensator, losses, removed)
     if in_float32:
         size = config.batch_size or 1

@@ -69,7 +69,7 @@ class Search:
         started = time.perf_counter()
         for step in islice(self._steps(), limit):
             self.followers.measured(step)
-            compensated = self._compensate({*self.result.removed, step.block}, when="during")
+            compensated = self._compensate({*self.result.removed, step.block}, when=("during", "every-block"))
             if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
                 break
             self._count_exact_passes(step)
@@ -83,7 +83,7 @@ class Search:
                 self.stopped_early = True
                 self.result = replace(self.result, record=self._record())
                 break
-        if self.result.steps and (compensated := self._compensate(self.result.removed, when="after")):
+        if self.result.steps and (compensated := self._compensate(self.result.removed, when=("after",))):
             self.result = self.result.compensated_at_last(compensated)
             self.followers.compensated(self._value(compensated.loss))
             yield self.result
@@ -94,8 +94,8 @@ class Search:
             self.method.measure, self.num_blocks, candidates=self.candidates, refusals=self.refusals
         )
 
-    def _compensate(self, removed: Collection[int], when: str) -> Compensated | None:
-        if self.compensator is None or self.config.compensate != when:
+    def _compensate(self, removed: Collection[int], when: Collection[str]) -> Compensated | None:
+        if self.compensator is None or self.config.compensate not in when:
             return None
         return compensating.compensate(self.compensator, self.method.losses, removed)
 
@@ -183,7 +183,12 @@ def open_search(
         method = choose_method(model, stack, windows, candidates, config, ranks, bar.update, criterion)
         loss_before = _finite_loss(method.losses)
         compensates = config.compensate != "no"
-        compensation = open_compensator(method.losses, candidates, stored_dtype) if compensates else nullcontext()
+        every_block = config.compensate == "every-block"
+        compensation = (
+            open_compensator(method.losses, candidates, stored_dtype, every_block=every_block)
+            if compensates
+            else nullcontext()
+        )
         with compensation as compensator:
             method.losses.journal = journal
             refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))

@@ -9,7 +9,8 @@ from optimum_sleb.blocks.forward import evaluating
 from optimum_sleb.blocks.runner import Stream, open_runner
 from optimum_sleb.blocks.stack import find_decoder_stack, probe_ids
 from optimum_sleb.blocks.standins import hidden_state_of
-from optimum_sleb.compensation.sites import Site, find_site
+from optimum_sleb.compensation.finding import find_last_site
+from optimum_sleb.compensation.sites import Site
 
 from ..families import FAMILIES, randomise, tiny_model
 
@@ -50,7 +51,7 @@ def site_and_run(model, index: int = 2):
         with evaluating(model):
             return hidden_state_of(block(stream.hidden, *args, **kwargs))
 
-    return find_site(block, stream, index), run
+    return find_last_site(block, stream, index), run
 
 
 def put(site: Site, matrix: torch.Tensor) -> None:
@@ -137,7 +138,7 @@ class MixedBlock(nn.Module):
 
 def mixed_site(block: MixedBlock) -> Site | None:
     hidden = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(0))
-    return find_site(block, Stream(hidden, {0: ((), {})}), 0)
+    return find_last_site(block, Stream(hidden, {0: ((), {})}), 0)
 
 
 def test_a_stream_in_float32_around_modules_in_half_precision() -> None:
