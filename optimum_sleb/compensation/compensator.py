@@ -28,8 +28,6 @@ from .walk import Walk
 
 # Every third window is held back, so that each text of a concatenated mixture has some.
 _HELD_BACK = FEWEST_WINDOWS_TO_COMPENSATE
-# Uniform weights are not worth a verification for each of so many fits: sinks spoil them.
-_FOR_EVERY_BLOCK = ("1/|target|", "1/|target|^2")
 
 
 class Compensator:
@@ -176,11 +174,11 @@ class Compensator:
             reason = "no module of the block writes straight to the residual stream"
             yield CutRecord(block, gap, walk.loss, walk.loss, reason=reason)
         for number, (site, target) in enumerate(zip(inner, targets, strict=True), start=1):
-            moments = partial(walk.moments, block, site, target, _FOR_EVERY_BLOCK, sites[:number])
+            moments = partial(walk.moments, block, site, target, matrices.WEIGHTINGS_OF_A_REFIT, sites[:number])
             yield self._choose(walk, block, (), above, site, moments, matrices.choose_refit)
         if sites:
             targets_above = [stream.hidden for stream in walk.dense_streams]
-            moments = partial(walk.moments, block, sites[-1], targets_above, _FOR_EVERY_BLOCK)
+            moments = partial(walk.moments, block, sites[-1], targets_above, matrices.WEIGHTINGS_OF_A_REFIT)
             yield self._choose(walk, block, gap, above, sites[-1], moments, matrices.choose_refit)
 
     def _choose(

@@ -14,7 +14,9 @@ _RIDGE = 1e-2
 _OTHER_RIDGES = (1e-3, 1e-1)
 
 
-_RIDGES_FOR_EVERY_BLOCK = (1e-2, 1e-1)
+# A refit of every block tries few: all tokens alike is left out, because sinks spoil it.
+WEIGHTINGS_OF_A_REFIT = ("1/|target|", "1/|target|^2")
+_RIDGES_OF_A_REFIT = (1e-2, 1e-1)
 
 # Chooses from moments by weighting, the module's own matrix (features, width) in float64, whether all of it may
 # change, the loss before, and the loss with a matrix.
@@ -84,7 +86,7 @@ def choose_refit(
     num_tokens = min(one.num_tokens for one in moments.values())
     kind = _possible_kinds(num_tokens, len(matrix), matrix.shape[1], is_linear)[0]
     for weighting, of_weighting in moments.items():
-        for ridge in _RIDGES_FOR_EVERY_BLOCK:
+        for ridge in _RIDGES_OF_A_REFIT:
             name = f"{kind}, {weighting}, ridge {ridge:g}"
             choice.try_matrix(name, _FITS[kind](of_weighting, matrix, ridge), loss_with)
     return choice

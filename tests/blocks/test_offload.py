@@ -142,7 +142,7 @@ def test_at_most_two_blocks_are_on_the_device() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("search", ["exact", "racing"])
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
-@pytest.mark.parametrize("compensate", ["no", "during"])
+@pytest.mark.parametrize("compensate", ["no", "during", "every-block"])
 def test_a_whole_search(family: str, search: str, compensate: str, device: str) -> None:
     windows = TokenWindows(tuple(random_ids(9, 20)))
     config = SLEBConfig(num_blocks_to_remove=2, search=search, compensate=compensate)

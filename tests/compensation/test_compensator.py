@@ -26,8 +26,11 @@ from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def open_compensator(model: PreTrainedModel, windows: TokenWindows, batch_size: int = 4) -> Compensator:
-    return Compensator(model, find_decoder_stack(model), windows, model.dtype, Ranks.alone(), batch_size)
+def open_compensator(
+    model: PreTrainedModel, windows: TokenWindows, batch_size: int = 4, *, every_block: bool = False
+) -> Compensator:
+    stack = find_decoder_stack(model)
+    return Compensator(model, stack, windows, model.dtype, Ranks.alone(), batch_size, every_block=every_block)
 
 
 def record_calls(
@@ -74,20 +77,95 @@ def test_equals_least_squares_on_the_models_own_activations(monkeypatch: pytest.
     torch.testing.assert_close(folded.double(), refitted_by_hand(fitting, 0.1), rtol=1e-3, atol=1e-4)
 
 
+def every_refit_by_hand(windows: TokenWindows, removed: set[int], ridge: float) -> dict[str, Tensor]:
+    """Least squares for all sublayers of a Llama from the first gap up, one after the other, by whole forwards."""
+    dense, short = tiny_model("llama"), tiny_model("llama")
+    stack = find_decoder_stack(short)
+
+    def states(model: PreTrainedModel, module: torch.nn.Module) -> list[Tensor]:
+        """What is given to a norm: the stream where it stands."""
+        return [given for given, _ in record_calls(module, model, windows)]
+
+    def behind(model: PreTrainedModel, block: int, module: str) -> list[Tensor]:
+        layer = model.model.layers[block]
+        if module == "self_attn.o_proj":
+            return states(model, layer.post_attention_layernorm)
+        return [output for _, output in record_calls(layer, model, windows)]
+
+    folded = {}
+    for block in (block for block in range(NUM_BLOCKS) if block not in removed and block >= min(removed) - 1):
+        gap_ends = block
+        while gap_ends + 1 in removed:
+            gap_ends += 1
+        for module in ("self_attn.o_proj", "mlp.down_proj") if block > min(removed) else ("mlp.down_proj",):
+            linear = short.model.layers[block].get_submodule(module)
+            targets = behind(dense, gap_ends if module == "mlp.down_proj" else block, module)
+            with stack.skipping(removed):
+                calls, here = record_calls(linear, short, windows), behind(short, block, module)
+            features = torch.cat([given[1:] for given, _ in calls]).double()
+            rest = torch.cat([(state - output)[1:] for state, (_, output) in zip(here, calls, strict=True)])
+            wanted = torch.cat([target[1:] for target in targets]).double() - rest
+            weight = linear.weight.detach().double()
+            strength = ridge * (features**2).sum(dim=0).mean()
+            rows = torch.cat([features, torch.eye(features.shape[1], dtype=torch.float64) * strength**0.5])
+            fitted = torch.linalg.lstsq(rows, torch.cat([wanted, weight.T * strength**0.5])).solution.T
+            with torch.no_grad():
+                linear.weight.copy_(fitted)
+            folded[f"model.layers.{block}.{module}.weight"] = fitted
+    return folded
+
+
+def test_every_block_equals_least_squares_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    uniform = "all tokens but the first alike"
+
+    def refit_only(moments, matrix, is_linear, loss_before, loss_with) -> MatrixChoice:
+        chosen = fit_matrix(moments[uniform], matrix, 0.1)
+        return MatrixChoice(loss_with(chosen), "refit", chosen)
+
+    monkeypatch.setattr(matrices, "choose_refit", refit_only)
+    monkeypatch.setattr(matrices, "WEIGHTINGS_OF_A_REFIT", (uniform,))
+    windows = TokenWindows(tuple(random_ids(9, 24)))
+    with open_compensator(tiny_model("llama"), windows, every_block=True) as compensator:
+        cuts = compensator.fit({2, 4}).cuts
+        folded = compensator.changed_weights()
+    expected = every_refit_by_hand(windows.select([0, 1, 3, 4, 6, 7]), {2, 4}, 0.1)
+    assert [(cut.block, cut.gap, cut.module) for cut in cuts] == [
+        (1, (2,), "mlp.down_proj"),
+        (3, (), "self_attn.o_proj"),
+        (3, (4,), "mlp.down_proj"),
+        *((block, (), module) for block in range(5, NUM_BLOCKS) for module in ("self_attn.o_proj", "mlp.down_proj")),
+    ]
+    assert folded.keys() == expected.keys()
+    for name, value in folded.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_every_block_is_never_worse_than_the_gaps_before_it() -> None:
+    windows = TokenWindows(tuple(random_ids(12, 24)))
+    with open_compensator(tiny_model("llama"), windows, every_block=True) as compensator:
+        cuts = compensator.fit({2, 3}).cuts
+    losses = [cuts[0].loss_before, *(cut.loss_after for cut in cuts)]
+    assert losses == sorted(losses, reverse=True)
+    assert [cut.loss_before for cut in cuts[1:]] == [cut.loss_after for cut in cuts[:-1]]
+
+
 @pytest.mark.parametrize(
     "removed",
     [{1, 2, 4}, *(pytest.param(blocks, marks=pytest.mark.long) for blocks in ({2}, {0, 3}, {NUM_BLOCKS - 1}))],
     ids=str,
 )
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_it_tells_is_that_of_the_model_on_the_held_back_windows(family: str, removed: set[int]) -> None:
+@pytest.mark.parametrize("every_block", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_the_loss_it_tells_is_that_of_the_model_on_the_held_back_windows(
+    every_block: bool, family: str, removed: set[int]
+) -> None:
     model = tiny_model(family)
     windows = TokenWindows(tuple(random_ids(12, 24)))
     alive = [block for block in range(NUM_BLOCKS) if block not in removed]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     measure = ExactLosses(model, find_decoder_stack(model), windows.select([2, 5, 8, 11]))
     plain = measure.losses_of(alive).sum().item()
-    with open_compensator(model, windows) as compensator:
+    with open_compensator(model, windows, every_block=every_block) as compensator:
         record = compensator.fit(removed)
         compensated = measure.losses_of(alive).sum().item()
         folded = compensator.changed_weights()
@@ -171,9 +249,17 @@ def test_judges_what_rounding_leaves() -> None:
     sink=st.sampled_from([1.0, 1e4, 1e30]),
     rank=st.sampled_from([None, 1, 0]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    every_block=st.booleans(),
 )
 def test_never_worse_and_never_broken(
-    family: str, removed: set[int], num_windows: int, length: int, sink: float, rank: int | None, dtype: torch.dtype
+    family: str,
+    removed: set[int],
+    num_windows: int,
+    length: int,
+    sink: float,
+    rank: int | None,
+    dtype: torch.dtype,
+    every_block: bool,
 ) -> None:
     """Sinks, activations of low rank, and next to no calibration text."""
     model = tiny_model(family)
@@ -190,7 +276,7 @@ def test_never_worse_and_never_broken(
     held_back = windows.select(range(2, num_windows, 3))
     measure = ExactLosses(model, find_decoder_stack(model), held_back)
     plain = measure.losses_of(alive).double().sum().item()
-    with open_compensator(model, windows, batch_size=1) as compensator:
+    with open_compensator(model, windows, batch_size=1, every_block=every_block) as compensator:
         compensator.fit(removed)
         compensated = measure.losses_of(alive).double().sum().item()
         finite_before = _all_finite(shapes, model)

@@ -9,9 +9,10 @@ from optimum_sleb.blocks.forward import evaluating
 from optimum_sleb.blocks.runner import Stream, open_runner
 from optimum_sleb.blocks.stack import find_decoder_stack, probe_ids
 from optimum_sleb.blocks.standins import hidden_state_of
-from optimum_sleb.compensation.finding import find_last_site
+from optimum_sleb.compensation.finding import find_last_site, find_sites
 from optimum_sleb.compensation.sites import Site
 
+from ..architectures.tiny import tiny_model as tiny_of
 from ..families import FAMILIES, randomise, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,6 +40,22 @@ SITES = {
 }
 
 
+BEFORE_THE_LAST = {
+    "llama": ["self_attn.o_proj"],
+    "mistral": ["self_attn.o_proj"],
+    "qwen2": ["self_attn.o_proj"],
+    "qwen3": ["self_attn.o_proj"],
+    "opt": ["self_attn.out_proj"],
+    "gpt2": ["attn.c_proj"],
+    "gpt_neox": ["attention.dense"],
+    "gemma2": ["post_attention_layernorm"],
+    "gemma3": ["post_attention_layernorm"],
+    "phi3": ["self_attn.o_proj"],
+    "falcon": ["self_attention.dense"],
+    "bloom": [],  # its attention adds the stream itself
+}
+
+
 def site_and_run(model, index: int = 2):
     """The site of a block, and a function that runs the block on the probe."""
     stack = find_decoder_stack(model)
@@ -54,6 +71,13 @@ def site_and_run(model, index: int = 2):
     return find_last_site(block, stream, index), run
 
 
+def all_sites(model, index: int = 2) -> list[Site]:
+    stack = find_decoder_stack(model)
+    with open_runner(model, stack) as runner:
+        stream = runner.run(runner.start(probe_ids(model)), range(index))
+        return find_sites(runner.block(index), stream, index)
+
+
 def put(site: Site, matrix: torch.Tensor) -> None:
     with torch.no_grad():
         for name, value in site.parameters_for(matrix).items():
@@ -65,6 +89,17 @@ def test_the_last_module_that_writes_to_the_residual_stream(family: str) -> None
     site, _ = site_and_run(tiny_model(family))
     assert site.path == SITES[family]
     assert site.scale == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_modules_that_write_to_the_residual_stream(family: str) -> None:
+    sites = all_sites(tiny_model(family))
+    assert [site.path for site in sites] == [*BEFORE_THE_LAST[family], SITES[family]]
+    assert [site.scale for site in sites] == pytest.approx([1.0] * len(sites), abs=1e-4)
+
+
+def test_experts_are_no_site_but_the_attention_beside_them_is() -> None:
+    assert [site.path for site in all_sites(tiny_of("mixtral"))] == ["self_attn.o_proj"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
