@@ -1,6 +1,7 @@
 """What a search lowers: the loss of each token window, from what a model without some of its blocks predicts."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Protocol, Self
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from .forward import losses_of
 from .losses import perplexity_of, window_losses
+from .stack import DecoderStack
 
 
 class Batch(Protocol):
@@ -44,6 +46,11 @@ class Criterion(ABC):
     needs_whole_logits = False  # of a window at once, so that a batch must leave them room
     uses_nll = False  # of the tail, which may be compiled
 
+    def prepare(  # noqa: B027 - most need nothing
+        self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch]
+    ) -> None:
+        """Look at the dense model before a search, on the windows that it is measured on."""
+
     @abstractmethod
     def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the losses, (batch,), of a final hidden state (batch, length, width)."""
@@ -70,13 +77,17 @@ class CrossEntropy(Criterion):
 CROSS_ENTROPY = CrossEntropy()
 
 
+# Criteria of this package, by the names that recipes give them.
+KL = "kl"
+
+
 def metric_of(criterion: str | None) -> str:
     """Return what a reader calls the value of a criterion, given its name in a recipe.
 
     >>> metric_of(None), metric_of("org.module:accuracy")
     ('perplexity', 'accuracy')
     """
-    return "perplexity" if criterion is None else criterion.rpartition(":")[2]
+    return {None: "perplexity", KL: "KL to the dense model"}.get(criterion) or str(criterion).rpartition(":")[2]
 
 
 def value_of(criterion: str | None, loss: float, *, num_windows: int, num_counted: int) -> float:
@@ -85,4 +96,6 @@ def value_of(criterion: str | None, loss: float, *, num_windows: int, num_counte
     >>> value_of("org.module:accuracy", -3.0, num_windows=4, num_counted=80)
     -0.75
     """
+    if criterion == KL:
+        return loss / num_counted  # a mean over tokens, in nats
     return perplexity_of(loss, num_counted) if criterion is None else loss / num_windows

@@ -11,9 +11,9 @@ def check_criterion(criterion: str | None, max_perplexity_increase: float | None
     Whether there is such a function is asked when it is needed: a recipe can be read where it is not installed."""
     if criterion is None:
         return
-    if not re.fullmatch(r"[^\s:]+:[^\s:]+", criterion):
+    if criterion != "kl" and not re.fullmatch(r"[^\s:]+:[^\s:]+", criterion):
         raise ConfigError(
-            f"criterion must name a function of a module, as 'org.module:function'; got {shown(criterion)}."
+            f"criterion must be 'kl' or name a function of a module, as 'org.module:function'; got {shown(criterion)}."
         )
     if max_perplexity_increase is not None:
         raise ConfigError(

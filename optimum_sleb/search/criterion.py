@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..blocks.criterion import CROSS_ENTROPY, Batch, Criterion, Tail
+from ..blocks.criterion import CROSS_ENTROPY, KL, Batch, Criterion, Tail
+from ..blocks.divergence import Divergence
 from ..blocks.forward import logits_of
 from ..config import check_criterion
 from ..errors import ConfigError, CriterionError
@@ -30,6 +31,8 @@ def choose_criterion(named: str | None, given: CriterionFunction | str | None) -
             return CROSS_ENTROPY
         check_criterion(name, None)
         _refuse_two(named, name)
+        if name == KL:
+            return Divergence()
         return FunctionCriterion(import_criterion(name), name)
     if not callable(given):
         raise ConfigError(f"criterion must be a function, or its name as 'org.module:function'; got {shown(given)}.")

@@ -1,0 +1,89 @@
+"""The KL divergence of the shortened model from the dense one, as a criterion: it has no noise of labels."""
+
+from collections.abc import Iterable
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .criterion import KL, Batch, Criterion, Tail
+from .forward import logits_of, vocab_size_of
+from .losses import IGNORED, MAX_LOGITS, position_slices, window_losses
+from .runner import open_runner
+from .stack import DecoderStack
+
+# The logits of both models exist at once, in float32 as well.
+_MAX_LOGITS = MAX_LOGITS // 2
+
+
+class Divergence(Criterion):
+    """KL(dense || shortened) in nats: the mean over predictions, times their number and one, as the published loss.
+
+    Of the dense model the last hidden states are kept, in host memory; its logits are made of them part by part.
+    """
+
+    name = KL
+
+    def __init__(self) -> None:
+        self._states: dict[bytes, Tensor] = {}  # (..., length, width) of the dense model, by token ids
+        self._last: tuple[Tensor, Tensor] | None = None  # token ids of a batch, and the states on its device
+
+    @torch.no_grad()
+    def prepare(self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch]) -> None:
+        """Run the model, which still has all blocks and its own weights, on the windows it is measured on."""
+        self._model, self._stack = model, stack
+        inputs = [batch.ids.to(model.device) for batch in batches]
+        with open_runner(model, stack) as runner:
+            ends = runner.run_all((runner.start(ids) for ids in inputs), range(len(stack)))
+            for end, ids in zip(ends, inputs, strict=True):
+                for row, state in zip(ids, end.hidden.movedim(-3, 0), strict=True):
+                    self._states[_key(row)] = state.cpu()
+
+    def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the losses, (batch,), of a final hidden state (batch, length, width)."""
+        dense = self._states_of(batch.ids, hidden.device)
+        parts = position_slices(batch.targets, vocab_size_of(self._model), _MAX_LOGITS)
+        return _losses(
+            batch.targets,
+            (
+                (tail.logits(dense[..., part, :], ids), tail.logits(hidden[..., part, :], ids), part)
+                for part in parts
+                for ids in (batch.ids[:, part],)
+            ),
+        )
+
+    def of_model(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return the losses, (batch,), by one forward pass of the whole model."""
+        logits = logits_of(model, batch.ids)
+        with open_runner(model, self._stack) as runner:
+            dense = runner.logits(self._states_of(batch.ids, batch.ids.device), batch.ids)
+        return _losses(batch.targets, [(dense, logits, slice(None))])
+
+    def _states_of(self, ids: Tensor, device: torch.device) -> Tensor:
+        # The candidates of a step ask for the same batch one after the other.
+        if self._last is None or self._last[0] is not ids:
+            states = torch.stack([self._states[_key(row)] for row in ids], dim=-3)
+            self._last = ids, states.to(device)
+        return self._last[1]
+
+
+def _key(row: Tensor) -> bytes:
+    return row.cpu().numpy().tobytes()
+
+
+def _losses(targets: Tensor, parts: Iterable[tuple[Tensor, Tensor, slice]]) -> Tensor:
+    """Return the losses, (batch,), from the logits of both models at some positions, and which positions these are."""
+    sums = (
+        F.kl_div(_log_probabilities(short), _log_probabilities(dense), log_target=True, reduction="none")
+        .sum(dim=-1)
+        .masked_fill(targets[:, part].to(short.device) == IGNORED, 0)
+        .sum(dim=1)
+        for dense, short, part in parts
+    )
+    return window_losses(reduce(torch.add, sums), targets)
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(dim=-1)

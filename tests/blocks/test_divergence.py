@@ -1,0 +1,79 @@
+"""The divergence from the dense model, against the same by whole logits of both models."""
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from optimum_sleb import SLEBConfig
+from optimum_sleb.blocks.divergence import Divergence
+from optimum_sleb.blocks.forward import evaluating, logits_of
+from optimum_sleb.blocks.stack import find_decoder_stack
+from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.search.exact import ExactLosses
+from optimum_sleb.search.reference import ReferenceLosses
+
+from ..architectures.tiny import tiny_model as tiny_of
+from ..families import FAMILIES, NUM_BLOCKS, random_ids, tiny_model
+from ..searching import run_search
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IDS = random_ids(5, 20)
+
+
+def by_hand(model: PreTrainedModel, removed: set[int], windows: TokenWindows) -> Tensor:
+    """The published mean of a window, with the divergence in the place of the cross-entropy."""
+    losses = []
+    for number, window in enumerate(windows.windows):
+        with evaluating(model):
+            dense = logits_of(model, window[None])[0].double().log_softmax(-1)
+            with find_decoder_stack(model).skipping(removed):
+                short = logits_of(model, window[None])[0].double().log_softmax(-1)
+        counted = torch.ones(len(window), dtype=torch.bool)
+        counted[-1] = False
+        if windows.targets is not None:
+            counted = windows.targets[number] >= 0
+        divergence = (dense.exp() * (dense - short)).sum(dim=-1)[counted]
+        losses.append(divergence.mean() * (len(divergence) + 1))
+    return torch.stack(losses).float()
+
+
+@pytest.mark.parametrize("labels", [False, True], ids=["all tokens", "labels"])
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma3n_text"])
+def test_equals_whole_logits(family: str, labels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimum_sleb.blocks.divergence._MAX_LOGITS", 3 * 64 * 5)  # three positions at a time
+    model = tiny_model(family) if family in FAMILIES else tiny_of(family)
+    targets = torch.full_like(IDS, -100)
+    targets[:, 4:9] = IDS[:, 5:10]
+    windows = TokenWindows(tuple(IDS), tuple(targets) if labels else None)
+    stack, criterion = find_decoder_stack(model), Divergence()
+    criterion.prepare(model, stack, windows.batches(2))
+    expected = by_hand(model, {2}, windows)
+    alive = [block for block in range(len(stack)) if block != 2]
+    for losses in (
+        ExactLosses(model, stack, windows, 3, criterion=criterion),
+        ReferenceLosses(model, stack, windows, 2, criterion=criterion),
+    ):
+        torch.testing.assert_close(losses.losses_of(alive), expected, rtol=1e-3, atol=1e-5)
+        assert losses.losses_of(range(len(stack))).abs().max() < 1e-3  # of the dense model from itself
+
+
+@pytest.mark.parametrize("search", ["exact", "racing", "reference"])
+def test_every_search_lowers_it(search: str) -> None:
+    windows, model = TokenWindows(tuple(IDS)), tiny_model()
+    config = SLEBConfig(num_blocks_to_remove=2, search=search, criterion="kl")
+    criterion = Divergence()
+    steps = run_search(
+        model, find_decoder_stack(model), windows, range(1, NUM_BLOCKS - 1), config, criterion=criterion
+    ).steps
+    removed: set[int] = set()
+    for step in steps:
+        sums = {
+            block: by_hand(model, {*removed, block}, windows).sum().item()
+            for block in range(1, NUM_BLOCKS - 1)
+            if block not in removed
+        }
+        assert step.block == min(sums, key=sums.__getitem__)
+        assert step.loss == pytest.approx(sums[step.block], rel=1e-3)
+        removed.add(step.block)
