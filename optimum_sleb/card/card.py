@@ -55,7 +55,7 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         calibration=_calibration_text(calibration) if calibration else "",
         criterion=report.criterion,
         stopped_early=report.search is not None and report.search.stopped_early,
-        cuts=compensation_rows(report.compensation),
+        cuts=compensation_rows(report.compensation, report.criterion),
         compensation=report.compensation,
         measured_on_calibration=calibration_evaluation(report) is not None and not report.healing,
         evaluated=bool(report.evaluations),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..blocks.losses import perplexity_of
+from ..blocks.criterion import KL, value_of
 from ..report.records import CompensationRecord, CutRecord
 from .format import format_number
 
@@ -18,17 +18,20 @@ class CompensationRow:
     after: str  # the same after compensation
 
 
-def compensation_rows(record: CompensationRecord | None) -> list[CompensationRow]:
-    """Return a row for each gap, from the bottom of the stack up; no rows where nothing was compensated."""
-    return [] if record is None else [_row(cut, record.held_back_tokens) for cut in record.cuts]
+def compensation_rows(record: CompensationRecord | None, criterion: str | None) -> list[CompensationRow]:
+    """Return a row for each fit, from the bottom of the stack up; no rows where nothing was compensated.
+    Fits are verified by `criterion`, if it is the divergence from the dense model, else by the cross-entropy."""
+    verified_by = criterion if criterion == KL else None
+    return [] if record is None else [_row(cut, record, verified_by) for cut in record.cuts]
 
 
-def _row(cut: CutRecord, tokens: int) -> CompensationRow:
+def _row(cut: CutRecord, record: CompensationRecord, criterion: str | None) -> CompensationRow:
+    counts = {"num_windows": record.num_held_back_windows, "num_counted": record.held_back_tokens}
     fit = f"{cut.kept} (best of {len(cut.tried)})" if cut.kept else f"none of {len(cut.tried)} was better"
     return CompensationRow(
         gap=", ".join(map(str, cut.gap)),
         folded_into=f"block {cut.block}, {cut.module}" if cut.module else f"nothing: {cut.reason}",
         fit=fit if cut.tried else "",
-        before=format_number(perplexity_of(cut.loss_before, tokens)),
-        after=format_number(perplexity_of(cut.loss_after, tokens)),
+        before=format_number(value_of(criterion, cut.loss_before, **counts)),
+        after=format_number(value_of(criterion, cut.loss_after, **counts)),
     )

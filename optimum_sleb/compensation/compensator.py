@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..blocks.criterion import CROSS_ENTROPY, Criterion
 from ..blocks.kernels import UNCOMPILED, Kernels
 from ..blocks.runner import BlockRunner, open_runner
 from ..blocks.stack import DecoderStack, probe_ids
@@ -46,6 +47,7 @@ class Compensator:
         ranks: Ranks,
         batch_size: int = 1,
         kernels: Kernels = UNCOMPILED,
+        criterion: Criterion = CROSS_ENTROPY,
         *,
         every_block: bool = False,
     ) -> None:
@@ -56,6 +58,7 @@ class Compensator:
             )
         self._model, self._stack, self._kernels = model, stack, kernels
         self._stored_dtype = stored_dtype  # matrices are rounded to it before they are verified
+        self._criterion = criterion  # which verifies the fits
         self._ranks = ranks
         self._every_block = every_block
         numbers = range(len(windows))
@@ -99,7 +102,7 @@ class Compensator:
         while True:
             with MemoryAttempt(self.batch_size, self._out_of_memory_message()) as attempt:
                 self.restore()  # undo an attempt that ran out of memory
-                with open_runner(self._model, self._stack, self._kernels) as runner:
+                with open_runner(self._model, self._stack, self._kernels, self._criterion) as runner:
                     cuts = tuple(self._cuts(runner, removed))
             if not attempt.failed:
                 break

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blocks.criterion import CROSS_ENTROPY, Criterion
+from ..blocks.criterion import CROSS_ENTROPY, KL, Criterion
 from ..blocks.kernels import UNCOMPILED
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
@@ -55,6 +55,8 @@ def open_compensator(
     size = _windows_per_forward(losses)
     compensator = Compensator(
         *(losses.model, losses.stack, losses.windows, stored_dtype, losses.ranks, size, kernels),
+        # A function of one's own may be anything, such as a share of right answers, that no fit aims at.
+        losses.criterion if losses.criterion.name == KL else CROSS_ENTROPY,
         every_block=every_block,
     )
     with undoing(compensator.restore):
@@ -124,7 +126,7 @@ def repeat_compensation(
         )
     if report.recipe is None or report.calibration is None or report.recipe.compensate == "no":
         return {}, report
-    if report.criterion is not None and criterion is None:
+    if report.criterion not in (None, KL) and criterion is None:
         raise ReportError(
             f"The search lowered the criterion {report.criterion}, and compensated; to fit the maps again, pass that "
             "function (criterion=)."

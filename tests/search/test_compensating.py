@@ -82,6 +82,18 @@ def test_a_shallower_cut_equals_a_search_to_its_depth(compensate: str) -> None:
 
 
 @pytest.mark.long
+def test_fits_are_verified_by_the_divergence_from_the_dense_model() -> None:
+    deep, straight, cut = pruner(), pruner(), pruner()
+    deep.prune(recipe(3, "every-block", criterion="kl"), calibration=IDS)
+    straight.prune(recipe(2, "every-block", criterion="kl"), calibration=IDS)
+    cut.apply(deep.report, 2, calibration=IDS)
+    assert same_weights(cut, straight)
+    assert cut.report.compensation.cuts == straight.report.compensation.cuts
+    first, *_, last = straight.report.compensation.cuts
+    assert first.loss_before > last.loss_after >= 0
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "hy_v4"])
 def test_where_some_blocks_are_barred_it_is_applied_all_the_same(family: str) -> None:
     searched, applied = SLEBPruner(tiny_of(family)), SLEBPruner(tiny_of(family))
