@@ -7,6 +7,7 @@ from ..blocks.criterion import value_of
 from ..config import MAX_BLOCKS, SLEBConfig
 from ..errors import ReportError
 from ..runtime.json import Within
+from .depths import DepthRecord
 from .frame import losses_frame
 from .records import (
     Amount,
@@ -62,6 +63,8 @@ class PruningReport(StoredReport):
         weights_before: Sample of the weights when this run began; `None` in reports of earlier versions.
         target: What the recipe's target asked for and what was reached; `None` where it gave a number of blocks or a
             perplexity budget.
+        depths: Of a search over sets of blocks: the best set of each size, from one block up. Its last one is what the
+            steps remove, which then have no losses of their own; empty for a search that is greedy.
 
     Example:
         ```python
@@ -97,6 +100,7 @@ class PruningReport(StoredReport):
     healing: tuple[HealingRecord, ...] = ()
     weights_before: WeightsRecord | None = None
     target: TargetRecord | None = None
+    depths: tuple[DepthRecord, ...] = ()
 
     @property
     def removed_blocks(self) -> tuple[int, ...]:

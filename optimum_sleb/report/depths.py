@@ -1,0 +1,35 @@
+"""The part of a report that a search over sets writes: which sets were measured at each depth, and which was best."""
+
+from dataclasses import dataclass
+
+from .records import Amount, BlockNumber, Count, Loss
+
+
+@dataclass(frozen=True)
+class SetRecord:
+    """A set of blocks, all removed at once. Blocks are named by their number in the dense model, ascending."""
+
+    removed: tuple[BlockNumber, ...]
+    loss: Loss  # calibration loss without these blocks, in nats, summed over windows, before any compensation
+    held_back_loss: Amount | None = None  # on the held-back windows, compensated; None where it was not compensated
+
+
+@dataclass(frozen=True)
+class DepthRecord:
+    """The best set of one size, and all that it was compared with. It need not contain the best set of a size less."""
+
+    removed: tuple[BlockNumber, ...]  # the best set: compensated, by the held-back loss, else by the loss
+    sets: tuple[SetRecord, ...]  # those measured on all windows, the lowest loss first
+    seconds: Amount
+    num_dropped: Count = 0  # sets that a race gave up
+    compensated_loss: Loss | None = None  # calibration loss of the best set, compensated; None where it was not
+
+    @property
+    def loss(self) -> float:
+        """Return the calibration loss of the best set, before compensation."""
+        return next(one.loss for one in self.sets if one.removed == self.removed)
+
+    @property
+    def final_loss(self) -> float:
+        """Return the calibration loss of the best set, after any compensation."""
+        return self.loss if self.compensated_loss is None else self.compensated_loss
