@@ -14,7 +14,9 @@ from ..calibration.batching import run_in_batches
 from ..calibration.windows import TokenWindows, WindowBatch
 from ..errors import NonFiniteLossError
 from ..runtime.ranks import Ranks
-from .journal import BatchRecord, Journal, measurement_key
+from .journal import BatchRecord, Journal, measurement_key, stacks_key
+
+Stack = tuple[int, ...]  # decoder blocks that are left, ascending
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,33 @@ class CandidateLosses(ABC):
         `alive` and `candidates` (part of it) ascend. Raise OutOfMemoryError if not even one window fits, JournalError
         if the journal cannot be written or does not fit this measurement."""
         windows = self.windows if windows is None else windows
-        # On the device until the end, so that the host does not wait for it after every batch.
-        losses = torch.empty(len(candidates), len(windows), device=self.model.device)
+        stacks = [tuple(block for block in alive if block != candidate) for candidate in candidates]
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
-        shape = len(candidates), len(windows)
+        return StepLosses(dict(zip(candidates, self._measure(stacks, windows, key), strict=True)))
+
+    def measure_stacks(self, stacks: Sequence[Stack], windows: TokenWindows | None = None) -> StepLosses:
+        """Return the losses with only the blocks of each stack, by its place in the sequence; as `measure` else.
+        Stacks ascend, and no two are the same."""
+        windows = self.windows if windows is None else windows
+        key = stacks_key(stacks, windows.fingerprint) if self.journal else ""
+        return StepLosses(dict(enumerate(self._measure(stacks, windows, key))))
+
+    def _measure(self, stacks: Sequence[Stack], windows: TokenWindows, key: str) -> Tensor:
+        """Return the losses, (stacks, windows), on the CPU; what is recorded under `key` is not measured again."""
+        # On the device until the end, so that the host does not wait for it after every batch.
+        losses = torch.empty(len(stacks), len(windows), device=self.model.device)
+        shape = len(stacks), len(windows)
         recorded = self.ranks.from_first(lambda: self.journal.recorded(key, *shape) if self.journal else {})
         for record in recorded.values():
             losses[:, record.start : record.stop] = torch.tensor(record.losses, device=losses.device)
             self._count(record)
 
         def measure_batch(batch: WindowBatch) -> None:
-            of_batch, passes = torch.zeros(len(candidates), len(batch), device=losses.device), 0
+            of_batch, passes = torch.zeros(len(stacks), len(batch), device=losses.device), 0
             with self.ranks.fail_together():
                 if len(share := batch.share(self.ranks.rank, self.ranks.size)):
                     of_share = of_batch[:, self.ranks.rank :: self.ranks.size]
-                    passes = self.measure_without(alive, candidates, share.to(self.model.device), of_share)
+                    passes = self.measure_batch(stacks, share.to(self.model.device), of_share)
             passes, losses[:, batch.span] = self.ranks.largest(passes), self.ranks.sum(of_batch)
             record = BatchRecord(key, batch.span.start, batch.span.stop, (), passes * len(batch), of_batch.numel())
             if self.journal:
@@ -92,7 +106,7 @@ class CandidateLosses(ABC):
         self._keep_size(run_in_batches(self._missing(windows, recorded), measure_batch, self._is_loaded_by_block))
         if self.journal:
             self.journal.write()
-        return StepLosses(dict(zip(candidates, losses.cpu(), strict=True)))
+        return losses.cpu()
 
     def losses_of(self, alive: Sequence[int]) -> Tensor:
         """Return the loss of each window, (windows,), with only the blocks `alive`, on the CPU.
@@ -100,12 +114,12 @@ class CandidateLosses(ABC):
         losses = torch.empty(len(self.windows), device=self.model.device)
 
         def measure_batch(batch: WindowBatch) -> None:
-            of_batch = torch.zeros(len(batch), device=losses.device)
+            of_batch = torch.zeros(1, len(batch), device=losses.device)
             with self.ranks.fail_together():
                 if len(share := batch.share(self.ranks.rank, self.ranks.size)):
-                    of_share = self._measure_with(alive, share.to(self.model.device))
-                    of_batch[self.ranks.rank :: self.ranks.size] = of_share
-            losses[batch.span] = self.ranks.sum(of_batch)
+                    of_share = of_batch[:, self.ranks.rank :: self.ranks.size]
+                    self.measure_batch([tuple(alive)], share.to(self.model.device), of_share)
+            losses[batch.span] = self.ranks.sum(of_batch)[0]
 
         batches = list(self.windows.batches(self.batch_size * self.ranks.size))
         self._keep_size(run_in_batches(batches, measure_batch, self._is_loaded_by_block))
@@ -141,14 +155,8 @@ class CandidateLosses(ABC):
         self.on_progress(record.head_passes)  # one head pass per candidate and window
 
     @abstractmethod
-    def measure_without(
-        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
-    ) -> int:
-        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
-
-    @abstractmethod
-    def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        """Return the loss of each window, (batch,), with only the blocks `alive`."""
+    def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
+        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
 
 
 def check_some_finite(measured: StepLosses) -> None:

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..blocks.kernels import UNCOMPILED, Kernels
-from ..blocks.runner import open_runner
+from ..blocks.runner import Stream, open_runner
 from ..calibration.windows import WindowBatch
-from .candidate_losses import CandidateLosses
+from .candidate_losses import CandidateLosses, Stack
 
 
-# All candidates share the blocks below them. One walk up the stack holds the hidden state before each block;
-# from there the blocks above, without that block, give the candidate's loss. `search/cost.py` counts the passes.
+# Stacks share the blocks below the first one in which they differ. One walk up a tree of them runs every shared block
+# once; of a greedy step, whose candidates differ in one block each, this tree is a trunk with a branch per candidate.
+# `search/cost.py` counts the passes.
 @dataclass
 class ExactLosses(CandidateLosses):
-    """Losses of the candidates, computed with one shared walk up the stack."""
+    """Losses of shortened stacks, computed with one shared walk up their common blocks."""
 
     kernels: Kernels = UNCOMPILED
 
@@ -24,23 +25,23 @@ class ExactLosses(CandidateLosses):
         """Return the number of windows per forward pass of a block."""
         return self.batch_size
 
-    def measure_without(
-        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
-    ) -> int:
-        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
-        row_of = {block: row for row, block in enumerate(candidates)}
+    def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
+        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
         with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
-            stream = runner.start(batch.ids)
-            for position, block in enumerate(alive):
-                if block in row_of:
-                    tail = runner.run(stream, alive[position + 1 :])
-                    losses[row_of[block]] = runner.losses(tail.hidden, batch)
-                if block == candidates[-1]:
-                    break
-                stream = runner.run(stream, [block])
-            return runner.block_passes
 
-    def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
-            stream = runner.run(runner.start(batch.ids), alive)
-            return runner.losses(stream.hidden, batch)
+            def climb(stream: Stream, above: dict[int, Stack]) -> None:
+                """Measure stacks (by row) that agree up to this stream, given their blocks above it."""
+                while len(above) > 1:
+                    branches: dict[Stack, dict[int, Stack]] = {}
+                    for row, blocks in above.items():
+                        branches.setdefault(blocks[:1], {})[row] = blocks[1:]
+                    trunk = max(branches, key=lambda block: len(branches[block]))
+                    for block, branch in branches.items():
+                        if block != trunk:
+                            climb(runner.run(stream, block), branch)
+                    stream, above = runner.run(stream, trunk), branches[trunk]
+                ((row, blocks),) = above.items()
+                losses[row] = runner.losses(runner.run(stream, blocks).hidden, batch)
+
+            climb(runner.start(batch.ids), dict(enumerate(stacks)))
+            return runner.block_passes

@@ -52,6 +52,11 @@ def measurement_key(alive: Sequence[int], candidates: Sequence[int], windows: st
     return hashlib.sha256(json.dumps([list(alive), list(candidates), windows]).encode()).hexdigest()[:16]
 
 
+def stacks_key(stacks: Sequence[Sequence[int]], windows: str) -> str:
+    """Return a short hash of several stacks of remaining blocks and the fingerprint of the windows."""
+    return hashlib.sha256(json.dumps([list(map(list, stacks)), windows]).encode()).hexdigest()[:16]
+
+
 def check_journal(folder: str | Path, resume: bool) -> bool:
     """Return whether a folder holds a journal; raise JournalError if it does without `resume`, or not with it."""
     exists = os.path.isfile(Path(folder) / JOURNAL_FILE_NAME)

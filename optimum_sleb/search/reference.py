@@ -6,23 +6,15 @@ from torch import Tensor
 
 from ..blocks.forward import evaluating
 from ..calibration.windows import WindowBatch
-from .candidate_losses import CandidateLosses
-from .cost import reference_block_passes
+from .candidate_losses import CandidateLosses, Stack
 
 
 class ReferenceLosses(CandidateLosses):
-    """Losses of the candidates, each from a forward pass of the whole model without it."""
+    """Losses of shortened stacks, each from a forward pass of the whole model with the other blocks skipped."""
 
-    def measure_without(
-        self, alive: Sequence[int], candidates: Sequence[int], batch: WindowBatch, losses: Tensor
-    ) -> int:
-        """Write the losses without each candidate into `losses` (candidates, batch); return the block passes."""
-        gone = set(range(len(self.stack))) - set(alive)
-        for row, candidate in enumerate(candidates):
-            with evaluating(self.model), self.stack.skipping(gone | {candidate}):
+    def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
+        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
+        for row, stack in enumerate(stacks):
+            with evaluating(self.model), self.stack.skipping(set(range(len(self.stack))) - set(stack)):
                 losses[row] = self.criterion.of_model(self.model, batch)
-        return reference_block_passes(alive, candidates)
-
-    def _measure_with(self, alive: Sequence[int], batch: WindowBatch) -> Tensor:
-        with evaluating(self.model), self.stack.skipping(set(range(len(self.stack))) - set(alive)):
-            return self.criterion.of_model(self.model, batch)
+        return sum(map(len, stacks))

@@ -109,10 +109,10 @@ def main() -> None:
     ranks = Ranks.from_launcher(cpu=True)
     if "die" in sys.argv:
         if ranks.rank == 1:
-            ExactLosses.measure_without = die
+            ExactLosses.measure_batch = die
         prune("uneven", ranks)
     met: dict[str, Any] = {name: what_counts(prune(name, ranks)) for name in SCENARIOS}
-    restore = failing(ExactLosses, "measure_without", torch.OutOfMemoryError("full")) if ranks.rank else lambda: None
+    restore = failing(ExactLosses, "measure_batch", torch.OutOfMemoryError("full")) if ranks.rank else lambda: None
     met["memory runs out in one"] = what_counts(prune("uneven", ranks))
     restore()
     full = torch.OutOfMemoryError("full")  # at the second set of cuts
@@ -120,8 +120,8 @@ def main() -> None:
     met["memory runs out while the first compensates"] = what_counts(prune("compensated", ranks))
     restore()
     failures = {
-        "one cannot measure": (1, ExactLosses, "measure_without", ValueError("a broken block")),
-        "the first cannot measure": (0, ExactLosses, "measure_without", ValueError("a broken block")),
+        "one cannot measure": (1, ExactLosses, "measure_batch", ValueError("a broken block")),
+        "the first cannot measure": (0, ExactLosses, "measure_batch", ValueError("a broken block")),
         "the journal cannot be written": (0, Journal, "note", OSError("the disk is full")),
         "one cannot read its share": (1, WindowBatch, "share", RuntimeError("bad text")),
     }

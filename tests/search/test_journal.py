@@ -267,13 +267,13 @@ def test_memory_ran_out_before_the_run_died(
     dies_after = len(windows)
 
     class Failing(kind):
-        def measure_without(self, alive, candidates, batch, losses):
+        def measure_batch(self, stacks, batch, losses):
             if len(batch) > fits:
                 raise torch.OutOfMemoryError
             if len(batches) == dies_after:
                 raise DiedError
             batches.append(batch.span)
-            return super().measure_without(alive, candidates, batch, losses)
+            return super().measure_batch(stacks, batch, losses)
 
     def evaluating(**options):
         pairs: list[int] = []
