@@ -278,6 +278,7 @@ class SLEBPruner(BasePruner):
             result.step_records(self.blocks),
             started,
             search=replace(result.record, offload=placement.reason),
+            depths=result.depth_records(self.blocks),
             compensation=result.compensation_record(self.blocks),
             target=None if goal is None else goal.record(result.removed),
             **details,

@@ -83,6 +83,12 @@ class Compensator:
         """Return copies of the changed weights by name, in the dtype that they are stored in."""
         return {self._names[id(one)]: one.detach().to(self._stored_dtype, copy=True) for one in self._changed}
 
+    def put(self, weights: dict[str, Tensor]) -> None:
+        """Give the model weights that `changed_weights` returned for another set of removals."""
+        self.restore()
+        for name, value in weights.items():
+            self._changed.put(self._model.get_parameter(name), value)
+
     @torch.no_grad()
     def fit(self, removed: Collection[int]) -> CompensationRecord:
         """Compensate the gaps of a set of removed block indices; the model keeps the new weights."""
@@ -93,8 +99,7 @@ class Compensator:
         # Through host memory: tensors on a GPU would arrive on the first process's device.
         changed = self._ranks.from_first(lambda: {name: one.cpu() for name, one in self.changed_weights().items()})
         if not self._ranks.is_first:
-            for name, value in changed.items():
-                self._changed.put(self._model.get_parameter(name), value)
+            self.put(changed)
         return record
 
     def _fit(self, removed: set[int]) -> CompensationRecord:

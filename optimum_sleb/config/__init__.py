@@ -5,8 +5,11 @@ from .bounds import FEWEST_WINDOWS_TO_COMPENSATE, MAX_BLOCKS, MOST, PUBLISHED_WI
 from .criterion import check_criterion
 from .keywords import recipe_of
 from .limits import as_ranges, block_numbers
+from .presets import PRESETS
 from .quantity import quantity_of
-from .recipe import RECIPE_FILE_NAME, SLEBConfig
+from .recipe import SLEBConfig
+from .sets import searches_sets, width_of_beam
+from .stored import RECIPE_FILE_NAME
 
 __all__ = [
     "AMOUNTS",
@@ -14,6 +17,7 @@ __all__ = [
     "FEWEST_WINDOWS_TO_COMPENSATE",
     "MAX_BLOCKS",
     "MOST",
+    "PRESETS",
     "PUBLISHED_WINDOW_LENGTH",
     "RECIPE_FILE_NAME",
     "SLEBConfig",
@@ -26,4 +30,6 @@ __all__ = [
     "num_asked_for",
     "quantity_of",
     "recipe_of",
+    "searches_sets",
+    "width_of_beam",
 ]

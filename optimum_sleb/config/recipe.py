@@ -1,27 +1,24 @@
 """The recipe of a pruning run: how many blocks are removed, and on which data they are chosen."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from math import isfinite
-from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
 from ..errors import ConfigError
-from ..runtime.hub import find_or_download
-from ..runtime.json import parse, shown
+from ..runtime.json import parse
 from .amount import check_amount, checked_amount
 from .bounds import MOST, PUBLISHED_WINDOW_LENGTH
 from .criterion import check_criterion
 from .limits import canonical_blocks, check_not_both
+from .presets import PRESETS
 from .quantity import canonical_quantity
-from .stored import read_recipe
-
-RECIPE_FILE_NAME = "sleb_config.json"
+from .sets import check_compensate
+from .stored import StoredRecipe
 
 
 @dataclass(frozen=True, repr=False)
-class SLEBConfig:
+class SLEBConfig(StoredRecipe):
     """Everything needed to repeat a run, apart from the model. The defaults are those of the published procedure.
 
     Say how much to remove with exactly one of `sparsity`, `num_blocks_to_remove`, `max_perplexity_increase`,
@@ -65,8 +62,9 @@ class SLEBConfig:
         seed: Seed of the shuffle.
         loss: The loss to measure: `"next_token"` on every token, as published; or on the `"labels"` alone: those of
             tokenised data, completions, or the assistant's turns of chats. So blocks are chosen for a task.
-        criterion: A function of one's own, `"org.module:function"`, that takes the place of cross-entropy: from the
-            logits and a batch of windows to a loss of each window, of which the sum is lowered.
+        criterion: What takes the place of cross-entropy: `"kl"`, the divergence of the shortened model's predictions
+            from the dense model's; or a function of one's own, `"org.module:function"`, from the logits and a batch of
+            windows to a loss of each window, of which the sum is lowered.
         early_barrier: Number of blocks at the start of the (remaining) stack that are never candidates.
         latter_barrier: Number of blocks at the end of the (remaining) stack that are never candidates.
         protected_blocks: Blocks that are never candidates, by their numbers in the dense model: `"0-3,14"`, or a
@@ -74,7 +72,13 @@ class SLEBConfig:
         candidate_blocks: The only blocks that are candidates, given in the same way; `None` is all.
         compensate: Compensation of removed blocks by linear maps, folded into the blocks before the gaps: `"no"`, as
             published; `"after"` the search; or `"during"` it, so that every block is chosen on the compensated model.
-            `"every-block"` is during the search as well, and fits all blocks above a gap too.
+            `"every-block"` is during the search as well, and fits all blocks above a gap too. A search over sets
+            compensates at its end.
+        search_space: `"runs"` searches over sets of blocks: at each depth the best sets so far with one block more,
+            and every run of neighbours; each depth has its own best set. `None` removes one block after the other, as
+            published. With `compensate` the sets that lead at the last depth are all compensated, and the loss on the
+            windows that are held back from the fit decides.
+        beam_width: Number of sets that go on to the next depth; `None` is 4 with `search_space="runs"`, else 1.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
             published; both measure the same losses. `"racing"` gives up candidates that are clearly worse.
         racing_confidence: With `"racing"`, a candidate is given up when its loss is so many standard errors behind the
@@ -125,6 +129,8 @@ class SLEBConfig:
     protected_blocks: str | Sequence[int] | None = None
     candidate_blocks: str | Sequence[int] | None = None
     compensate: Literal["no", "after", "during", "every-block"] = "no"
+    search_space: Literal["runs"] | None = None
+    beam_width: int | None = None
     search: Literal["exact", "racing", "reference"] = "exact"
     racing_confidence: float = 3.5
     search_dtype: Literal["auto", "float32", "model"] = "auto"
@@ -142,6 +148,7 @@ class SLEBConfig:
         if not (self.racing_confidence > 0 and isfinite(self.racing_confidence)):
             raise ConfigError(f"racing_confidence must be a positive number, got {self.racing_confidence}.")
         check_criterion(self.criterion, self.max_perplexity_increase)
+        check_compensate(self)
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= MOST:
@@ -175,99 +182,28 @@ class SLEBConfig:
         """
         return checked_amount(self, range(num_blocks) if blocks is None else blocks)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain values.
-
-        Returns:
-            A dictionary that `from_dict` takes and that can be written as JSON.
-
-        Example:
-            >>> SLEBConfig(num_blocks_to_remove=4).to_dict()["num_blocks_to_remove"]
-            4
-        """
-        return asdict(self)
-
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build a recipe from plain values.
+    def best(cls, **fields: Any) -> Self:
+        """Return a recipe for the best model without training, instead of the published procedure.
+
+        Blocks are judged by the KL divergence from the dense model on WikiText-2 and C4, runs of neighbours compete
+        with single blocks, candidates that are surely behind are given up, and all kept blocks are compensated
+        (docs/quality.md has what each part brings).
 
         Args:
-            values: Field names and values, as `to_dict` gives them. Fields left out take their defaults.
+            **fields: How much to remove, as in `SLEBConfig`, and any other field, in place of this recipe's.
 
         Returns:
             The recipe.
 
         Raises:
-            ConfigError: If a key is unknown or a value is not allowed.
+            ConfigError: If a value is not allowed, or not exactly one amount is given.
 
         Example:
-            >>> SLEBConfig.from_dict({"sparsity": 0.2}).sparsity
-            0.2
+            >>> SLEBConfig.best(sparsity=0.2, dataset="c4").criterion
+            'kl'
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ConfigError(f"Unknown key {shown(unknown[0])} in the recipe; known keys: {', '.join(known)}.")
-        return cls(**values)
-
-    def save_pretrained(self, save_directory: str | Path) -> Path:
-        """Write the recipe into a folder, as `sleb_config.json`.
-
-        Args:
-            save_directory: The folder; it is created if it does not exist.
-
-        Returns:
-            The path of the file.
-
-        Example:
-            ```python
-            SLEBConfig(sparsity=0.2, dataset="c4").save_pretrained("recipes/twenty")
-            ```
-        """
-        path = Path(save_directory) / RECIPE_FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        return path
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-    ) -> Self:
-        """Read the recipe of a pruned model, from its folder or from the Hub.
-
-        Args:
-            name_or_path: A folder that holds `sleb_config.json`, or the name of a model on the Hub.
-            revision: Branch, tag or commit on the Hub; `None` is the main branch.
-            token: A token of the Hub; `None` uses the one of the login.
-            cache_dir: Folder of the cache; `None` is that of `huggingface_hub`.
-            force_download: Download the file again where it is in the cache.
-            local_files_only: Ask nobody, and take what is in the cache.
-
-        Returns:
-            The recipe.
-
-        Raises:
-            ReportError: If there is no such file, or the file is not a JSON object.
-            ConfigError: If a key is unknown or a value is not allowed.
-
-        Example:
-            ```python
-            config = SLEBConfig.from_pretrained("me/smollm2-sleb-20")
-            ```
-        """
-        options = {"cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only}
-        path = find_or_download(name_or_path, RECIPE_FILE_NAME, revision=revision, token=token, **options)
-        try:
-            return cls.from_dict(read_recipe(path))
-        except ConfigError as error:
-            raise ConfigError(f"{path} cannot be used; write the recipe again. {error}") from error
+        return cls(**{**PRESETS["best"], **fields})
 
     def __repr__(self) -> str:
         given = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
@@ -283,6 +219,7 @@ _LEAST = {
     "window_length": 2,
     "max_windows": 1,
     "seed": 0,
+    "beam_width": 1,
     "early_barrier": 0,
     "latter_barrier": 0,
     "batch_size": 1,

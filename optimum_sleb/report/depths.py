@@ -1,6 +1,6 @@
 """The part of a report that a search over sets writes: which sets were measured at each depth, and which was best."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .records import Amount, BlockNumber, Count, Loss
 
@@ -22,6 +22,8 @@ class DepthRecord:
     sets: tuple[SetRecord, ...]  # those measured on all windows, the lowest loss first
     seconds: Amount
     num_dropped: Count = 0  # sets that a race gave up
+    num_non_finite: Count = 0  # sets with a NaN or infinite loss
+    refused: dict[str, str] = field(default_factory=dict)  # better sets that cannot go together (as ranges), and why
     compensated_loss: Loss | None = None  # calibration loss of the best set, compensated; None where it was not
 
     @property

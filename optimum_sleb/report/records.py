@@ -123,6 +123,11 @@ class CompensationRecord:
     cuts: tuple[CutRecord, ...]  # from the bottom of the stack up
     seconds: Amount  # for fitting and verifying
 
+    @property
+    def held_back_loss(self) -> float:
+        """Return the loss on the held-back windows after all cuts were compensated."""
+        return self.cuts[-1].loss_after
+
 
 @dataclass(frozen=True)
 class TargetRecord:

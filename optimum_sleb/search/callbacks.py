@@ -18,8 +18,10 @@ class SearchState:
         step: The removal that is being made or was made last, from 1; 0 before the first.
         candidate_losses: Of this step: the loss without each candidate, summed over windows. Candidates that a race
             gave up, and those without a finite loss, are left out.
-        block: The block that this step removed; `None` before it is decided.
-        removed_blocks: All blocks that the search has removed so far, in order.
+        set_losses: Of this depth of a search over sets: the loss without each set of blocks, as `candidate_losses`.
+        block: The block that this step removed; `None` before it is decided, and in a search over sets.
+        removed_blocks: All blocks that the search has removed so far, in order; of a search over sets the best set,
+            which need not contain the one of the step before.
         seconds: Seconds since the first step began.
         step_seconds: Seconds that this step took.
         eta: Seconds until the last step ends, as far as this step foretells; `None` where that is not known.
@@ -37,6 +39,7 @@ class SearchState:
     max_steps: int | None = None
     step: int = 0
     candidate_losses: dict[int, float] = field(default_factory=dict)
+    set_losses: dict[tuple[int, ...], float] = field(default_factory=dict)
     block: int | None = None
     removed_blocks: tuple[int, ...] = ()
     seconds: float = 0.0

@@ -74,12 +74,15 @@ class CandidateLosses(ABC):
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
         return StepLosses(dict(zip(candidates, self._measure(stacks, windows, key), strict=True)))
 
-    def measure_stacks(self, stacks: Sequence[Stack], windows: TokenWindows | None = None) -> StepLosses:
-        """Return the losses with only the blocks of each stack, by its place in the sequence; as `measure` else.
-        Stacks ascend, and no two are the same."""
+    def measure_stacks(
+        self, stacks: Sequence[Stack], windows: TokenWindows | None = None, names: Sequence[int] | None = None
+    ) -> StepLosses:
+        """Return the losses with only the blocks of each stack, under its place in the sequence or the given name.
+        Stacks ascend, and no two are the same. Raise as `measure` does."""
         windows = self.windows if windows is None else windows
         key = stacks_key(stacks, windows.fingerprint) if self.journal else ""
-        return StepLosses(dict(enumerate(self._measure(stacks, windows, key))))
+        rows = self._measure(stacks, windows, key)
+        return StepLosses(dict(zip(range(len(stacks)) if names is None else names, rows, strict=True)))
 
     def _measure(self, stacks: Sequence[Stack], windows: TokenWindows, key: str) -> Tensor:
         """Return the losses, (stacks, windows), on the CPU; what is recorded under `key` is not measured again."""
@@ -156,7 +159,7 @@ class CandidateLosses(ABC):
 
     @abstractmethod
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
-        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
+        """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
 
 
 def check_some_finite(measured: StepLosses) -> None:

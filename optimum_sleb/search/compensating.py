@@ -23,6 +23,7 @@ from ..report.records import CompensationRecord
 from ..report.report import PruningReport
 from ..runtime.ranks import Ranks
 from ..runtime.undo import undoing
+from .beam import BlockSet
 from .candidate_losses import CandidateLosses
 from .criterion import CriterionFunction, choose_criterion
 from .exact import ExactLosses
@@ -69,9 +70,31 @@ def compensate(compensator: Compensator, losses: CandidateLosses, removed: Colle
     # The search may have run out of memory since the compensator was opened, and use smaller batches now.
     compensator.batch_size = min(compensator.batch_size, _windows_per_forward(losses))
     record = compensator.fit(removed)
+    return _compensated(record, losses, removed, compensator.changed_weights())
+
+
+def compensate_best(
+    compensator: Compensator, losses: CandidateLosses, sets: Sequence[BlockSet]
+) -> tuple[Compensated, dict[BlockSet, float]]:
+    """Compensate several sets of removals, and leave the model with the weights of the one whose loss on the held-back
+    windows is lowest; the first of equal ones. Return it, and that loss of each set."""
+    compensator.batch_size = min(compensator.batch_size, _windows_per_forward(losses))
+    held_back: dict[BlockSet, float] = {}
+    for blocks in sets:
+        record = compensator.fit(blocks)
+        held_back[blocks] = record.held_back_loss
+        if min(held_back, key=held_back.__getitem__) == blocks:
+            best, weights, removed = record, compensator.changed_weights(), blocks
+    compensator.put(weights)
+    return _compensated(best, losses, removed, weights), held_back
+
+
+def _compensated(
+    record: CompensationRecord, losses: CandidateLosses, removed: Collection[int], weights: dict[str, Tensor]
+) -> Compensated:
+    """Measure the loss of the model as it is now, which has these weights."""
     alive = [block for block in range(len(losses.stack)) if block not in removed]
-    loss = losses.losses_of(alive).double().sum().item()
-    return Compensated(record, loss, compensator.changed_weights())
+    return Compensated(record, losses.losses_of(alive).double().sum().item(), weights)
 
 
 def _windows_per_forward(losses: CandidateLosses) -> int:

@@ -1,6 +1,6 @@
 """Cost of a search, in passes per token window: of decoder blocks, and of heads (final norm, head, cross-entropy)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # For n blocks and n - 2 candidates (barriers of one block), the reference takes (n - 2)(n - 1) block passes a step;
 # the exact search takes n - 2 for its walk and (n - 2)(n - 1) / 2 for the blocks above each candidate. Both take one
@@ -16,6 +16,16 @@ def exact_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> int:
     position = {block: number for number, block in enumerate(alive)}
     walk = position[candidates[-1]]
     return walk + sum(len(alive) - 1 - position[block] for block in candidates)
+
+
+def shared_block_passes(stacks: Iterable[Sequence[int]]) -> int:
+    """Return the block passes of the exact search for several stacks, per window: one for every block on top of the
+    same blocks below, in whichever of them. For the candidates of a greedy step it is `exact_block_passes`.
+
+    >>> shared_block_passes([(0, 2, 3), (0, 1, 3), (0, 1, 2)])
+    7
+    """
+    return len({tuple(stack[:end]) for stack in stacks for end in range(1, len(stack) + 1)})
 
 
 def reference_block_passes(alive: Sequence[int], candidates: Sequence[int]) -> int:

@@ -26,7 +26,7 @@ class ExactLosses(CandidateLosses):
         return self.batch_size
 
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
-        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
+        """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
         with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
 
             def climb(stream: Stream, above: dict[int, Stack]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from ..config import MAX_BLOCKS, SLEBConfig
+from ..config import MAX_BLOCKS, SLEBConfig, as_ranges
 from ..errors import ConfigError
 from ..runtime.json import shown
 from ..runtime.logs import get_logger
@@ -51,15 +51,29 @@ class Followers:
 
     def removed(self, block: int, value: float, compensated: float | None) -> None:
         """Tell that a block (an index) went, with the metric without it and, if compensated, then."""
-        number, now = self._number_of(block), time.perf_counter()
-        seconds, self._step_started = now - self._step_started, now
-        removed = (*self._state.removed_blocks, number)
-        state = replace(self._state, block=number, removed_blocks=removed, value=value, step_seconds=seconds)
-        self._state = replace(state, eta=_eta(state, self._num_candidates))
-        self._tell("block_removed")
+        number = self._number_of(block)
+        self._now_without(number, (*self._state.removed_blocks, number), value)
         if compensated is not None:
             self._tell("compensated", value=compensated)
         self._log(_line(self._state, self._before_step))
+
+    def measured_sets(self, losses: dict[tuple[int, ...], float]) -> None:
+        """Tell that the sets of a depth were measured."""
+        self._before_step = self._state.value
+        named = {tuple(map(self._number_of, blocks)): loss for blocks, loss in losses.items()}
+        self._tell("candidates_measured", step=self._state.step + 1, set_losses=named, block=None)
+
+    def removed_set(self, blocks: Sequence[int], value: float) -> None:
+        """Tell that a set (of indices) is gone, instead of the one before, with the metric without it."""
+        self._now_without(None, tuple(map(self._number_of, blocks)), value)
+        self._log(_line(self._state, self._before_step))
+
+    def _now_without(self, block: int | None, removed: tuple[int, ...], value: float) -> None:
+        now = time.perf_counter()
+        seconds, self._step_started = now - self._step_started, now
+        state = replace(self._state, block=block, removed_blocks=removed, value=value, step_seconds=seconds)
+        self._state = replace(state, eta=_eta(state, self._num_candidates))
+        self._tell("block_removed")
 
     def compensated(self, value: float) -> None:
         """Tell that all removals were compensated after the last one."""
@@ -104,7 +118,10 @@ def _line(state: SearchState, before: float) -> str:
     of = "" if state.max_steps is None else f" of {state.max_steps}"
     left = f", about {_duration(state.eta)} left" if state.eta else ""
     change = _change(state.metric, before, state.value)
-    return f"step {state.step}{of}: block {state.block} removed, {change}, {_duration(state.step_seconds)}{left}"
+    what = (
+        f"without blocks {as_ranges(state.removed_blocks)}" if state.block is None else f"block {state.block} removed"
+    )
+    return f"step {state.step}{of}: {what}, {change}, {_duration(state.step_seconds)}{left}"
 
 
 def _change(metric: str, before: float, after: float) -> str:

@@ -11,8 +11,8 @@ from .candidate_losses import Stack
 from .exact import ExactLosses
 
 
-# `ExactLosses` runs one branch of its tree after the other. Here every block is run for all branches while it is on the
-# device, so it is brought there once per batch, for any number of stacks. The arithmetic is the same, but the hidden
+# `ExactLosses` runs one branch of its tree after the other. Here every block is run for all branches while it is on
+# the device, so it is brought there once per batch, for any number of stacks. The arithmetic is the same, but the hidden
 # states of all branches are in memory at once.
 @dataclass
 class LayerwiseLosses(ExactLosses):
@@ -26,7 +26,7 @@ class LayerwiseLosses(ExactLosses):
         return min(self.windows_at_a_time, self.batch_size)
 
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
-        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
+        """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
         parts = batch.split(self.windows_at_a_time)
         blocks = sorted(set().union(*stacks))
         if self.stack.loader is not None:

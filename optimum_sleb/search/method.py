@@ -17,7 +17,8 @@ from ..config import SLEBConfig
 from ..errors import UnsupportedModelError
 from ..runtime.ranks import Ranks
 from .batch_size import choose_batch_size, fit_layerwise
-from .candidate_losses import CandidateLosses
+from .beam import MeasureStacks
+from .candidate_losses import CandidateLosses, Stack, StepLosses
 from .compilation import Compilation, compile_for_search
 from .exact import ExactLosses
 from .greedy import MeasureCandidates
@@ -31,6 +32,7 @@ class SearchMethod:
     """The chosen search method and the reason for it."""
 
     measure: MeasureCandidates
+    measure_stacks: MeasureStacks  # the same, for a search over sets
     losses: CandidateLosses  # what `measure` uses; also counts the passes
     name: str  # "exact", "racing" or "reference"
     reason: str
@@ -103,9 +105,13 @@ def _why_reference(
 def _method(losses: CandidateLosses, config: SLEBConfig, reason: str, compilation: Compilation) -> SearchMethod:
     if config.search == "racing":
         race = Race(losses, config.racing_confidence, config.seed)
-        return SearchMethod(race.measure, losses, "racing", reason, compilation)
+        return SearchMethod(race.measure, race.measure_stacks, losses, "racing", reason, compilation)
+
+    def measure_all(stacks: Sequence[Stack], num_kept: int) -> StepLosses:
+        return losses.measure_stacks(stacks)
+
     name = "exact" if isinstance(losses, ExactLosses) else "reference"
-    return SearchMethod(losses.measure, losses, name, reason, compilation)
+    return SearchMethod(losses.measure, measure_all, losses, name, reason, compilation)
 
 
 def why_not_exact(model: PreTrainedModel, stack: DecoderStack, candidates: Sequence[int]) -> str | None:

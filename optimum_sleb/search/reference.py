@@ -13,7 +13,7 @@ class ReferenceLosses(CandidateLosses):
     """Losses of shortened stacks, each from a forward pass of the whole model with the other blocks skipped."""
 
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
-        """Write the losses with only the blocks of each stack into `losses` (stacks, batch); return the block passes."""
+        """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
         for row, stack in enumerate(stacks):
             with evaluating(self.model), self.stack.skipping(set(range(len(self.stack))) - set(stack)):
                 losses[row] = self.criterion.of_model(self.model, batch)

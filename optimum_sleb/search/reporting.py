@@ -31,7 +31,9 @@ class _Writer(SearchCallback):
 
     def on_block_removed(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
         blocks = state.num_blocks - len(state.removed_blocks)
-        numbers = {state.metric: state.value, "blocks": blocks, "removed_block": state.block}
+        numbers = {state.metric: state.value, "blocks": blocks}
+        if state.block is not None:  # a search over sets removes several at once
+            numbers["removed_block"] = state.block
         self._write({**numbers, "step_seconds": state.step_seconds}, state.step)
 
     def on_compensated(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
