@@ -34,6 +34,9 @@ class Tail(Protocol):
     def nll(self, hidden: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the negative log-likelihood, (batch,), summed over positions."""
 
+    def kl(self, hidden: Tensor, dense: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the divergence, (batch,), from the dense model, given its final hidden state too."""
+
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the logits (batch, positions, vocabulary), also for a slice of the positions."""
 
@@ -44,7 +47,7 @@ class Criterion(ABC):
     name: str | None = None  # as a recipe names it
     source: str | None = None  # hash of code that is not this package's, so that a journal of other code is refused
     needs_whole_logits = False  # of a window at once, so that a batch must leave them room
-    uses_nll = False  # of the tail, which may be compiled
+    is_fused = False  # the tail has a kernel for it, which may be compiled
 
     def prepare(  # noqa: B027 - most need nothing
         self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch]
@@ -63,7 +66,7 @@ class Criterion(ABC):
 class CrossEntropy(Criterion):
     """The published loss, in nats: mean cross-entropy times length, in parts, so that the logits never exist whole."""
 
-    uses_nll = True
+    is_fused = True
 
     def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the losses, (batch,), of a final hidden state (batch, length, width)."""

@@ -1,21 +1,16 @@
 """The KL divergence of the shortened model from the dense one, as a criterion: it has no noise of labels."""
 
 from collections.abc import Iterable
-from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from .criterion import KL, Batch, Criterion, Tail
-from .forward import logits_of, vocab_size_of
-from .losses import IGNORED, MAX_LOGITS, position_slices, window_losses
+from .forward import logits_of
+from .losses import kl_sums, window_losses
 from .runner import open_runner
 from .stack import DecoderStack
-
-# The logits of both models exist at once, in float32 as well.
-_MAX_LOGITS = MAX_LOGITS // 2
 
 
 class Divergence(Criterion):
@@ -25,6 +20,7 @@ class Divergence(Criterion):
     """
 
     name = KL
+    is_fused = True
 
     def __init__(self) -> None:
         self._states: dict[bytes, Tensor] = {}  # (..., length, width) of the dense model, by token ids
@@ -44,22 +40,14 @@ class Divergence(Criterion):
     def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the losses, (batch,), of a final hidden state (batch, length, width)."""
         dense = self._states_of(batch.ids, hidden.device)
-        parts = position_slices(batch.targets, vocab_size_of(self._model), _MAX_LOGITS)
-        return _losses(
-            batch.targets,
-            (
-                (tail.logits(dense[..., part, :], ids), tail.logits(hidden[..., part, :], ids), part)
-                for part in parts
-                for ids in (batch.ids[:, part],)
-            ),
-        )
+        return window_losses(tail.kl(hidden, dense, batch.ids, batch.targets), batch.targets)
 
     def of_model(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return the losses, (batch,), by one forward pass of the whole model."""
         logits = logits_of(model, batch.ids)
         with open_runner(model, self._stack) as runner:
             dense = runner.logits(self._states_of(batch.ids, batch.ids.device), batch.ids)
-        return _losses(batch.targets, [(dense, logits, slice(None))])
+        return window_losses(kl_sums(dense, logits, batch.targets), batch.targets)
 
     def _states_of(self, ids: Tensor, device: torch.device) -> Tensor:
         # The candidates of a step ask for the same batch one after the other.
@@ -71,19 +59,3 @@ class Divergence(Criterion):
 
 def _key(row: Tensor) -> bytes:
     return row.cpu().numpy().tobytes()
-
-
-def _losses(targets: Tensor, parts: Iterable[tuple[Tensor, Tensor, slice]]) -> Tensor:
-    """Return the losses, (batch,), from the logits of both models at some positions, and which positions these are."""
-    sums = (
-        F.kl_div(_log_probabilities(short), _log_probabilities(dense), log_target=True, reduction="none")
-        .sum(dim=-1)
-        .masked_fill(targets[:, part].to(short.device) == IGNORED, 0)
-        .sum(dim=1)
-        for dense, short, part in parts
-    )
-    return window_losses(reduce(torch.add, sums), targets)
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
-    return logits.float().log_softmax(dim=-1)

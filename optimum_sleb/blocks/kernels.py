@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .losses import MAX_COMPILED_LOGITS, MAX_LOGITS, nll_sums
+from .losses import MAX_COMPILED_LOGITS, MAX_LOGITS, kl_sums, nll_sums
 
 
 class _LogitsMaker(Protocol):
@@ -27,6 +27,11 @@ def nll_of_final_hidden(runner: _LogitsMaker, hidden: Tensor, ids: Tensor, targe
     return nll_sums(runner.logits(hidden, ids), targets)
 
 
+def kl_of_final_hidden(runner: _LogitsMaker, hidden: Tensor, dense: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed divergence, (batch,), from the dense model's final hidden state; shapes as above."""
+    return kl_sums(runner.logits(dense, ids), runner.logits(hidden, ids), targets)
+
+
 @dataclass(frozen=True)
 class Kernels:
     """Functions that a `BlockRunner` calls."""
@@ -35,7 +40,9 @@ class Kernels:
     block: Callable[[nn.Module, Tensor, tuple[Any, ...], dict[str, Any]], Any] = call_block
     # Makes the loss of a final hidden state, as `nll_of_final_hidden` does.
     nll: Callable[[_LogitsMaker, Tensor, Tensor, Tensor], Tensor] = nll_of_final_hidden
-    max_logits: int = MAX_LOGITS  # elements of the logits that `nll` may hold at a time
+    # Makes the divergence from the dense model, as `kl_of_final_hidden` does.
+    kl: Callable[[_LogitsMaker, Tensor, Tensor, Tensor, Tensor], Tensor] = kl_of_final_hidden
+    max_logits: int = MAX_LOGITS  # elements of the logits that a loss may hold at a time
 
 
 UNCOMPILED = Kernels()
@@ -51,6 +58,7 @@ def compiled_kernels(batch_size: int, length: int, *, blocks: bool, loss: bool) 
     return Kernels(
         block=_compiled(call_block, lambda shape: shape == (batch_size, length)) if blocks else call_block,
         nll=_compiled(nll_of_final_hidden, lambda shape: shape[0] == batch_size) if loss else nll_of_final_hidden,
+        kl=_compiled(kl_of_final_hidden, lambda shape: shape[0] == batch_size) if loss else kl_of_final_hidden,
         max_logits=MAX_COMPILED_LOGITS if loss else MAX_LOGITS,
     )
 

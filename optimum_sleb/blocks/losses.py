@@ -38,6 +38,19 @@ def nll_sums(logits: Tensor, targets: Tensor) -> Tensor:
     return nll.view(len(targets), -1).sum(dim=1)
 
 
+def kl_sums(dense: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return KL(dense || shortened) in nats, (batch,), summed in float32 over the positions that predict a target.
+    It is made of the logits of both models, (batch, positions, vocabulary).
+
+    >>> kl_sums(torch.zeros(1, 1, 2), torch.tensor([[[0.0, 1.0]]]), torch.tensor([[1]]))  # log((1 + e) / 2) - 1/2
+    tensor([0.1201])
+    """
+    expected, found = dense.float().log_softmax(dim=-1), logits.float().log_softmax(dim=-1)
+    # A token that the dense model excludes (its logit is minus infinity) adds nothing.
+    terms = (expected.exp() * (expected - found)).masked_fill(expected.isneginf(), 0)
+    return terms.sum(dim=-1).masked_fill(targets.to(logits.device) == IGNORED, 0).sum(dim=1)
+
+
 def window_losses(nll: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each token window in nats, (batch,), from its negative log-likelihood summed in float32.
 

@@ -131,6 +131,16 @@ class BlockRunner:
         sums = (self._kernels.nll(self, hidden[..., part, :], ids[:, part], targets[:, part]) for part in parts)
         return reduce(torch.add, sums)
 
+    def kl(self, hidden: Tensor, dense: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the divergence (batch,) from the dense model, given its final hidden state; in parts as `nll`."""
+        # The logits of both models exist at once.
+        parts = position_slices(targets, vocab_size_of(self._model), self._kernels.max_logits // 2)
+        sums = (
+            self._kernels.kl(self, hidden[..., part, :], dense[..., part, :], ids[:, part], targets[:, part])
+            for part in parts
+        )
+        return reduce(torch.add, sums)
+
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the model's logits for a final hidden state, or for a slice of its positions with their token ids."""
         self._final_hidden = hidden

@@ -42,7 +42,8 @@ def beam_depths(
     with_runs: bool,
     why_not: Callable[[set[int]], str | None],  # why a set cannot be removed together, or `None`
 ) -> Iterator[Depth]:
-    """Yield the sets of one block, of two, and so on; with `width=1` and no runs those of Algorithm 1. The caller stops iterating when enough blocks are removed.
+    """Yield the sets of one block, of two, and so on; with `width=1` and no runs those of Algorithm 1.
+    The caller stops iterating when enough blocks are removed.
     Raise NonFiniteLossError if no set of a size has a finite loss."""
     kept: tuple[BlockSet, ...] = ((),)
     for size in range(1, len(candidates) + 1):

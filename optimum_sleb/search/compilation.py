@@ -48,10 +48,10 @@ def compile_for_search(losses: ExactLosses, config: SLEBConfig, candidates: Sequ
     blocks, loss = _pays(losses, config, candidates)
     if not (always or blocks or loss):
         return Compilation(UNCOMPILED, "not compiled: the search is too short for it to pay")
-    blocks, loss = blocks or always, losses.criterion.uses_nll and (loss or always)
+    blocks, loss = blocks or always, losses.criterion.is_fused and (loss or always)
     started = time.perf_counter()
     kernels = compiled_kernels(losses.forward_size, len(losses.windows.windows[0]), blocks=blocks, loss=loss)
-    trouble = _trouble(losses, kernels)
+    trouble = _trouble(losses, kernels, candidates[0])
     seconds = time.perf_counter() - started
     if trouble is not None:
         return Compilation(UNCOMPILED, f"not compiled: {trouble}", seconds)
@@ -70,17 +70,18 @@ def _pays(losses: ExactLosses, config: SLEBConfig, candidates: Sequence[int]) ->
     hidden, logits = passes[0] * tokens * width, passes[1] * tokens * vocab_size_of(losses.model)
     return (
         hidden * _SECONDS_SAVED_PER_HIDDEN_ELEMENT > _SECONDS_TO_COMPILE_BLOCKS,
-        losses.criterion.uses_nll and logits * _SECONDS_SAVED_PER_LOGIT > _SECONDS_TO_COMPILE_LOSS,
+        losses.criterion.is_fused and logits * _SECONDS_SAVED_PER_LOGIT > _SECONDS_TO_COMPILE_LOSS,
     )
 
 
-def _trouble(losses: ExactLosses, kernels: Kernels) -> str | None:
+def _trouble(losses: ExactLosses, kernels: Kernels, candidate: int) -> str | None:
     """Describe why compiled kernels cannot be used: they fail, or give other losses; `None` if they can."""
     size = losses.forward_size
     windows = losses.windows.select(range(size))
-    alive = range(len(losses.stack))
-    plain = ExactLosses(losses.model, losses.stack, windows, size)
-    fused = ExactLosses(losses.model, losses.stack, windows, size, kernels=kernels)
+    # Without one block, because the dense model's divergence from itself is 0, of which no share can be compared.
+    alive = [block for block in range(len(losses.stack)) if block != candidate]
+    plain = ExactLosses(losses.model, losses.stack, windows, size, criterion=losses.criterion)
+    fused = ExactLosses(losses.model, losses.stack, windows, size, criterion=losses.criterion, kernels=kernels)
     try:
         of_compiled = fused.losses_of(alive)
     except Exception as error:

@@ -12,8 +12,8 @@ from .exact import ExactLosses
 
 
 # `ExactLosses` runs one branch of its tree after the other. Here every block is run for all branches while it is on
-# the device, so it is brought there once per batch, for any number of stacks. The arithmetic is the same, but the hidden
-# states of all branches are in memory at once.
+# the device, so it is brought there once per batch, for any number of stacks. The arithmetic is the same, but the
+# hidden states of all branches are in memory at once.
 @dataclass
 class LayerwiseLosses(ExactLosses):
     """Losses of shortened stacks, block by block: each block comes to the device once per batch of windows."""

@@ -7,7 +7,8 @@ from transformers import PreTrainedModel
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.divergence import Divergence
-from optimum_sleb.blocks.forward import evaluating, logits_of
+from optimum_sleb.blocks.forward import evaluating, logits_of, vocab_size_of
+from optimum_sleb.blocks.kernels import Kernels
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search.exact import ExactLosses
@@ -41,8 +42,7 @@ def by_hand(model: PreTrainedModel, removed: set[int], windows: TokenWindows) ->
 
 @pytest.mark.parametrize("labels", [False, True], ids=["all tokens", "labels"])
 @pytest.mark.parametrize("family", [*FAMILIES, "gemma3n_text"])
-def test_equals_whole_logits(family: str, labels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimum_sleb.blocks.divergence._MAX_LOGITS", 3 * 64 * 5)  # three positions at a time
+def test_equals_whole_logits(family: str, labels: bool) -> None:
     model = tiny_model(family) if family in FAMILIES else tiny_of(family)
     targets = torch.full_like(IDS, -100)
     targets[:, 4:9] = IDS[:, 5:10]
@@ -51,8 +51,9 @@ def test_equals_whole_logits(family: str, labels: bool, monkeypatch: pytest.Monk
     criterion.prepare(model, stack, windows.batches(2))
     expected = by_hand(model, {2}, windows)
     alive = [block for block in range(len(stack)) if block != 2]
+    few = Kernels(max_logits=2 * 3 * 3 * vocab_size_of(model))  # three positions of three windows at a time
     for losses in (
-        ExactLosses(model, stack, windows, 3, criterion=criterion),
+        ExactLosses(model, stack, windows, 3, criterion=criterion, kernels=few),
         ReferenceLosses(model, stack, windows, 2, criterion=criterion),
     ):
         torch.testing.assert_close(losses.losses_of(alive), expected, rtol=1e-3, atol=1e-5)

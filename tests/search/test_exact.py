@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from optimum_sleb.blocks.kernels import Kernels
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search.exact import ExactLosses
@@ -44,15 +45,13 @@ def test_losses_equal_the_reference(family: str, alive: list[int], device: str) 
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
 
 
-def test_chunks_of_the_loss_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_the_loss_change_nothing() -> None:
     model = tiny_model("gemma2")  # its logits are soft-capped
     stack = find_decoder_stack(model)
     windows = TokenWindows(tuple(random_ids(2, 20)))
     whole = ExactLosses(model, stack, windows).measure(range(NUM_BLOCKS), [2, 3]).matrix
-    monkeypatch.setattr(
-        "optimum_sleb.blocks.losses.MAX_LOGITS", 3 * model.config.vocab_size
-    )  # three positions at a time
-    chunked = ExactLosses(model, stack, windows).measure(range(NUM_BLOCKS), [2, 3]).matrix
+    few = Kernels(max_logits=3 * model.config.vocab_size)  # three positions at a time
+    chunked = ExactLosses(model, stack, windows, kernels=few).measure(range(NUM_BLOCKS), [2, 3]).matrix
     torch.testing.assert_close(chunked, whole)
 
 
