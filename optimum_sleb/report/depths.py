@@ -1,8 +1,10 @@
 """The part of a report that a search over sets writes: which sets were measured at each depth, and which was best."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .records import Amount, BlockNumber, Count, Loss
+from ..config import as_ranges
+from .records import Amount, BlockNumber, Count, Loss, share_above
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,26 @@ class DepthRecord:
     def final_loss(self) -> float:
         """Return the calibration loss of the best set, after any compensation."""
         return self.loss if self.compensated_loss is None else self.compensated_loss
+
+    @property
+    def margin(self) -> float | None:
+        """Return by which share the next best set was worse, by what decided: the held-back loss where the best set has
+        one, else the loss. `None` where there was no other."""
+        of_held_back = {one.removed: one.held_back_loss for one in self.sets if one.held_back_loss is not None}
+        losses = of_held_back if self.removed in of_held_back else {one.removed: one.loss for one in self.sets}
+        best = losses.pop(self.removed)
+        return share_above(best, losses.values())
+
+    @property
+    def num_measured(self) -> int:
+        """Return the number of sets that were tried at this depth."""
+        return len(self.sets) + self.num_dropped
+
+
+def in_words(blocks: Iterable[int]) -> str:
+    """Return block numbers as a reader takes them in, runs of blocks by their ends.
+
+    >>> in_words((3, 13, 14, 15))
+    '3, 13 to 15'
+    """
+    return as_ranges(blocks).replace(",", ", ").replace("-", " to ")
