@@ -57,7 +57,7 @@ def _check_sets(depth: DepthRecord, size: int, blocks: set[int]) -> None:
         if len(removed) != size or list(removed) != sorted(set(removed) & blocks):
             raise ValueError(f"a set {of_depth} must be {size} of blocks_before, ascending; got {list(removed)[:20]}.")
     if len(set(sets)) < len(sets) or depth.removed not in sets:
-        raise ValueError(f"the sets {of_depth} must differ, and its best one {list(depth.removed)[:20]} be among them.")
+        raise ValueError(f"the sets {of_depth} must differ, and the best one be among them; got {depth.removed[:20]}.")
     losses = [one.loss for one in depth.sets]
     if losses != sorted(losses):
         raise ValueError(f"the sets {of_depth} must stand with the lowest loss first.")

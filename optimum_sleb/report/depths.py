@@ -39,13 +39,17 @@ class DepthRecord:
         return self.loss if self.compensated_loss is None else self.compensated_loss
 
     @property
+    def decided_by_held_back(self) -> bool:
+        """Return whether the best set was chosen by its held-back loss, after compensation."""
+        return any(one.removed == self.removed and one.held_back_loss is not None for one in self.sets)
+
+    @property
     def margin(self) -> float | None:
-        """Return by which share the next best set was worse, by what decided: the held-back loss where the best set has
-        one, else the loss. `None` where there was no other."""
-        of_held_back = {one.removed: one.held_back_loss for one in self.sets if one.held_back_loss is not None}
-        losses = of_held_back if self.removed in of_held_back else {one.removed: one.loss for one in self.sets}
+        """Return by which share the next best set was worse, by the loss that decided; `None` without another set."""
+        by_held_back = self.decided_by_held_back
+        losses = {one.removed: one.held_back_loss if by_held_back else one.loss for one in self.sets}
         best = losses.pop(self.removed)
-        return share_above(best, losses.values())
+        return share_above(best, [loss for loss in losses.values() if loss is not None])
 
     @property
     def num_measured(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..blocks.criterion import metric_of, unit_of
+from ..blocks.criterion import unit_of
 from ..errors import ReportError
 from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, style_axes, use_log_scale
 from .stack_plot import draw_stack, named_as_protected
@@ -22,7 +22,7 @@ _MOST_LETTERS = 40
 
 
 def plot_losses(report: Report) -> Figure:
-    """Plot perplexity against blocks removed, and the losing candidates of each step, or the losing sets of each depth.
+    """Plot perplexity against blocks removed, and the losing candidates of each step or sets of each depth.
     Where the recipe names blocks, a strip below shows the stack, with the protected ones hatched.
     """
     after = report._after if report.steps and report.search is not None else None
@@ -50,7 +50,7 @@ def plot_losses(report: Report) -> Figure:
     axes.set_ylim(lowest, highest)
     if report.criterion is None:
         use_log_scale(axes, (1, 1.5, 2, 3, 4, 5, 7))
-    style_axes(axes, _label(report.criterion))
+    style_axes(axes, _label(report.metric, unit_of(report.criterion)))
     axes.yaxis.label.set_parse_math(False)  # a name is no formula
     label_removed_blocks(axes)
     _add_legend(figure, axes, "sets" if report.depths else "candidates")
@@ -64,9 +64,9 @@ def _lost(report: Report) -> list[list[float]]:
     return [[loss for block, loss in step.candidate_losses.items() if block != step.block] for step in report.steps]
 
 
-def _label(criterion: str | None) -> str:
+def _label(metric: str, unit: str) -> str:
     """Return what the y-axis shows, in two lines where it has a unit."""
-    name, unit = " ".join(metric_of(criterion).split())[:_MOST_LETTERS], unit_of(criterion)
+    name = " ".join(metric.split())[:_MOST_LETTERS]
     return f"{name}\non the calibration text, {unit}" if unit else f"{name} on the calibration text"
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from ..blocks.criterion import value_of
+from ..blocks.criterion import KL, metric_of, value_of
 from ..config import MAX_BLOCKS, SLEBConfig
 from ..runtime.json import Within
 from .cuts import cut_of
@@ -146,6 +146,13 @@ class PruningReport(StoredReport):
         return None if self.search is None else self.search.criterion
 
     @property
+    def metric(self) -> str:
+        """What the search lowered, in words. A later run measures the divergence from the model that it began with."""
+        if self.criterion == KL and len(self.blocks_before) < self.original_num_blocks:
+            return "KL divergence from the model before"
+        return metric_of(self.criterion)
+
+    @property
     def criterion_before(self) -> float | None:
         """The criterion when the run began, as `value_of` gives it; `None` for cross-entropy."""
         return self._before if self.criterion else None
@@ -208,8 +215,8 @@ class PruningReport(StoredReport):
     def cut(self, num_removed: int) -> "PruningReport":
         """Return the report of a shallower cut of the same search: its first removals, or its best set of so many.
 
-        A search knows every depth up to its last, so one search serves them all. Each depth of a greedy search contains
-        the removals of all smaller depths; those of a search over sets need not.
+        A search knows every depth up to its last, so one search serves them all. Each depth of a greedy search
+        contains the removals of all smaller depths; those of a search over sets need not.
 
         Args:
             num_removed: Number of blocks that the shallower cut removes, counted from the dense model.

@@ -82,8 +82,21 @@ def test_the_closest_decision_is_between_the_two_best_sets_of_a_depth() -> None:
     report = compensated(make_set_report())
     removed, share = report.closest_decision
     assert (removed, share) == (report.depths[0].removed, pytest.approx(30 / 29 - 1))
+    assert "the next best had a held-back loss 3.45% higher" in report.summary()
     alone = [replace(depth, sets=depth.sets[:1]) for depth in make_set_report().depths]
     assert replace(make_set_report(), depths=tuple(alone)).closest_decision is None
+
+
+def test_summary_of_a_search_over_sets() -> None:
+    assert make_set_report().summary().splitlines()[3:] == [
+        "calibration perplexity          7.39        8.80",
+        "removed: 3 to 5, the best of 6 sets of 3 blocks",
+        "depth  best set  sets  perplexity",
+        "1      5            4        8.37",
+        "2      2 to 3       5        8.58",
+        "3      3 to 5       6        8.80",
+        "closest decision: the set 3 to 5, the next best had a loss 6.90% higher",
+    ]
 
 
 def test_steps_as_a_greedy_search_has_them_stay_as_they_were() -> None:
