@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..blocks.criterion import KL
 from ..calibration.formats import suffix_of
 from ..calibration.mixture import split_mixture
 from ..calibration.places import is_hub_name, is_pattern
@@ -36,7 +37,8 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
 def _is_repeatable(run: PruningReport) -> bool:
     if "quantization_config" in run.loading:
         return False
-    if run.recipe and run.recipe.criterion and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", run.recipe.criterion):
+    criterion = run.recipe and run.recipe.criterion
+    if criterion and criterion != KL and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", criterion):
         return False  # no other process can import the function
     parts = split_mixture(run.recipe.dataset) if run.recipe else []
     return all(_is_name_of_data(part) for part in parts)

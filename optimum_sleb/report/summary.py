@@ -89,7 +89,7 @@ def _short_metric(report: Report) -> str:
 
 
 def _style(report: Report) -> str:
-    return {None: ".2f", KL: ".4f"}.get(report.criterion, ".4g")
+    return {None: ".2f", KL: "z.4f"}.get(report.criterion, ".4g")
 
 
 def _criterion_in_words(report: Report) -> str:

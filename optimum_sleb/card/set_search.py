@@ -1,0 +1,30 @@
+"""What a card tells of a search over sets of blocks."""
+
+from dataclasses import dataclass
+
+from ..report.depths import in_words
+from ..report.report import PruningReport
+from .format import format_number
+
+
+@dataclass(frozen=True)
+class DepthRow:
+    """The best set of one size, in the words of the card."""
+
+    num_removed: int
+    blocks: str
+    num_sets: str  # that were measured
+    value: str  # of what the search lowered, after any compensation
+
+
+def depth_rows(report: PruningReport) -> list[DepthRow]:
+    """Return a row for each depth of the last run, from one block up; no rows where it did not search over sets."""
+    return [
+        DepthRow(
+            num_removed=number,
+            blocks=in_words(depth.removed),
+            num_sets=f"{depth.num_measured:,}",
+            value=format_number(report.value_of(depth.final_loss)),
+        )
+        for number, depth in enumerate(report.depths, start=1)
+    ]
