@@ -12,12 +12,12 @@ from ..models.auto import takes_images
 from ..report.records import CalibrationRecord, HealingRecord
 from ..report.report import PruningReport
 from .base_card import BaseCardFields, hub_name
-from .commands import repeat_commands
+from .commands import is_below_compensated_sets, repeat_commands
 from .compensation_table import compensation_rows, metric_of_fits
 from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
 from .limits import protected_blocks, sentences_on_limits
-from .set_search import depth_rows
+from .set_search import depth_rows, pool_in_words
 from .stack_diagram import stack_diagram
 from .tables import calibration_evaluation, comparison_rows, describe_windows
 
@@ -61,6 +61,7 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         lowered=_lowered(report),
         depths=depth_rows(report),
         num_sets=f"{sum(depth.num_measured for depth in report.depths):,}",
+        pool=pool_in_words(report.recipe),
         by_held_back=any(depth.decided_by_held_back for depth in report.depths),
         has_sets=any(run.depths for run in report.runs),
         has_steps=any(run.steps and not run.depths for run in report.runs),
@@ -73,6 +74,7 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         evaluated=bool(report.evaluations),
         healing=[_healing_of(one) for one in report.healing],
         healed_between=report.healed_between_runs,
+        below_compensated=any(map(is_below_compensated_sets, report.runs)),
         commands=repeat_commands(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
         licence=base_card.license,

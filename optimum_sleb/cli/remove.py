@@ -36,7 +36,7 @@ class RemoveCommand(BaseOptimumCLICommand):
         parser.add_argument(
             "--num-blocks",
             type=count_from(1),
-            help="With --report: remove only so many blocks, the first ones of the search or the best set of that depth.",
+            help="With --report: remove only so many, the first of its blocks or its best set of that size.",
         )
         add_output_arguments(parser)
         add_loading_arguments(parser)

@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from ..config import as_ranges
+from ..config import as_ranges, block_numbers
 from .depths import DepthRecord
 from .records import StepRecord
 
@@ -53,7 +53,7 @@ def _check_sets(depth: DepthRecord, size: int, blocks: set[int]) -> None:
     """Refuse sets of another size or of other blocks, and a best set that is not among them."""
     of_depth = f"of depths[{size - 1}]"
     sets = [one.removed for one in depth.sets]
-    for removed in sets:
+    for removed in (*sets, *(block_numbers(text, f"refused {of_depth}") for text in depth.refused)):
         if len(removed) != size or list(removed) != sorted(set(removed) & blocks):
             raise ValueError(f"a set {of_depth} must be {size} of blocks_before, ascending; got {list(removed)[:20]}.")
     if len(set(sets)) < len(sets) or depth.removed not in sets:

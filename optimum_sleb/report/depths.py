@@ -54,7 +54,7 @@ class DepthRecord:
     @property
     def num_measured(self) -> int:
         """Return the number of sets that were tried at this depth."""
-        return len(self.sets) + self.num_dropped
+        return len(self.sets) + self.num_dropped + self.num_non_finite + len(self.refused)
 
 
 def in_words(blocks: Iterable[int]) -> str:

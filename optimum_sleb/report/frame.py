@@ -5,6 +5,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..blocks.losses import perplexity_of
+from ..config import block_numbers
 from .depths import DepthRecord
 from .records import CalibrationRecord, StepRecord
 
@@ -52,7 +53,7 @@ def losses_frame(runs: Iterable[Run]) -> "DataFrame":
 
 
 def _rows_of_depth(depth: DepthRecord, calibration: CalibrationRecord | None) -> Iterator[Row]:
-    """Yield a row for each set of a depth, the lowest loss first."""
+    """Yield a row for each set of a depth, the lowest loss first, then for those that cannot go."""
     for one in depth.sets:
         is_best = one.removed == depth.removed
         yield {
@@ -63,6 +64,8 @@ def _rows_of_depth(depth: DepthRecord, calibration: CalibrationRecord | None) ->
             "held_back_loss": one.held_back_loss,
             "windows": None if calibration is None else calibration.num_windows,
         }
+    for text, reason in depth.refused.items():
+        yield {"blocks": block_numbers(text, "refused"), "status": "barred", "loss": None, "reason": reason}
 
 
 def _rows_of_step(step: StepRecord, gone: Sequence[int], calibration: CalibrationRecord | None) -> Iterator[Row]:

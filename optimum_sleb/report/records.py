@@ -56,8 +56,8 @@ class SearchRecord:
     processes: CountFromOne = 1  # number of processes that searched together
     criterion: str | None = None  # function whose losses the search lowered; None is cross-entropy, in nats
     stopped_early: bool = False  # by a callback, before as many blocks had gone as the recipe asks for
-    # Of a search by another criterion: on the calibration text, before it and of the (compensated) model that its steps
-    # make; None where it was not measured or is not finite. Of a search by cross-entropy the losses tell it
+    # Of a search by another criterion: on the calibration text, before it and of the (compensated) model in the end;
+    # None where it was not measured or is not finite. Of a search by cross-entropy the losses tell it
     perplexity_before: Perplexity | None = None
     perplexity_after: Perplexity | None = None
 

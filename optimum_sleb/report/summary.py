@@ -71,9 +71,19 @@ def _removed(report: Report) -> list[str]:
     for number, depth in enumerate(report.depths, start=1):
         value = report.value_of(depth.final_loss)
         shown = "" if value is None else f"{value:{_style(report)}}"
+        shown += "" if depth.compensated_loss is None else ", compensated"
         rows.append((str(number), in_words(depth.removed), str(depth.num_measured), shown))
-    found = f"the best of {last.num_measured:,} sets of {len(last.removed)} blocks"
-    return [f"removed: {in_words(last.removed)}, {found}", text_table(rows)]
+    found = (
+        f"the best of {last.num_measured:,} sets of {len(last.removed)} block{'s' if len(last.removed) > 1 else ''}"
+    )
+    lines = [f"removed: {in_words(last.removed)}, {found}", *text_table(rows, num_left=4).splitlines()]
+    if num_non_finite := sum(depth.num_non_finite for depth in report.depths):
+        lines.append(f"the loss was NaN or infinite without each of {num_non_finite} sets, which thus stayed")
+    refused = {text: reason for depth in report.depths for text, reason in depth.refused.items()}
+    if refused:
+        text, reason = next(iter(refused.items()))
+        lines.append(f"{len(refused)} better sets cannot go together, for example {text}: {reason}")
+    return lines
 
 
 def _closest(report: Report) -> str:

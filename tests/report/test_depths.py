@@ -25,6 +25,15 @@ def compensated(report: PruningReport) -> PruningReport:
     return replace(report, depths=tuple(depths), steps=tuple(map(StepRecord, depths[-1].removed)))
 
 
+def edited(report: PruningReport, depth: int = -1, **changes: Any) -> PruningReport:
+    depths = list(report.depths)
+    depths[depth] = replace(depths[depth], **changes)
+    return replace(report, depths=tuple(depths))
+
+
+SOUND = make_set_report()
+
+
 def test_the_losses_are_those_of_the_best_sets() -> None:
     report = make_set_report()
     assert [depth.loss for depth in report.depths] == [85.0, 86.0, 87.0]
@@ -83,6 +92,7 @@ def test_the_closest_decision_is_between_the_two_best_sets_of_a_depth() -> None:
     removed, share = report.closest_decision
     assert (removed, share) == (report.depths[0].removed, pytest.approx(30 / 29 - 1))
     assert "the next best had a held-back loss 3.45% higher" in report.summary()
+    assert report.summary().splitlines()[7].endswith("  7.96, compensated")
     alone = [replace(depth, sets=depth.sets[:1]) for depth in make_set_report().depths]
     assert replace(make_set_report(), depths=tuple(alone)).closest_decision is None
 
@@ -92,11 +102,26 @@ def test_summary_of_a_search_over_sets() -> None:
         "calibration perplexity          7.39        8.80",
         "removed: 3 to 5, the best of 6 sets of 3 blocks",
         "depth  best set  sets  perplexity",
-        "1      5            4        8.37",
-        "2      2 to 3       5        8.58",
-        "3      3 to 5       6        8.80",
+        "1      5         4     8.37",
+        "2      2 to 3    5     8.58",
+        "3      3 to 5    6     8.80",
         "closest decision: the set 3 to 5, the next best had a loss 6.90% higher",
     ]
+
+
+def test_sets_that_cannot_go_are_told() -> None:
+    report = edited(SOUND, depth=1, refused={"1-2": "they share weights", "4,6": "too"}, num_non_finite=2)
+    assert PruningReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    assert report.depths[1].num_measured == 9
+    lines = report.summary().splitlines()
+    assert "the loss was NaN or infinite without each of 2 sets, which thus stayed" in lines
+    assert "2 better sets cannot go together, for example 1-2: they share weights" in lines
+    barred = report.to_pandas().query("status == 'barred'")
+    assert list(zip(barred.step, barred.blocks, barred.reason, strict=True)) == [
+        (2, (1, 2), "they share weights"),
+        (2, (4, 6), "too"),
+    ]
+    assert barred.loss.isna().all()
 
 
 def test_steps_as_a_greedy_search_has_them_stay_as_they_were() -> None:
@@ -108,13 +133,6 @@ def test_steps_as_a_greedy_search_has_them_stay_as_they_were() -> None:
     assert PruningReport.from_dict(values) == report, "a report of an earlier version"
 
 
-def edited(report: PruningReport, depth: int = -1, **changes: Any) -> PruningReport:
-    depths = list(report.depths)
-    depths[depth] = replace(depths[depth], **changes)
-    return replace(report, depths=tuple(depths))
-
-
-SOUND = make_set_report()
 SETS = SOUND.depths[-1].sets
 LIES = {
     "a depth too few": (replace(SOUND, depths=SOUND.depths[:-1]), "the steps must be bare removals"),
@@ -141,6 +159,8 @@ LIES = {
     ),
     "a set in another order": (edited(SOUND, sets=(SETS[0], SetRecord((2, 1, 3), 100.0))), "ascending; got [2, 1, 3]"),
     "a block twice": (edited(SOUND, sets=(SETS[0], SetRecord((2, 2, 3), 100.0))), "ascending; got [2, 2, 3]"),
+    "a refused set of another size": (edited(SOUND, refused={"1-2": "x"}), "must be 3 of blocks_before"),
+    "a refused set that is none": (edited(SOUND, refused={"\x1b[2J": "x"}), "refused of depths[2] must name blocks"),
     "a negative loss": (edited(SOUND, depth=0, sets=(SetRecord((5,), -1.0),)), "must be at least 0; got -1.0"),
     "a negative compensated loss": (edited(SOUND, compensated_loss=-1.0), "must be at least 0; got -1.0"),
 }
