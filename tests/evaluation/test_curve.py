@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from matplotlib.image import imread
 
 from optimum_sleb import ConfigError, HealingRecord, PruningReport, ReportError, SLEBConfig, SLEBPruner, perplexity
 from optimum_sleb.blocks.stack import DecoderStack
+from optimum_sleb.card.card import render_card
 from optimum_sleb.card.curve_plot import draw_curve
 from optimum_sleb.evaluation.curve import curve, curve_table
 from optimum_sleb.report.records import StepRecord
@@ -77,6 +79,28 @@ def test_every_depth_skips_its_own_set(compensate: str, text_file: Path, tokeniz
         assert (pruner.report.compensation is not None) == (compensate == "during")
         assert (pruner.report.depths[-1].compensated_loss is not None) == (compensate == "during")
         assert pruner.report.depths[-1].sets == report.depths[depth.num_removed - 1].sets
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("compensate", ["no", "every-block"])
+def test_of_a_search_over_sets(compensate: str, text_file: Path, tokenizer) -> None:
+    pruner = SLEBPruner(tiny_model(), tokenizer)
+    recipe = {"window_length": 20, "dataset": str(text_file), "compensate": compensate, "criterion": "kl"}
+    pruner.prune(SLEBConfig(num_blocks_to_remove=3, search_space="runs", **recipe))
+    report = pruner.report
+    assert PruningReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    assert render_card(report, "me/small").text.count("| KL divergence") >= 1
+    report.plot()
+    depths = curve(tiny_model(), tokenizer, report, str(text_file), window_length=20, repeats=1)
+    for number in (1, 2, 3):
+        again = SLEBPruner(tiny_model(), tokenizer)
+        again.apply(report, number)
+        assert again.report.removed_blocks == report.depths[number - 1].removed
+        expected = perplexity(again.model, tokenizer, str(text_file), window_length=20)
+        assert depths[number].score.value == pytest.approx(expected.perplexity, rel=1e-5)
+    # The last depth is the model that the search made, with the same compensation.
+    assert again.report.criterion_after == pytest.approx(report.criterion_after, rel=1e-6)
+    assert torch.equal(again.model(torch.arange(3, 20)[None]).logits, pruner.model(torch.arange(3, 20)[None]).logits)
 
 
 @pytest.mark.long
