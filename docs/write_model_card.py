@@ -20,6 +20,11 @@ INTRODUCTION = """\
 from [`model_card_template.md`](../model_card_template.md) and the folder's report. Only what was measured stands in
 it; the dense model's licence and language are taken from its own card, where there is one.
 
+After a search over sets of blocks (`search_space="runs"`) the card says how many sets were compared and lists the best
+one of each depth, from `depths` of the report; the steps of such a report are the last depth's blocks, ascending and
+without losses. After a search by `criterion="kl"` it shows the KL divergence from the dense model (nats a token, mean
+over predictions) and, where it was measured, the perplexity.
+
 The card below is that of a real run, SmolLM2-135M-Instruct without 6 of its 30 blocks. These commands made it, on 2
 CPU cores and from PyPI alone:
 

@@ -206,10 +206,10 @@ class SLEBPruner(BasePruner):
         calibration: Any = None,
         criterion: CriterionFunction | str | None = None,
     ) -> PreTrainedModel:
-        """Remove the blocks that an earlier search found, or only the first ones.
+        """Remove the blocks that an earlier search found, or only so many of them.
 
-        Each depth of a search contains the removals of all smaller depths, so one search serves them all. The report
-        of the search, up to the last removal made here, becomes the report of this model.
+        A search knows every depth up to its last, so one search serves them all: the first blocks of a greedy search,
+        or the best set of so many. The report of the search, up to that depth, becomes the report of this model.
 
         Args:
             report: The report of a search that began with this model.

@@ -90,15 +90,26 @@ def metric_of(criterion: str | None) -> str:
     >>> metric_of(None), metric_of("org.module:accuracy")
     ('perplexity', 'accuracy')
     """
-    return {None: "perplexity", KL: "KL to the dense model"}.get(criterion) or str(criterion).rpartition(":")[2]
+    names = {None: "perplexity", KL: "KL divergence from the dense model"}
+    return names.get(criterion) or str(criterion).rpartition(":")[2]
+
+
+def unit_of(criterion: str | None) -> str:
+    """Return what the value of a criterion is counted in, for a reader; empty where it has no unit.
+
+    >>> unit_of("kl"), unit_of(None)
+    ('nats a token', '')
+    """
+    return "nats a token" if criterion == KL else ""
 
 
 def value_of(criterion: str | None, loss: float, *, num_windows: int, num_counted: int) -> float:
-    """Return the perplexity of a loss summed over windows, or the mean of a criterion other than cross-entropy.
+    """Return the perplexity of a loss summed over windows, or the mean of a criterion other than cross-entropy: of the
+    divergence over the predicted tokens of a window, then over all tokens, in nats; of any other over windows.
 
     >>> value_of("org.module:accuracy", -3.0, num_windows=4, num_counted=80)
     -0.75
     """
     if criterion == KL:
-        return loss / num_counted  # a mean over tokens, in nats
+        return loss / num_counted  # a window's loss is its mean over predictions, times its number of tokens
     return perplexity_of(loss, num_counted) if criterion is None else loss / num_windows

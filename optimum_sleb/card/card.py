@@ -7,15 +7,17 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..blocks.criterion import KL
 from ..models.auto import takes_images
 from ..report.records import CalibrationRecord, HealingRecord
 from ..report.report import PruningReport
 from .base_card import BaseCardFields, hub_name
-from .commands import repeat_commands
-from .compensation_table import compensation_rows
+from .commands import is_below_compensated_sets, repeat_commands
+from .compensation_table import compensation_rows, metric_of_fits
 from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
 from .limits import protected_blocks, sentences_on_limits
+from .set_search import depth_rows, pool_in_words
 from .stack_diagram import stack_diagram
 from .tables import calibration_evaluation, comparison_rows, describe_windows
 
@@ -54,13 +56,25 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         searched=report.search is not None,
         calibration=_calibration_text(calibration) if calibration else "",
         criterion=report.criterion,
+        divergence=report.metric if report.criterion == KL else "",
+        plotted=_plotted(report),
+        lowered=_lowered(report),
+        depths=depth_rows(report),
+        num_sets=f"{sum(depth.num_measured for depth in report.depths):,}",
+        pool=pool_in_words(report.recipe),
+        by_held_back=any(depth.decided_by_held_back for depth in report.depths),
+        has_sets=any(run.depths for run in report.runs),
+        has_steps=any(run.steps and not run.depths for run in report.runs),
         stopped_early=report.search is not None and report.search.stopped_early,
         cuts=compensation_rows(report.compensation, report.criterion),
+        fits_metric=metric_of_fits(report.criterion),
+        every_block=report.compensation is not None and not all(cut.gap for cut in report.compensation.cuts),
         compensation=report.compensation,
         measured_on_calibration=calibration_evaluation(report) is not None and not report.healing,
         evaluated=bool(report.evaluations),
         healing=[_healing_of(one) for one in report.healing],
         healed_between=report.healed_between_runs,
+        below_compensated=any(map(is_below_compensated_sets, report.runs)),
         commands=repeat_commands(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
         licence=base_card.license,
@@ -85,6 +99,19 @@ def address_card(card: ModelCard, load_from: str) -> None:
 def has_plot(report: PruningReport) -> bool:
     """Return whether the last run was a search that removed a block; only a search measures losses to draw."""
     return bool(report.steps) and calibration_evaluation(report) is not None
+
+
+def _plotted(report: PruningReport) -> str:
+    """Return what the plot shows, at the start of a sentence."""
+    own = report.criterion if report.criterion != KL else report.metric
+    return own or "Perplexity"
+
+
+def _lowered(report: PruningReport) -> str:
+    """Return what the search lowered, in a sentence."""
+    if report.criterion == KL:
+        return f"the {report.metric}"
+    return f"the criterion {report.criterion}" if report.criterion else "the loss"
 
 
 def _calibration_text(record: CalibrationRecord) -> str:

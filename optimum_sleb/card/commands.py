@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..blocks.criterion import KL
 from ..calibration.formats import suffix_of
 from ..calibration.mixture import split_mixture
 from ..calibration.places import is_hub_name, is_pattern
@@ -20,7 +21,7 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
     """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
     Empty where no command can repeat a run: data or a criterion in memory, a model quantised at loading, healing
-    between runs.
+    between runs, a depth at which a search would have compensated and did not.
     """
     runs = report.runs
     if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
@@ -33,10 +34,18 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
     ]
 
 
+def is_below_compensated_sets(run: PruningReport) -> bool:
+    """Return whether a run is a shallower cut of a search over sets that compensated those of its last depth. A search
+    that ends at this depth would compensate its sets, and might choose another."""
+    compensates = run.recipe is not None and run.recipe.compensate != "no"
+    return bool(run.depths) and compensates and not run.depths[-1].decided_by_held_back
+
+
 def _is_repeatable(run: PruningReport) -> bool:
-    if "quantization_config" in run.loading:
+    if "quantization_config" in run.loading or is_below_compensated_sets(run):
         return False
-    if run.recipe and run.recipe.criterion and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", run.recipe.criterion):
+    criterion = run.recipe and run.recipe.criterion
+    if criterion and criterion != KL and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", criterion):
         return False  # no other process can import the function
     parts = split_mixture(run.recipe.dataset) if run.recipe else []
     return all(_is_name_of_data(part) for part in parts)

@@ -64,7 +64,7 @@ def format_number(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return ""
-    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:z.4f}"  # z: no minus before 0.0000
 
 
 def format_with_stderr(value: float | None, stderr: float | None) -> str:

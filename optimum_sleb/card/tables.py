@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from ..blocks.criterion import KL, unit_of
 from ..report.records import CalibrationRecord, EvaluationRecord, SpeedRecord
 from ..report.report import PruningReport
 from .format import format_number, format_with_stderr, is_finite_number, public_dataset_name
@@ -35,27 +36,25 @@ def comparison_rows(report: PruningReport) -> list[ComparisonRow]:
         rows.append(_finished(report, "size on disk", "", size, "files of weights in this repository"))
     rows += [row for speed in report.speeds for row in _speed_rows(report, speed)]
     rows += [_evaluation_row(report, evaluation) for evaluation in report.evaluations]
-    if (calibration := calibration_evaluation(report)) is not None:
-        before, after = format_number(calibration.before), format_number(calibration.after)
-        rows.append(ComparisonRow(_name_of(calibration), before, after, calibration.protocol))
+    for calibration in (calibration_evaluation(report), _perplexity(report) if report.criterion else None):
+        if calibration is not None:
+            before, after = format_number(calibration.before), format_number(calibration.after)
+            rows.append(ComparisonRow(_name_of(calibration), before, after, calibration.protocol))
     return rows
 
 
 def calibration_evaluation(report: PruningReport) -> EvaluationRecord | None:
-    """Return the perplexity (or the mean of the criterion) on the calibration text as a measurement.
-    `None` without a search, or if it is not finite.
+    """Return what the search lowered (the perplexity, or the mean of the criterion) on the calibration text, as a
+    measurement. `None` without a search, or if it is not finite.
     """
-    after, record = _first_known(report.perplexity_after, report.criterion_after), report.calibration
-    if record is None or report.search is None or after is None or not is_finite_number(after):
-        return None
-    return EvaluationRecord(
-        metric=f"mean of {report.criterion}" if report.criterion else "perplexity",
-        dataset=record.source,
-        protocol="calibration text, on which the blocks were chosen: "
-        f"{describe_windows(record)}, in {report.search.dtype}",
-        after=after,
-        before=_dense_calibration_value(report),
-    )
+    if report.criterion is None:
+        return _perplexity(report)
+    if report.criterion != KL:
+        return _on_calibration(report, f"mean of {report.criterion}", _dense_criterion(report), report.criterion_after)
+    # A later run measures the divergence from the model that it began with, which is not the dense one.
+    before = report.criterion_before if run_from_dense_model(report) is report else None
+    unit = f"; in {unit_of(KL)}, mean over predictions"
+    return _on_calibration(report, report.metric, before, report.criterion_after, unit)
 
 
 def run_from_dense_model(report: PruningReport) -> PruningReport | None:
@@ -76,18 +75,41 @@ def describe_windows(record: CalibrationRecord) -> str:
     return f"{amount}{tokens}{', each with a BOS token' if record.bos_per_window else ''}{labels}"
 
 
-def _dense_calibration_value(report: PruningReport) -> float | None:
+def _perplexity(report: PruningReport) -> EvaluationRecord | None:
+    dense = _dense_run_on_same_text(report)
+    return _on_calibration(
+        report, "perplexity", None if dense is None else dense.perplexity_before, report.perplexity_after
+    )
+
+
+def _on_calibration(
+    report: PruningReport, metric: str, before: float | None, after: float | None, unit: str = ""
+) -> EvaluationRecord | None:
+    """Return a measurement on the calibration text; `None` where it was not made or is not finite."""
+    record = report.calibration
+    if record is None or report.search is None or after is None or not is_finite_number(after):
+        return None
+    chosen = "calibration text, on which the blocks were chosen"
+    return EvaluationRecord(
+        metric=metric,
+        dataset=record.source,
+        protocol=f"{chosen}: {describe_windows(record)}, in {report.search.dtype}{unit}",
+        after=after,
+        before=before if is_finite_number(before) else None,
+    )
+
+
+def _dense_criterion(report: PruningReport) -> float | None:
+    dense = _dense_run_on_same_text(report)
+    return dense.criterion_before if dense is not None and dense.criterion == report.criterion else None
+
+
+def _dense_run_on_same_text(report: PruningReport) -> PruningReport | None:
+    """Return the run that began with the dense model, if it measured on the same tokens; others are not comparable."""
     dense = run_from_dense_model(report)
     if dense is None or dense.calibration is None or report.calibration is None:
         return None
-    # Over several runs, the number before the first run is comparable only if measured on the same tokens.
-    is_same = dense.calibration.fingerprint == report.calibration.fingerprint and dense.criterion == report.criterion
-    before = _first_known(dense.perplexity_before, dense.criterion_before)
-    return before if is_same and is_finite_number(before) else None
-
-
-def _first_known(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+    return dense if dense.calibration.fingerprint == report.calibration.fingerprint else None
 
 
 def _finished(report: PruningReport, name: str, dense: str, finished: str, protocol: str) -> ComparisonRow:

@@ -34,7 +34,9 @@ class RemoveCommand(BaseOptimumCLICommand):
         )
         what.add_argument("--report", help="Report (or folder) of an earlier search, whose blocks are removed.")
         parser.add_argument(
-            "--num-blocks", type=count_from(1), help="With --report: remove only the first so many of its blocks."
+            "--num-blocks",
+            type=count_from(1),
+            help="With --report: remove only so many, the first of its blocks or its best set of that size.",
         )
         add_output_arguments(parser)
         add_loading_arguments(parser)

@@ -1,6 +1,6 @@
 """Perplexity and latency after each removal of one search, for the choice of the number of removals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from .timing import Timing, time_in_turns
 
 @dataclass(frozen=True)
 class Depth:
-    """Perplexity and prompt latency of the model without its first `num_removed` removed blocks."""
+    """Perplexity and prompt latency of the model without the `num_removed` blocks of that depth of the search."""
 
     num_removed: int
     score: Score
@@ -51,7 +51,7 @@ def curve(
     progress_dir: str | Path | None = None,
     **protocol: Any,
 ) -> tuple[Depth, ...]:
-    """Measure perplexity and prompt latency of the dense model and after each removal of the report, in its order.
+    """Measure perplexity and prompt latency of the dense model and at each depth of the report, from one block up.
 
     Blocks are skipped in the dense model, which is restored afterwards. ReportError if it was fine-tuned between runs.
     `calibration` is needed only for compensated cuts whose recipe does not name it; `protocol` goes to `perplexity`.
@@ -64,7 +64,11 @@ def curve(
             "The model was fine-tuned between two runs of the report, so its depths cannot be made of the dense "
             "model; draw the curve of the first run's report."
         )
-    check_removal(model, stack, numbers, report.removed_blocks)
+    gone = [(), *(report.cut(depth).removed_blocks for depth in range(1, len(report.removed_blocks) + 1))]
+    for blocks, deeper in zip(gone, [*gone[1:], None], strict=True):
+        if deeper is None or not set(blocks) <= set(deeper):  # what a deeper cut contains goes with it
+            check_removal(model, stack, numbers, blocks)
+    skipped = [[numbers.index(block) for block in blocks] for blocks in gone]  # by depth
     store, scores = MeasurementStore(progress_dir), []
     conditions: dict[str, Any] = {"dataset": dataset, "protocol": {key: str(value) for key, value in protocol.items()}}
     if progress_dir is not None:
@@ -72,19 +76,18 @@ def curve(
         conditions |= conditions_of(model, tokenizer)
         conditions["data"] = data_of(dataset, None if data_dir is None else Path(data_dir))
         conditions["calibration"] = report.calibration.fingerprint if report.calibration else None
-    order = [numbers.index(block) for block in report.removed_blocks]
-    for depth in range(len(order) + 1):
+    for depth, indices in enumerate(skipped):
         recipe = None if report.recipe is None else report.recipe.to_dict()
-        of_depth = {"removed": order[:depth], "recipe": recipe, **conditions}
+        of_depth = {"removed": indices, "recipe": recipe, **conditions}
 
-        def measure(depth: int = depth) -> Score:
+        def measure(depth: int = depth, removed: Sequence[int] = indices) -> Score:
             cut = report.cut(depth) if depth else None
-            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.skipping(set(order[:depth])):
+            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.skipping(set(removed)):
                 return perplexity(model, tokenizer, dataset, **protocol).score()
 
         scores.append(store.get_or_measure(f"depth-{depth}", of_depth, Score, measure))
-    timings = _latencies(model, stack, order, repeats)
-    return tuple(Depth(*point) for point in zip(range(len(order) + 1), scores, timings, strict=True))
+    timings = _latencies(model, stack, skipped, repeats)
+    return tuple(Depth(*point) for point in zip(range(len(skipped)), scores, timings, strict=True))
 
 
 def curve_table(depths: tuple[Depth, ...]) -> str:
@@ -118,7 +121,9 @@ def _compensated(
         yield
 
 
-def _latencies(model: PreTrainedModel, stack: DecoderStack, order: list[int], repeats: int) -> list[Timing]:
+def _latencies(
+    model: PreTrainedModel, stack: DecoderStack, skipped: Sequence[Sequence[int]], repeats: int
+) -> list[Timing]:
     """Time one prompt at each depth, in turns."""
     scenario, *_ = paper_scenarios(model)
     generator = torch.Generator().manual_seed(0)
@@ -128,6 +133,6 @@ def _latencies(model: PreTrainedModel, stack: DecoderStack, order: list[int], re
         with stack.skipping(removed):
             logits_of(model, ids)
 
-    runs: list[Callable[[], None]] = [partial(run, set(order[:depth])) for depth in range(len(order) + 1)]
+    runs: list[Callable[[], None]] = [partial(run, set(indices)) for indices in skipped]
     with evaluating(model):
         return time_in_turns(runs, model.device, repeats=repeats, warm_up=1)

@@ -1,8 +1,10 @@
 """The part of a report that a search over sets writes: which sets were measured at each depth, and which was best."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .records import Amount, BlockNumber, Count, Loss
+from ..config import as_ranges
+from .records import Amount, BlockNumber, Count, Loss, share_above
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,30 @@ class DepthRecord:
     def final_loss(self) -> float:
         """Return the calibration loss of the best set, after any compensation."""
         return self.loss if self.compensated_loss is None else self.compensated_loss
+
+    @property
+    def decided_by_held_back(self) -> bool:
+        """Return whether the best set was chosen by its held-back loss, after compensation."""
+        return any(one.removed == self.removed and one.held_back_loss is not None for one in self.sets)
+
+    @property
+    def margin(self) -> float | None:
+        """Return by which share the next best set was worse, by the loss that decided; `None` without another set."""
+        by_held_back = self.decided_by_held_back
+        losses = {one.removed: one.held_back_loss if by_held_back else one.loss for one in self.sets}
+        best = losses.pop(self.removed)
+        return share_above(best, [loss for loss in losses.values() if loss is not None])
+
+    @property
+    def num_measured(self) -> int:
+        """Return the number of sets that were tried at this depth."""
+        return len(self.sets) + self.num_dropped + self.num_non_finite + len(self.refused)
+
+
+def in_words(blocks: Iterable[int]) -> str:
+    """Return block numbers as a reader takes them in, runs of blocks by their ends.
+
+    >>> in_words((3, 13, 14, 15))
+    '3, 13 to 15'
+    """
+    return as_ranges(blocks).replace(",", ", ").replace("-", " to ")

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..blocks.criterion import metric_of
+from ..blocks.criterion import unit_of
 from ..errors import ReportError
 from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, style_axes, use_log_scale
 from .stack_plot import draw_stack, named_as_protected
@@ -22,10 +22,10 @@ _MOST_LETTERS = 40
 
 
 def plot_losses(report: Report) -> Figure:
-    """Plot perplexity against blocks removed, and the losing candidates of each step.
+    """Plot perplexity against blocks removed, and the losing candidates of each step or sets of each depth.
     Where the recipe names blocks, a strip below shows the stack, with the protected ones hatched.
     """
-    after = report.value_of(report.steps[-1].final_loss) if report.steps and report.search is not None else None
+    after = report._after if report.steps and report.search is not None else None
     if after is None:
         raise ReportError("The run removed known blocks, without a search, so there is no curve to draw.")
     if not math.isfinite(after):
@@ -37,26 +37,37 @@ def plot_losses(report: Report) -> Figure:
     else:
         axes = figure.add_subplot()
     first = len(report.removed_blocks) - len(report.steps)
-    losses = [report.search.loss_before, *(step.final_loss for step in report.steps)]
-    curve = [report.value_of(loss) for loss in losses]
+    curve = [report.value_of(loss) for loss in (report.search.loss_before, *report._curve)]
     points = [
         (first + number, value) for number, value in enumerate(curve) if value is not None and math.isfinite(value)
     ]
     lowest, highest = (_limits if report.criterion is None else _linear_limits)([value for _, value in points])
     width = min(14, 180 / len(report.steps))  # in points, so that the dashes of neighbours do not touch
-    for number, step in enumerate(report.steps, start=first + 1):
-        lost = [loss for block, loss in step.candidate_losses.items() if block != step.block]
+    for number, lost in enumerate(_lost(report), start=first + 1):
         _draw_losing(axes, number, [report.value_of(loss) for loss in lost], highest, width)
     numbers, values = zip(*points, strict=True)
     axes.plot(numbers, values, color=BLUE, marker="o", markersize=6, linewidth=2, label="the model", zorder=3)
     axes.set_ylim(lowest, highest)
     if report.criterion is None:
         use_log_scale(axes, (1, 1.5, 2, 3, 4, 5, 7))
-    style_axes(axes, f"{' '.join(metric_of(report.criterion).split())[:_MOST_LETTERS]} on the calibration text")
+    style_axes(axes, _label(report.metric, unit_of(report.criterion)))
     axes.yaxis.label.set_parse_math(False)  # a name is no formula
     label_removed_blocks(axes)
-    _add_legend(figure, axes)
+    _add_legend(figure, axes, "sets" if report.depths else "candidates")
     return figure
+
+
+def _lost(report: Report) -> list[list[float]]:
+    """Return the losses of what lost: of each depth the other sets, or of each step the other candidates."""
+    if report.depths:
+        return [[one.loss for one in depth.sets if one.removed != depth.removed] for depth in report.depths]
+    return [[loss for block, loss in step.candidate_losses.items() if block != step.block] for step in report.steps]
+
+
+def _label(metric: str, unit: str) -> str:
+    """Return what the y-axis shows, in two lines where it has a unit."""
+    name = " ".join(metric.split())[:_MOST_LETTERS]
+    return f"{name}\non the calibration text, {unit}" if unit else f"{name} on the calibration text"
 
 
 def _limits(curve: list[float]) -> tuple[float, float]:
@@ -90,8 +101,8 @@ def _draw_losing(axes: Axes, number: int, perplexities: Sequence[float], highest
         )
 
 
-def _add_legend(figure: Figure, axes: Axes) -> None:
+def _add_legend(figure: Figure, axes: Axes, losers: str) -> None:
     # Empty lines, because the dashes and the triangles of the plot differ in size and are not lines at all.
-    axes.plot([], [], linestyle="", marker="_", markersize=14, color=ORANGE, label="candidates that lost")
+    axes.plot([], [], linestyle="", marker="_", markersize=14, color=ORANGE, label=f"{losers} that lost")
     axes.plot([], [], linestyle="", marker="^", markersize=5, color=BROWN, label="and how many lie higher")
     figure.legend(frameon=False, fontsize=9.5, labelcolor=INK, loc="outside upper left", ncols=3)

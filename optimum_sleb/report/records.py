@@ -1,6 +1,7 @@
 """The parts of a report: calibration text, search, steps, and measurements of the finished model."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,6 +14,7 @@ BlockNumber = Annotated[int, Within(0, MAX_BLOCKS - 1)]
 Count = Annotated[int, Within(0, 2**63 - 1)]
 CountFromOne = Annotated[int, Within(1, 2**63 - 1)]
 Amount = Annotated[float, Within(0)]  # nats, seconds, standard errors
+Perplexity = Annotated[float, Within(1)]
 Loss = Annotated[float, Within(-math.inf)]  # of a criterion that is not cross-entropy; else at least 0
 
 
@@ -54,6 +56,10 @@ class SearchRecord:
     processes: CountFromOne = 1  # number of processes that searched together
     criterion: str | None = None  # function whose losses the search lowered; None is cross-entropy, in nats
     stopped_early: bool = False  # by a callback, before as many blocks had gone as the recipe asks for
+    # Of a search by another criterion: on the calibration text, before it and of the (compensated) model in the end;
+    # None where it was not measured or is not finite. Of a search by cross-entropy the losses tell it
+    perplexity_before: Perplexity | None = None
+    perplexity_after: Perplexity | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,16 @@ class StepRecord:
         """Return by which share the loss of the next best candidate was higher; `None` where there was none."""
         settled = {self.block, *self.barred_blocks}
         others = [loss for block, loss in self.candidate_losses.items() if block not in settled]
-        return math.copysign(1, self.loss) * (min(others) / self.loss - 1) if self.loss and others else None
+        return share_above(self.loss, others)
+
+
+def share_above(best: float | None, others: Collection[float]) -> float | None:
+    """Return by which share the lowest of the other losses is higher than the best; `None` without one or the other.
+
+    >>> share_above(2.0, [2.5, 3.0])
+    0.25
+    """
+    return math.copysign(1, best) * (min(others) / best - 1) if best and others else None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """The report of a run: every step, the loss of every candidate, and how they were measured."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from ..blocks.criterion import value_of
+from ..blocks.criterion import KL, metric_of, value_of
 from ..config import MAX_BLOCKS, SLEBConfig
-from ..errors import ReportError
 from ..runtime.json import Within
+from .cuts import cut_of
 from .depths import DepthRecord
 from .frame import losses_frame
 from .records import (
@@ -130,13 +130,15 @@ class PruningReport(StoredReport):
 
     @property
     def perplexity_before(self) -> float | None:
-        """Perplexity on the calibration text when the run began; `None` without a search by cross-entropy."""
-        return None if self.criterion else self._before
+        """Perplexity on the calibration text when the run began; `None` without a search, or where a search by another
+        criterion did not measure it."""
+        return self.search.perplexity_before if self.search is not None and self.criterion else self._before
 
     @property
     def perplexity_after(self) -> float | None:
-        """Perplexity on the calibration text when the run ended; `None` without a search by cross-entropy."""
-        return None if self.criterion else self._after
+        """Perplexity on the calibration text when the run ended; `None` without a search, or where a search by another
+        criterion did not measure it, as for a cut."""
+        return self.search.perplexity_after if self.search is not None and self.criterion else self._after
 
     @property
     def criterion(self) -> str | None:
@@ -144,13 +146,20 @@ class PruningReport(StoredReport):
         return None if self.search is None else self.search.criterion
 
     @property
+    def metric(self) -> str:
+        """What the search lowered, in words. A later run measures the divergence from the model that it began with."""
+        if self.criterion == KL and len(self.blocks_before) < self.original_num_blocks:
+            return "KL divergence from the model before"
+        return metric_of(self.criterion)
+
+    @property
     def criterion_before(self) -> float | None:
-        """Mean loss of a window by the criterion when the run began; `None` for cross-entropy."""
+        """The criterion when the run began, as `value_of` gives it; `None` for cross-entropy."""
         return self._before if self.criterion else None
 
     @property
     def criterion_after(self) -> float | None:
-        """Mean loss of a window by the criterion when the run ended; `None` for cross-entropy."""
+        """The criterion when the run ended, as `value_of` gives it; `None` for cross-entropy."""
         return self._after if self.criterion else None
 
     @property
@@ -159,42 +168,29 @@ class PruningReport(StoredReport):
 
     @property
     def _after(self) -> float | None:
-        return self.value_of(self.steps[-1].final_loss) if self.steps else self._before
+        return self.value_of(self._curve[-1]) if self._curve else self._before
 
     @property
-    def closest_decision(self) -> tuple[int, float] | None:
+    def _curve(self) -> tuple[float | None, ...]:
+        """The loss of each depth of this run, from one block up."""
+        return tuple(one.final_loss for one in (self.depths or self.steps))
+
+    @property
+    def closest_decision(self) -> tuple[int | tuple[int, ...], float] | None:
         """The decision of this run that was nearest to a tie, which rounding would change first.
 
         Another device, precision, batch size or library version rounds differently. With all of them equal, the same
         run gives the same result.
 
         Returns:
-            The removed block, and by which share the loss of the next best candidate was higher (0.01 is 1 %);
-            `None` without a search.
+            The removed block, and by which share the loss of the next best candidate was higher (0.01 is 1 %); of a
+            search over sets the best set of a depth, and that share for the next best set of it, by the held-back loss
+            where sets were compensated. `None` without a search.
         """
-        margins = [(step.margin, step.block) for step in self.steps if step.margin is not None]
-        if not margins:
-            return None
-        margin, block = min(margins)
-        return block, margin
-
-    def _check_blocks(self) -> None:
-        """Raise `ValueError` if the runs do not tell one story of the same blocks."""
-        before = self.blocks_before if self.previous is None else self.previous.blocks_after
-        removed = [step.block for step in self.steps]
-        all_blocks = range(self.original_num_blocks)
-        if self.blocks_before != before or list(before) != sorted(set(before) & set(all_blocks)):
-            raise ValueError(f"blocks_before are not blocks that were left of {self.original_num_blocks}.")
-        if len(set(removed)) < len(removed) or not set(removed) < set(before):
-            raise ValueError(f"the steps remove {removed[:20]}, which must be some of blocks_before, each once.")
-
-    def _check_losses(self) -> None:
-        """Raise `ValueError` for a negative loss by cross-entropy, which has none."""
-        losses = [] if self.search is None else [self.search.loss_before]
-        for step in self.steps:
-            losses += [*step.candidate_losses.values(), *([step.compensated_loss] if step.compensated_loss else [])]
-        if self.criterion is None and (lowest := min(losses, default=0.0)) < 0:
-            raise ValueError(f"a loss of search or steps must be at least 0; got {lowest}.")
+        removed: dict[int | tuple[int, ...], float | None] = {one.removed: one.margin for one in self.depths}
+        margins = removed or {step.block: step.margin for step in self.steps}
+        known = {block: margin for block, margin in margins.items() if margin is not None}
+        return min(known.items(), key=lambda item: item[::-1], default=None)
 
     def value_of(self, loss: float | None) -> float | None:
         """Turn a loss of this run into what a reader compares.
@@ -203,7 +199,8 @@ class PruningReport(StoredReport):
             loss: A loss summed over windows, as a step has it.
 
         Returns:
-            The perplexity, or by a criterion of one's own the mean loss of a window; `None` without a search.
+            The perplexity; by `"kl"` the nats of a token, by a criterion of one's own the mean loss of a window;
+            `None` without a search.
 
         Example:
             ```python
@@ -216,15 +213,16 @@ class PruningReport(StoredReport):
         return value_of(self.criterion, loss, num_windows=counts.num_windows, num_counted=counts.num_counted)
 
     def cut(self, num_removed: int) -> "PruningReport":
-        """Return the report of a shallower cut of the same search: its first removals.
+        """Return the report of a shallower cut of the same search: its first removals, or its best set of so many.
 
-        Each depth of a search contains the removals of all smaller depths, so one search serves them all.
+        A search knows every depth up to its last, so one search serves them all. Each depth of a greedy search
+        contains the removals of all smaller depths; those of a search over sets need not.
 
         Args:
             num_removed: Number of blocks that the shallower cut removes, counted from the dense model.
 
         Returns:
-            The report up to that removal. Its numbers of parameters and bytes are still those of the whole run;
+            The report up to that depth. Its numbers of parameters and bytes are still those of the whole run;
             measurements of the finished model are left out.
 
         Raises:
@@ -235,18 +233,7 @@ class PruningReport(StoredReport):
             report.cut(4).removed_blocks  # (5, 4, 26, 3)
             ```
         """
-        if not 1 <= num_removed <= len(self.removed_blocks):
-            raise ReportError(
-                f"The report tells of {len(self.removed_blocks)} removals, so a cut must remove between 1 and "
-                f"{len(self.removed_blocks)} blocks; got {num_removed}."
-            )
-        earlier = len(self.removed_blocks) - len(self.steps)
-        if self.previous is not None and num_removed <= earlier:
-            return self.previous.cut(num_removed)
-        steps = self.steps[: num_removed - earlier]
-        target = self.target if len(steps) == len(self.steps) else None
-        shallower = replace(self, steps=steps, target=target, compensation=None, healing=())
-        return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
+        return cut_of(self, num_removed)
 
     def to_pandas(self) -> "DataFrame":
         """Return a table with a row for every step and candidate, over all runs.
@@ -256,6 +243,9 @@ class PruningReport(StoredReport):
             `block`; `status`: `"removed"`, `"kept"`, `"dropped"` by a race, `"barred"` because it cannot go together
             with the removed ones, or `"non_finite"`; `loss` without the block, in nats, summed over windows, and its
             `perplexity`; `compensated_loss` of the removed block; `windows` that were measured; `reason` of a bar.
+            After a search over sets a row is a set: `step` is its depth, the column `blocks` all that it removes in
+            its run, ascending, `block` is empty, the best set of each depth is `"removed"`, and `held_back_loss` is
+            that of the sets that were compensated.
 
         Example:
             ```python
@@ -263,7 +253,7 @@ class PruningReport(StoredReport):
             table[table.status == "removed"].set_index("step").perplexity
             ```
         """
-        return losses_frame((run.steps, run.calibration, run.criterion) for run in self.runs)
+        return losses_frame((run.steps, run.depths, run.calibration, run.criterion) for run in self.runs)
 
     def plot(self) -> "Figure":
         """Plot perplexity against the number of removed blocks, with the candidates that lost, as on the model card.

@@ -11,6 +11,7 @@ from ..errors import ConfigError, OutputFolderError, ReportError
 from ..runtime.files import replace_file
 from ..runtime.hub import find_or_download
 from ..runtime.json import parse_dataclass, read_json
+from .checks import check_run
 from .folder import REPORT_FILE_NAME, recover
 
 
@@ -62,8 +63,7 @@ class StoredReport:
         try:
             report = parse_dataclass(cls, values, "the report")
             for run in getattr(report, "runs", ()):
-                run._check_blocks()
-                run._check_losses()
+                check_run(run)
             return report
         except (ConfigError, ValueError, RecursionError) as error:
             raise ReportError(f"This is not a report of optimum_sleb: {error}") from error

@@ -11,9 +11,10 @@ class SearchState:
 
     Attributes:
         num_blocks: Number of blocks of the model before the search.
-        metric: What `value` is: `"perplexity"` on the calibration text, or the function that is the criterion.
+        metric: What `value` is: `"perplexity"` on the calibration text, `"KL divergence from the dense model"` in nats
+            a token, or the function that is the criterion.
         value_before: The metric before the search.
-        value: The metric of the model as it is now. Of a criterion it is the mean loss of a window.
+        value: The metric of the model as it is now. Of a function it is the mean loss of a window.
         max_steps: Number of removals that the recipe asks for; `None` where the search decides.
         step: The removal that is being made or was made last, from 1; 0 before the first.
         candidate_losses: Of this step: the loss without each candidate, summed over windows. Candidates that a race

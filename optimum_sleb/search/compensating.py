@@ -19,6 +19,7 @@ from ..compensation.compensator import Compensator
 from ..config import SLEBConfig, candidates_of
 from ..errors import CalibrationError, ReportError, UnsupportedModelError
 from ..models.positions import fit_windows
+from ..report.cuts import compensated_again
 from ..report.records import CompensationRecord
 from ..report.report import PruningReport
 from ..runtime.ranks import Ranks
@@ -167,9 +168,8 @@ def repeat_compensation(
     compensated = compensate_earlier_removals(
         model, stack, loaded.windows, report.recipe, removed, candidates, lowered
     )
-    last = replace(report.steps[-1], compensated_loss=compensated.loss)
     record = with_dense_numbers(compensated.record, dense_numbers)
-    return compensated.weights, replace(report, steps=(*report.steps[:-1], last), compensation=record)
+    return compensated.weights, compensated_again(report, compensated.loss, record)
 
 
 def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import integrations
 from transformers.integrations.integration_utils import default_logdir
 
+from ..blocks.criterion import KL
 from ..config import SLEBConfig
 from ..errors import ConfigError
 from ..runtime.json import shown
@@ -27,17 +28,17 @@ class _Writer(SearchCallback):
 
     def on_search_begin(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
         self._open({name: value for name, value in asdict(config).items() if value is not None})
-        self._write({state.metric: state.value, "blocks": state.num_blocks}, 0)
+        self._write({_key(config, state): state.value, "blocks": state.num_blocks}, 0)
 
     def on_block_removed(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
         blocks = state.num_blocks - len(state.removed_blocks)
-        numbers = {state.metric: state.value, "blocks": blocks}
+        numbers = {_key(config, state): state.value, "blocks": blocks}
         if state.block is not None:  # a search over sets removes several at once
             numbers["removed_block"] = state.block
         self._write({**numbers, "step_seconds": state.step_seconds}, state.step)
 
     def on_compensated(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
-        self._write({f"{state.metric}_compensated": state.value}, state.step)
+        self._write({f"{_key(config, state)}_compensated": state.value}, state.step)
 
     def on_search_end(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
         self._close()
@@ -126,6 +127,11 @@ def services_of(report_to: str | Sequence[str] | None) -> list[str]:
 def reporting_callbacks(services: Sequence[str], folder: str | Path | None) -> list[SearchCallback]:
     """Return a callback for each service; TensorBoard's files go into `folder`, that of the progress."""
     return [_WRITERS[name](folder) for name in services]
+
+
+def _key(config: SLEBConfig, state: SearchState) -> str:
+    """Return the name of the metric for a service, whose names are short."""
+    return KL if config.criterion == KL else state.metric
 
 
 def _is_installed(name: str) -> bool:

@@ -117,9 +117,13 @@ class Search:
         return value_of(losses.criterion.name, loss, **counts)
 
     def _show(self, step: Step, compensated: Compensated | None) -> None:
-        value, metric = self._value(step.loss), metric_of(self.method.losses.criterion.name)
-        self.bar.set_postfix({"removed": step.block, metric: f"{value:.2f}"})
+        value = self._value(step.loss)
+        self._show_on_bar(step.block, value)
         self.followers.removed(step.block, value, None if compensated is None else self._value(compensated.loss))
+
+    def _show_on_bar(self, removed: int | str, value: float) -> None:
+        name = self.method.losses.criterion.name
+        self.bar.set_postfix({"removed": removed, metric_of(name): f"{value:.2f}" if name is None else f"{value:.4g}"})
 
     def check_enough_removed(self) -> None:
         """Raise UnsupportedModelError if no block could be removed; warn if fewer were than the recipe asks for."""

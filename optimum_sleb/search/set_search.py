@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..blocks.criterion import metric_of
 from ..config import as_ranges, width_of_beam
 from . import compensating
 from .beam import beam_depths
@@ -34,8 +33,8 @@ class SetSearch(Search):
                 return
             self.exact_passes += shared_block_passes(depth.stacks) * len(self.method.losses.windows)
             self.result = self.result.at_depth(depth, time.perf_counter() - self.step_began, self._record())
-            value, metric = self._value(depth.loss), metric_of(self.method.losses.criterion.name)
-            self.bar.set_postfix({"removed": as_ranges(depth.kept[0]), metric: f"{value:.2f}"})
+            value = self._value(depth.loss)
+            self._show_on_bar(as_ranges(depth.kept[0]), value)
             self.followers.removed_set(depth.kept[0], value)
             yield
 

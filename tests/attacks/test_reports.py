@@ -185,6 +185,7 @@ FIELDS = [
     *((name,) for name in ("base_model", "architecture", "original_num_blocks", "blocks_before", "parameters_before")),
     *((name,) for name in ("steps", "seconds", "created", "versions", "recipe", "calibration", "search", "loading")),
     *((name,) for name in ("barred_blocks", "previous", "evaluations", "speeds", "healing", "weights_before")),
+    ("depths",),
     *(("steps", 0, name) for name in ("block", "candidate_losses", "seconds", "dropped_blocks")),
     *(("calibration", name) for name in ("source", "num_windows", "num_tokens", "fingerprint")),
     *(("search", name) for name in ("method", "loss_before")),
@@ -206,6 +207,8 @@ def test_a_field_of_another_kind(path: tuple, value: str, folder: Path, doors: D
         judge(doors.push(folder))
         judge(doors.remove(folder))
 
+
+DEPTH = {"removed": [2], "sets": [{"removed": [2], "loss": 1.0}, {"removed": [3], "loss": 2.0}], "seconds": 0.1}
 
 # Reports that are one by their form and lie. The bounds of their numbers have attacks of their own.
 LIES: dict[str, list[tuple[tuple[str | int, ...], Any]]] = {
@@ -231,6 +234,28 @@ LIES: dict[str, list[tuple[tuple[str | int, ...], Any]]] = {
     "a card of HTML": [(("architecture",), "<script>alert(1)</script>|\n---\n# x")],
     "a text that is a path": [(("calibration", "source"), "/etc/passwd\0")],
     "versions of escapes": [(("versions",), {"\x1b[2J": "{{ 7*7 }}"})],
+    "depths that are none": [(("depths",), ["x"])],
+    "depths of a greedy search": [(("depths",), [DEPTH])],
+    "depths of other blocks": [
+        (("depths",), [{**DEPTH, "removed": [77], "sets": [{"removed": [77], "loss": 1.0}]}]),
+        (("steps",), [{"block": 77}]),
+    ],
+    "depths of no sets": [(("depths",), [{**DEPTH, "sets": []}]), (("steps",), [{"block": 2}])],
+    "a depth with a refused set of escapes": [
+        (("depths",), [{**DEPTH, "refused": {"\x1b[2J": "\x1b[2J"}}]),
+        (("steps",), [{"block": 2}]),
+    ],
+    "a depth with a reason of escapes": [
+        (("depths",), [{**DEPTH, "refused": {"3": "{{ 7*7 }}\x1b[2J\n# x"}}]),
+        (("steps",), [{"block": 2}]),
+    ],
+    "a search by a criterion that is known, over sets that no recipe asks for": [
+        (("depths",), [DEPTH]),
+        (("steps",), [{"block": 2}]),
+        (("search", "criterion"), "kl"),
+        (("recipe",), None),
+    ],
+    "a perplexity below one": [(("search", "perplexity_after"), 0.5)],
     "itself before it": [(("previous",), "itself")],
 }
 

@@ -19,6 +19,7 @@ from optimum_sleb.card.format import format_number
 from optimum_sleb.report.records import EvaluationRecord, StepRecord, TargetRecord
 from optimum_sleb.report.report import PruningReport
 
+from ..report.sets import make_set_report
 from ..report.test_report import make_report
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", flags=re.DOTALL)
@@ -333,6 +334,63 @@ def test_a_criterion_is_no_perplexity() -> None:
     before_limits = card.text.partition("## Limits")[0]
     assert "erplexity" not in before_limits
     assert "The only quality above is that on the calibration text" in card.text
+
+
+def test_the_divergence_is_told_with_its_unit_and_the_perplexity() -> None:
+    report = make_report()
+    search = replace(report.search, criterion="kl", loss_before=-1e-9, perplexity_before=7.4, perplexity_after=9.9)
+    report = replace(report, search=search, recipe=replace(report.recipe, criterion="kl"))
+    card = render_card(report, "me/small")
+    calibration = "calibration text, on which the blocks were chosen: 2 windows of 20 tokens, in float32"
+    assert table_of(card)["KL divergence from the dense model, wikitext2"] == [
+        "0.0000",
+        "2.25",
+        f"{calibration}; in nats a token, mean over predictions",
+    ]
+    assert table_of(card)["perplexity, wikitext2"] == ["7.40", "9.90", calibration]
+    assert list(table_of(card))[-2:] == ["KL divergence from the dense model, wikitext2", "perplexity, wikitext2"]
+    (result,) = front_matter_of(card.content)["model-index"][0]["results"]
+    assert result["metrics"][0]["type"] == "KL divergence from the dense model"
+    assert "raised the KL divergence from the dense model on the calibration text least" in card.text
+    assert "![KL divergence from the dense model on the calibration text against" in card.text
+    assert "whoever made this model" not in card.text
+    assert "--criterion kl" in card.text
+    # A shallower cut was not measured again.
+    assert "perplexity, wikitext2" not in table_of(render_card(report.cut(2), "me/small"))
+
+
+def test_a_later_divergence_is_not_from_the_dense_model() -> None:
+    first, second = make_report((2, 4)), make_report((5, 3), previous=make_report((2, 4)))
+    search = replace(second.search, criterion="kl", loss_before=0.0, perplexity_before=9.0, perplexity_after=9.9)
+    table = table_of(render_card(replace(second, search=search), "me/small"))
+    assert table["KL divergence from the model before, wikitext2"][:2] == ["", "2.25"]
+    assert table["perplexity, wikitext2"][:2] == [format_number(first.perplexity_before), "9.90"]
+
+
+def test_a_search_over_sets_is_told() -> None:
+    recipe = SLEBConfig(num_blocks_to_remove=3, search_space="runs", compensate="after")
+    report = replace(make_set_report(), recipe=recipe)
+    text = render_card(report, "me/small").text
+    assert "Removed, as a set, by their numbers in the dense model: 3, 4, 5." in text
+    assert "A square is a block that is left; an empty one is a block that went with its set." in text
+    assert "Here 15 sets of blocks were compared instead" in text
+    assert "(the best 4 of each size with one block more, and every run of neighbouring blocks), by how much" in text
+    assert "| 1 | 5 | 4 | 8.37 |\n| 2 | 2 to 3 | 5 | 8.58 |\n| 3 | 3 to 5 | 6 | 8.80 |\n" in text
+    assert "holds the recipe, `sleb_report.json` every set's loss at every depth." in text
+    assert "that no fit had seen" not in text
+    assert "whose sets the search did not compensate, so no command repeats the run" in text
+    last = report.depths[-1]
+    last = replace(last, sets=(replace(last.sets[0], held_back_loss=9.0), *last.sets[1:]), compensated_loss=80.0)
+    text = render_card(replace(report, depths=(*report.depths[:-1], last)), "me/small").text
+    assert "the one was chosen that then did best on calibration windows that no fit had seen." in text
+    assert "| 3 | 3 to 5 | 6 | 7.39, compensated |\n" in text
+    assert "optimum-cli sleb prune --model me/dense --num-blocks 3 --dataset wikitext2 " in text
+
+
+def test_sets_after_steps_are_told() -> None:
+    text = render_card(make_set_report(previous=make_report((7, 2)), best=((5,), (1, 3), (3, 4, 5))), "small").text
+    assert "Removed, by their numbers in the dense model: 7, 2, 3, 4, 5." in text
+    assert "a number is the step at which the block went; an empty one is a block that went with its set." in text
 
 
 def test_runs_by_different_criteria_are_not_compared() -> None:

@@ -14,6 +14,7 @@ from optimum_sleb.config import amount_name
 from optimum_sleb.report.records import StepRecord, TargetRecord
 from optimum_sleb.report.report import PruningReport
 
+from ..report.sets import make_set_report
 from ..report.test_report import make_report
 
 
@@ -43,6 +44,8 @@ def parse(command: str):
         SLEBConfig(num_blocks_to_remove=3, candidate_blocks=[2, 4, 1]),
         SLEBConfig(sparsity=0.3, early_barrier=0, latter_barrier=2, search="reference", search_dtype="float32"),
         SLEBConfig(num_blocks_to_remove=3, criterion="org.module:Class.function"),
+        SLEBConfig(num_blocks_to_remove=3, criterion="kl", search_space="runs", compensate="every-block"),
+        SLEBConfig(num_blocks_to_remove=3, search_space="runs", beam_width=2),
     ],
 )
 def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
@@ -89,6 +92,19 @@ def test_a_target_is_repeated_as_asked(recipe: SLEBConfig) -> None:
     assert SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)}) == recipe
     # A shallower cut of that search does not meet the target.
     assert parse(repeat_commands(report.cut(2), "out")[0]).num_blocks_to_remove == 2
+
+
+def test_a_depth_at_which_a_search_would_have_compensated_has_no_command() -> None:
+    """That search ends deeper, and compensates the leading sets of its last depth alone: one of them may be better."""
+    recipe = SLEBConfig(num_blocks_to_remove=3, search_space="runs", compensate="after")
+    report = replace(make_set_report(), recipe=recipe)
+    *shallower, last = report.depths
+    last = replace(last, sets=(replace(last.sets[0], held_back_loss=9.0), *last.sets[1:]), compensated_loss=80.0)
+    report = replace(report, depths=(*shallower, last))
+    assert len(repeat_commands(report, "out")) == 1
+    assert repeat_commands(report.cut(2), "out") == []
+    plain = replace(report, recipe=replace(recipe, compensate="no"))
+    assert "--num-blocks 2 " in repeat_commands(plain.cut(2), "out")[0]
 
 
 def test_all_windows_that_there_were() -> None:

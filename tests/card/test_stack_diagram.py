@@ -4,6 +4,7 @@ from optimum_sleb import SLEBConfig
 from optimum_sleb.card.stack_diagram import stack_diagram
 from optimum_sleb.report.records import StepRecord
 
+from ..report.sets import make_set_report
 from ..report.test_report import make_report
 
 
@@ -21,6 +22,11 @@ def test_over_two_runs_and_with_two_digits() -> None:
         " 0    ■  11   ■   ■   ■   ■   ■   ■   ■   ■",
         "10    1   2   3   4   5   6   7   8   9  10",
     ]
+
+
+def test_a_set_has_no_order() -> None:
+    report = make_set_report(previous=make_report((7, 2)), best=((5,), (1, 3), (3, 4, 5)))
+    assert stack_diagram(report) == "0   ■  ■  2  □  □  □  ■  1"
 
 
 def test_protected_blocks_are_hatched() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from transformers import AutoModelForCausalLM
 from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.cli.common import exit_on_signals
 from optimum_sleb.report.folder import JOURNAL_FILE_NAME
+from optimum_sleb.report.records import StepRecord
 
 from ..architectures.tiny import tiny_model as tiny
 from ..calibration.chatting import chat, chat_tokenizer
 from ..conftest import make_text
 from ..families import tiny_model
 from ..hub.local_hub import Fault, LocalHub
+from ..report.sets import depths_of
 
 COMMAND = [str(Path(sys.executable).with_name("optimum-cli"))]
 
@@ -115,6 +118,25 @@ def test_prune_evaluate_remove(sleb, model_folder: Path, text_file: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert PruningReport.load(listed).blocks_after == report.blocks_after
     assert (listed / "model.safetensors").read_bytes() == (pruned / "model.safetensors").read_bytes()
+
+
+@pytest.mark.long
+def test_remove_takes_the_set_of_a_depth(sleb, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    pruner.prune(num_blocks_to_remove=3, dataset=str(text_file), window_length=20)
+    best = ((4,), (1, 3), (2, 3, 4))
+    depths = depths_of(best, pruner.report.blocks_before)
+    replace(pruner.report, depths=depths, steps=tuple(map(StepRecord, best[-1]))).save(tmp_path)
+    for number, blocks in enumerate(best, start=1):
+        output = tmp_path / f"without-{number}"
+        done = sleb("remove", "--report", tmp_path, "--num-blocks", number, "--output", output)
+        assert done.returncode == 0, done.stderr
+        report = PruningReport.load(output)
+        assert (report.removed_blocks, report.depths) == (blocks, depths[:number])
+        assert done.stdout == f"{report.summary()}\nsaved to {output}\n"
+        listed = tmp_path / f"listed-{number}"
+        assert sleb("remove", "--model", model_folder, "--blocks", *blocks, "--output", listed).returncode == 0
+        assert (listed / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import pytest
 from optimum_sleb import PruningReport
 from optimum_sleb.report.records import StepRecord
 
+from .sets import make_set_report
 from .test_report import make_report
 
 
@@ -85,6 +86,38 @@ def test_without_a_search() -> None:
     assert isinstance(empty, pd.DataFrame)
 
 
+def test_a_row_is_a_depth_and_a_set() -> None:
+    report = make_set_report(previous=make_report((7, 2)), best=((5,), (1, 3), (3, 4, 5)))
+    table = report.to_pandas()
+    assert table.columns.tolist() == [*make_report().to_pandas().columns, "blocks", "held_back_loss"]
+    expected = [
+        (2, number, one.removed, "removed" if one.removed == depth.removed else "kept", one.loss)
+        for number, depth in enumerate(report.depths, start=3)
+        for one in depth.sets
+    ]
+    of_sets = table[table.run == 2]
+    assert list(zip(of_sets.run, of_sets.step, of_sets.blocks, of_sets.status, of_sets.loss, strict=True)) == expected
+    assert of_sets.block.isna().all()
+    assert of_sets.perplexity.tolist() == pytest.approx([report.value_of(loss) for *_, loss in expected])
+    assert (of_sets.windows == 2).all()
+    # The run before it removed one block after the other, and its rows are what they were.
+    greedy = table[table.run == 1]
+    before = make_report((7, 2)).to_pandas()
+    assert greedy[before.columns].astype(before.dtypes).equals(before)
+    assert greedy.query("status == 'removed'").blocks.tolist() == [(7,), (2, 7)]
+
+
+def test_compensated_sets() -> None:
+    report = make_set_report()
+    first, *others = report.depths[0].sets
+    sets = (replace(first, held_back_loss=30.0), *others)
+    depth = replace(report.depths[0], sets=sets, compensated_loss=81.0)
+    table = replace(report, depths=(depth, *report.depths[1:])).to_pandas()
+    assert table.held_back_loss.dropna().tolist() == [30.0]
+    assert table.compensated_loss.dropna().tolist() == [81.0]
+    assert table[table.compensated_loss.notna()].blocks.tolist() == [(5,)]
+
+
 def test_plot_is_the_picture_of_the_card() -> None:
     report = make_report()
     (axes,) = report.plot().axes
@@ -92,3 +125,39 @@ def test_plot_is_the_picture_of_the_card() -> None:
     removed = report.to_pandas().query("status == 'removed'")
     assert curve.get_xdata().tolist() == [0, 1, 2, 3]
     assert curve.get_ydata().tolist() == pytest.approx([report.perplexity_before, *removed.perplexity])
+
+
+def test_plot_of_sets_has_a_point_for_the_best_and_a_dash_for_each_other() -> None:
+    report = make_set_report(previous=make_report((7, 2)), best=((5,), (1, 3), (3, 4, 5)))
+    last = replace(report.depths[-1], compensated_loss=82.0)
+    report = replace(report, depths=(*report.depths[:-1], last))
+    (axes,) = report.plot().axes
+    curve = next(line for line in axes.lines if line.get_label() == "the model")
+    assert curve.get_xdata().tolist() == [2, 3, 4, 5]
+    assert curve.get_ydata().tolist() == pytest.approx([report.value_of(loss) for loss in (80.0, 85.0, 86.0, 82.0)])
+    dashes = [line for line in axes.lines if line.get_marker() == "_" and len(line.get_xdata())]
+    drawn = [(x, y) for line in dashes for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+    above = sum(int(text.get_text().split()[0]) for text in axes.texts)
+    lost = [
+        (number, report.value_of(one.loss))
+        for number, depth in enumerate(report.depths, start=3)
+        for one in depth.sets
+        if one.removed != depth.removed
+    ]
+    assert set(drawn) <= set(lost)
+    assert len(drawn) + above == len(lost)
+
+
+@pytest.mark.parametrize("criterion", ["kl", "m:f"])
+def test_plot_of_sets_by_a_criterion(criterion: str) -> None:
+    report = make_set_report()
+    report = replace(report, search=replace(report.search, criterion=criterion, loss_before=0.0))
+    (axes,) = report.plot().axes
+    curve = next(line for line in axes.lines if line.get_label() == "the model")
+    divisor = 40 if criterion == "kl" else 2
+    assert curve.get_ydata().tolist() == pytest.approx([loss / divisor for loss in (0.0, 85.0, 86.0, 87.0)])
+    label = " ".join(axes.get_ylabel().split())
+    if criterion == "kl":
+        assert label == "KL divergence from the dense model on the calibration text, nats a token"
+    else:
+        assert label == "f on the calibration text"

@@ -103,6 +103,35 @@ def test_summary() -> None:
     ]
 
 
+def test_the_divergence_and_the_perplexity_are_both_told() -> None:
+    report = make_report()
+    search = replace(report.search, criterion="kl", loss_before=0.0, perplexity_before=7.4, perplexity_after=11.25)
+    report = replace(report, search=search)
+    assert (report.perplexity_before, report.perplexity_after) == (7.4, 11.25)
+    assert (report.criterion_before, report.criterion_after) == (0.0, 90 / 40)
+    assert report.summary().splitlines()[3:6] == [
+        "calibration KL                0.0000      2.2500",
+        "calibration perplexity          7.40       11.25",
+        "criterion: KL divergence from the dense model, in nats a token, the mean over predictions; lower is better",
+    ]
+    assert repr(report).endswith("removed 2 4 1, calibration perplexity 7.40 -> 11.25)")
+    assert PruningReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    # Of another depth it was not measured.
+    assert report.cut(3).perplexity_after == 11.25
+    cut = report.cut(2)
+    assert (cut.perplexity_before, cut.perplexity_after, cut.criterion_after) == (7.4, None, 90 / 40)
+    assert "calibration perplexity" not in cut.summary()
+    assert make_report().cut(2).search == make_report().search
+
+
+def test_a_later_run_measures_the_divergence_from_the_model_it_began_with() -> None:
+    report = make_report((5, 3), previous=make_report((2, 4)))
+    report = replace(report, search=replace(report.search, criterion="kl"))
+    assert report.metric == "KL divergence from the model before"
+    assert "criterion: KL divergence from the model before, in nats a token" in report.summary()
+    assert make_report().metric == "perplexity"
+
+
 def test_the_closest_decision() -> None:
     steps = (
         StepRecord(2, {1: 11.0, 2: 10.0, 3: 10.5}),

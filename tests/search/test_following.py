@@ -62,7 +62,10 @@ def prune(*callbacks: SearchCallback, pruner: SLEBPruner | None = None, **recipe
     return pruner
 
 
-@pytest.mark.parametrize("criterion", [None, "tests.criteria:gain"])
+METRICS = {None: "perplexity", "tests.criteria:gain": "gain", "kl": "KL divergence from the dense model"}
+
+
+@pytest.mark.parametrize("criterion", METRICS)
 def test_callbacks_are_told_what_the_report_says(criterion: str | None) -> None:
     first = SLEBPruner(tiny_model())
     first.remove([3])  # so that indices are not numbers
@@ -78,7 +81,7 @@ def test_callbacks_are_told_what_the_report_says(criterion: str | None) -> None:
     assert [states[0].value, states[2].value, states[4].value] == values
     assert {state.value_before for state in states} == {values[0]}
     assert {(state.num_blocks, state.max_steps) for state in states} == {(5, 2)}
-    assert {state.metric for state in states} == {"gain" if criterion else "perplexity"}
+    assert {state.metric for state in states} == {METRICS[criterion]}
     assert states[0].seconds <= states[2].seconds <= states[5].seconds
     assert states[2].eta > 0
     assert states[4].eta == 0

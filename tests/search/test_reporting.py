@@ -95,6 +95,14 @@ def test_tensorboard_elsewhere(service: Service, tmp_path: Path, monkeypatch: py
     assert service.of("open") == [(str(tmp_path / "logs"),)]
 
 
+def test_the_divergence_has_a_short_name(service: Service) -> None:
+    service.trackio()
+    report = prune("trackio", criterion="kl", compensate="after")
+    rows = [row for (row,) in service.of("log")]
+    assert [row["sleb/kl"] for row in rows if "sleb/kl" in row] == perplexities(report)
+    assert [row["sleb/kl_compensated"] for row in rows if "sleb/kl_compensated" in row] == [report.criterion_after]
+
+
 @pytest.mark.parametrize("name", ["trackio", "wandb"])
 def test_runs(service: Service, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     getattr(service, name)()
