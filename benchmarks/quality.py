@@ -53,7 +53,8 @@ ROWS = {
     "kl": Row("greedy by KL", "none", {"criterion": "kl"}),
     "kl-gaps": Row("greedy by KL", "at the gaps", {"criterion": "kl"} | AT_GAPS),
     "kl-every-block": Row("greedy by KL", "every kept block", {"criterion": "kl"} | EVERY_BLOCK),
-    "best-gaps": Row("sets and runs by KL", "at the gaps", AT_GAPS, is_best=True),
+    # A search over sets compensates the best of each depth, behind its search.
+    "best-gaps": Row("sets and runs by KL", "at the gaps", {"compensate": "after"}, is_best=True),
     "best": Row("sets and runs by KL (**best**)", "every kept block", is_best=True),
     RUN: Row("one run, given", "none"),
 }

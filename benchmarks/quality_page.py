@@ -45,7 +45,7 @@ def section(rows: list[dict[str, Any]]) -> str:
     lines = [cells(row, texts, rows) for row in rows]
     settings, made = first["settings"], [row["made"] for row in rows]
     counts = ", ".join(f"{first['perplexity'][text]['examples']} of {TEXTS[text]}" for text in texts)
-    places = [
+    machines = [
         f"{one['device']}, torch {one['torch']}, transformers {one['transformers']}, {one['date']}" for one in made
     ]
     how = (
@@ -57,7 +57,8 @@ def section(rows: list[dict[str, Any]]) -> str:
         "example. Minutes are those of search and compensation, GB the most memory beyond the weights meanwhile. "
         f"bfloat16, {'; '.join(dict.fromkeys(machines))}."
     )
-    return "\n\n".join([f"### {first['model']}", table([head, *lines], num_left=3), textwrap.fill(how, width=119)])
+    shown = table([head, *lines], num_left=3)
+    return "\n\n".join([f"### {first['model']}", shown, textwrap.fill(how, width=119)])
 
 
 def cells(row: dict[str, Any], texts: list[str], rows: list[dict[str, Any]]) -> list[str]:
