@@ -88,10 +88,10 @@ def _quality(models: dict[str, Any]) -> str:
     if any("compensated" in name for name in models):
         sections[-1] += COMPENSATED
     losses = list(_losses(models, measured))
-    sections += [cuts, PERPLEXITY + (ZERO_SHOT if losses else ""), _table(rows)]
+    sections += [cuts, PERPLEXITY + (ZERO_SHOT if losses else ""), table(rows)]
     sections += ["How it was measured ([evaluation.md](evaluation.md)):", protocols]
     if losses:
-        sections += [LOSSES, _table([["", *list(models)[1:]], *losses])]
+        sections += [LOSSES, table([["", *list(models)[1:]], *losses])]
     return "\n\n".join(sections)
 
 
@@ -121,7 +121,7 @@ def _speeds(speeds: list[dict[str, Any]], title: str) -> str:
             quartiles = _quartiles(speed["after_spread"])
             rows.append([speed["name"], _speed(speed["after"]), quartiles, ratio, f"{speed['ideal']:.3f}", memory])
         kind = "Prompt" if dense["scenario"] == "prompt" else "Generation"
-        sections += [f"**{kind}**, {protocol.rpartition(', ')[0]}:", _table(rows), _where(dense["parts"])]
+        sections += [f"**{kind}**, {protocol.rpartition(', ')[0]}:", table(rows), _where(dense["parts"])]
     return "\n\n".join(sections)
 
 
@@ -159,9 +159,10 @@ def _gigabytes(size: int | None) -> str:
     return "" if size is None else f"{size / 1e9:.2f}"
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]], num_left: int = 1) -> str:
+    """A table in Markdown; the first row is its head, and so many columns are aligned to the left."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines.insert(1, f"|---|{'---:|' * (len(rows[0]) - 1)}")
+    lines.insert(1, f"|{'---|' * num_left}{'---:|' * (len(rows[0]) - num_left)}")
     return "\n".join(lines)
 
 

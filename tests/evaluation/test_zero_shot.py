@@ -17,7 +17,7 @@ from optimum_sleb.evaluation.zero_shot import _scores, zero_shot
 from optimum_sleb.models.loading import load_model, load_tokenizer
 
 from .. import mishaps
-from .small_data import NUM_ROWS, TASKS, write_small_data
+from .small_data import NUM_ROWS, TASKS, few_tasks, write_small_data
 
 tasks = pytest.importorskip("lm_eval.tasks")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,10 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def few_known_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The harness reads the descriptions of some thousand tasks, which takes seconds; these are enough."""
-    folder = Path(tasks.__file__).parent
-    names = ("piqa", "winogrande", "hellaswag", "arc", "lambada")
-    manager = tasks.TaskManager(include_defaults=False, include_path=[str(folder / name) for name in names])
+    manager = few_tasks()
     monkeypatch.setattr(module, "task_manager", lambda: manager)
 
 
