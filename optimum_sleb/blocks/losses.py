@@ -46,8 +46,7 @@ def kl_sums(dense: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     tensor([0.1201])
     """
     expected, found = dense.float().log_softmax(dim=-1), logits.float().log_softmax(dim=-1)
-    # A token that the dense model excludes (its logit is minus infinity) adds nothing.
-    terms = (expected.exp() * (expected - found)).masked_fill(expected.isneginf(), 0)
+    terms = expected.exp() * (expected - found)
     return terms.sum(dim=-1).masked_fill(targets.to(logits.device) == IGNORED, 0).sum(dim=1)
 
 

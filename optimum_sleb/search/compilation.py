@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..blocks.criterion import CROSS_ENTROPY
 from ..blocks.devices import hooks_of
 from ..blocks.forward import vocab_size_of
 from ..blocks.kernels import UNCOMPILED, Kernels, compiled_kernels
@@ -80,13 +81,16 @@ def _trouble(losses: ExactLosses, kernels: Kernels, candidate: int) -> str | Non
     windows = losses.windows.select(range(size))
     # Without one block, because the dense model's divergence from itself is 0, of which no share can be compared.
     alive = [block for block in range(len(losses.stack)) if block != candidate]
-    plain = ExactLosses(losses.model, losses.stack, windows, size, criterion=losses.criterion)
-    fused = ExactLosses(losses.model, losses.stack, windows, size, criterion=losses.criterion, kernels=kernels)
+    criterion = losses.criterion
+    plain = ExactLosses(losses.model, losses.stack, windows, size, criterion=criterion)
+    fused = ExactLosses(losses.model, losses.stack, windows, size, criterion=criterion, kernels=kernels)
     try:
         of_compiled = fused.losses_of(alive)
     except Exception as error:
         # Compilers raise errors of many classes, for example without a C compiler. OutOfMemoryError is caught too: the
         # search goes on without compiled code, and in smaller batches if needed.
         return f"the compiler fails ({' '.join(str(error).split())[:200]})"
-    same = same_losses(of_compiled, plain.losses_of(alive), losses.model.dtype)
+    # A divergence is the difference of two losses, whose rounding is a share of the loss.
+    loss = 0 if criterion is CROSS_ENTROPY else ExactLosses(losses.model, losses.stack, windows, size).losses_of(alive)
+    same = same_losses(of_compiled + loss, plain.losses_of(alive) + loss, losses.model.dtype)
     return None if same else "it would compute other losses"
