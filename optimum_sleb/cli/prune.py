@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from optimum.commands.base import BaseOptimumCLICommand
 
 from ..calibration.check import check_data
-from ..config import SLEBConfig
+from ..config import PRESETS, SLEBConfig
 from .common import (
     add_loading_arguments,
     add_output_arguments,
@@ -46,11 +46,15 @@ _CALIBRATION_HELP = {
     "loss": "Loss on every token, or on labels: completions, the assistant's turns, or labels beside input_ids",
 }
 _SEARCH_HELP = {
-    "criterion": "A function to lower instead of cross-entropy, org.module:function from logits and a batch of "
-    "windows to a loss of each window; it is imported and run",
+    "criterion": "What is lowered instead of cross-entropy: kl, the divergence from the dense model; or a function, "
+    "org.module:function from logits and a batch of windows to a loss of each window, which is imported and run",
     "early_barrier": "Blocks at the start that are never removed",
     "latter_barrier": "Blocks at the end that are never removed",
-    "compensate": "Fold linear maps into the blocks before the gaps: no, after the search, or during it",
+    "compensate": "Fit weights anew, verified on windows held back: no; of the block below a gap, after the search or "
+    "during it; or every-block, of all blocks above a gap too",
+    "search_space": "runs: each depth has its own best set of blocks, and runs of neighbours compete (default: one "
+    "block after the other)",
+    "beam_width": "Sets of blocks that go on to the next depth (default: 4 with --search-space runs, else 1)",
     "search": "exact shares work between candidates; racing gives up those surely behind; reference is as published",
     "racing_confidence": "Standard errors behind the leader at which a race gives a candidate up",
     "search_dtype": "Precision of the search; auto is the model's own, float32 on a CPU",
@@ -83,11 +87,19 @@ class PruneCommand(BaseOptimumCLICommand):
             "--min-speedup", type=float, help="Remove blocks until the model is so many times as fast."
         )
         _add_target_options(parser)
+        parser.add_argument(
+            "--preset",
+            choices=tuple(PRESETS),
+            default="published",
+            help="Values of the options that are not given: those of the published procedure, or of the best model "
+            f"without training ({_as_options(PRESETS['best'])}) (default: published).",
+        )
         group = parser.add_argument_group("calibration")
         _add_config_options(group, _CALIBRATION_HELP)
         group.add_argument(
             "--published-bos",
             action="store_false",
+            default=None,
             dest="bos_per_window",
             help="As published: a BOS token in front of the text only, not of every window.",
         )
@@ -116,7 +128,7 @@ class PruneCommand(BaseOptimumCLICommand):
         """Run the command."""
         with exit_on_known_errors("prune", self.args.output), printing(self.args):
             args = self.args
-            config = SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)})
+            config = recipe_from(args)
             check_output_options(args)
             check_source_options(args, args.model)
             check_search_options(args, config)
@@ -148,6 +160,7 @@ class PruneCommand(BaseOptimumCLICommand):
         check_push(self.args)
 
     def _prune(self, config: SLEBConfig, ranks: "Ranks") -> None:
+        from ..blocks.criterion import KL
         from ..models.before_loading import check_before_loading
         from ..models.placement import device_to_load_on
         from ..search.criterion import import_criterion
@@ -156,7 +169,7 @@ class PruneCommand(BaseOptimumCLICommand):
         args = self.args
         if not ranks.is_first:
             silence()  # all processes share one terminal
-        if config.criterion is not None:
+        if config.criterion not in (None, KL):
             sys.path.append(os.getcwd())  # where it may lie; last, so that no installed module is shadowed
             import_criterion(config.criterion)
         services = services_of(args.report_to)
@@ -179,6 +192,22 @@ class PruneCommand(BaseOptimumCLICommand):
         )
         if ranks.is_first:
             save_and_print(pruner, args)
+
+
+def recipe_from(args: Namespace) -> SLEBConfig:
+    """Return the recipe of the options: what was typed, also where it equals the default, then what the preset says.
+    An option that is a field of the recipe is `None` where it was not typed."""
+    options = {field.name: getattr(args, field.name) for field in fields(SLEBConfig)}
+    typed = {name: value for name, value in options.items() if value is not None}
+    return SLEBConfig(**{**PRESETS[args.preset], **typed})
+
+
+def _as_options(recipe: dict[str, Any]) -> str:
+    return " ".join(f"{_option(name)} {value}" for name, value in recipe.items())
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _add_target_options(parser: ArgumentParser) -> None:
@@ -216,16 +245,17 @@ def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
     defaults = {field.name: field.default for field in fields(SLEBConfig)}
     hints = get_type_hints(SLEBConfig)
     for name, text in help_of.items():
-        default = defaults[name]
+        kind, default = _kind_of(hints[name]), defaults[name]
+        is_choice = get_origin(kind) is Literal
         group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=_type_of(hints[name]) if default is None else type(default),
-            choices=get_args(hints[name]) if get_origin(hints[name]) is Literal else None,
-            default=default,
-            help=f"{text}." if default is None else f"{text} (default: %(default)s).",
+            _option(name),
+            type=str if is_choice else kind,
+            choices=get_args(kind) if is_choice else None,
+            help=f"{text}." if default is None else f"{text} (default: {default}).",
         )
 
 
-def _type_of(hint: Any) -> Any:
-    """Return the type of an option that is not given by default: the other one of `int | None`."""
-    return next(kind for kind in get_args(hint) if kind is not type(None))
+def _kind_of(hint: Any) -> Any:
+    """Return the type of a field; of `int | None` the other one."""
+    others = [kind for kind in get_args(hint) if kind is not type(None)]
+    return others[0] if len(others) < len(get_args(hint)) else hint

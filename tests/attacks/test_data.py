@@ -348,7 +348,7 @@ def no_weights(tmp_path: Path) -> Path:
 
 NUMBERS = ["10" + "0" * 29, str(MOST + 1), "-1", "0", "1.5", "many", "", "9" * 5000, "1e3", "٣x"]
 NUMBER_OPTIONS = {
-    "prune": ["--batch-size", "--window-length", "--max-windows", "--num-samples", "--num-blocks"],
+    "prune": ["--batch-size", "--window-length", "--max-windows", "--num-samples", "--num-blocks", "--beam-width"],
     "evaluate": ["--batch-size", "--window-length", "--max-windows", "--limit"],
     "benchmark": ["--prompt", "--batch-sizes", "--short-prompt", "--new-tokens", "--repeats"],
 }

@@ -2,14 +2,14 @@
 
 import shlex
 from argparse import ArgumentParser
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.card.commands import repeat_commands
-from optimum_sleb.cli.prune import PruneCommand
+from optimum_sleb.cli.prune import PruneCommand, recipe_from
 from optimum_sleb.config import amount_name
 from optimum_sleb.report.records import StepRecord, TargetRecord
 from optimum_sleb.report.report import PruningReport
@@ -46,12 +46,15 @@ def parse(command: str):
         SLEBConfig(num_blocks_to_remove=3, criterion="org.module:Class.function"),
         SLEBConfig(num_blocks_to_remove=3, criterion="kl", search_space="runs", compensate="every-block"),
         SLEBConfig(num_blocks_to_remove=3, search_space="runs", beam_width=2),
+        SLEBConfig(num_blocks_to_remove=3, beam_width=3),
+        SLEBConfig.best(num_blocks_to_remove=3, max_windows=96),
+        SLEBConfig.best(sparsity=0.3, compensate="no", search="exact"),
     ],
 )
 def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
     (command,) = repeat_commands(replace(make_report(), recipe=recipe), "out")
     args = parse(command)
-    assert SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)}) == recipe
+    assert recipe_from(args) == recipe
     assert (args.model, args.output) == ("me/dense", "out")
 
 
@@ -89,7 +92,7 @@ def test_a_target_is_repeated_as_asked(recipe: SLEBConfig) -> None:
     target = TargetRecord(amount_name(recipe), 1.0, 2.0, 0.5, "what is counted")
     report = replace(make_report(), recipe=recipe, target=target)
     args = parse(repeat_commands(report, "out")[0])
-    assert SLEBConfig(**{field.name: getattr(args, field.name) for field in fields(SLEBConfig)}) == recipe
+    assert recipe_from(args) == recipe
     # A shallower cut of that search does not meet the target.
     assert parse(repeat_commands(report.cut(2), "out")[0]).num_blocks_to_remove == 2
 
