@@ -70,7 +70,7 @@ def load(arguments: argparse.Namespace, device: str) -> SLEBPruner:
 
 
 def c4_halves(data: Path, folder: Path) -> tuple[Path, Path]:
-    """The C4 sample in two halves: one to calibrate on, as in docs/compensation.md, and one that no model has seen."""
+    """The C4 sample in two halves: one to calibrate on, as in docs/quality.md, and one that no model has seen."""
     documents = (data / "c4" / "sample_c4-rp1.jsonl").read_text(encoding="utf-8").splitlines()
     half = len(documents) // 2
     halves = folder / "c4-first-half.jsonl", folder / "c4-second-half.jsonl"

@@ -38,7 +38,7 @@ LAUNCHES = """
 So what is timed here is mostly the program that launches; it too has less to do with fewer blocks, but is noisy."""
 PLAIN = "All plain cuts come from one search; nothing was trained afterwards."
 COMPENSATED = """ The compensated model was searched
-for with `compensate="during"` ([compensation.md](compensation.md)), on WikiText-2 validation text and
+for with `compensate="during"` ([quality.md](quality.md)), on WikiText-2 validation text and
 the first half of the C4 sample."""
 PERPLEXITY = "Perplexity (less is better), with standard errors."
 ZERO_SHOT = " Zero-shot accuracy: more is better; chance is 0.5 for PIQA and\nWinoGrande, 0.25 for the others."

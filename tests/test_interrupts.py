@@ -16,7 +16,7 @@ from optimum_sleb.blocks.stack import DecoderStack, find_decoder_stack
 from optimum_sleb.blocks.state import removing_hooks
 from optimum_sleb.blocks.surgery import build_shortened, fill, kept_state
 from optimum_sleb.compensation.changes import ChangedWeights
-from optimum_sleb.compensation.sites import find_site
+from optimum_sleb.compensation.finding import find_sites
 from optimum_sleb.evaluation.curve import put_weights
 from optimum_sleb.evaluation.time_shares import measure_time_shares
 from optimum_sleb.runtime.undo import undoing
@@ -83,7 +83,7 @@ def with_changed_weights(model: PreTrainedModel, stack: DecoderStack) -> None:
 
 def with_a_site(model: PreTrainedModel, stack: DecoderStack) -> None:
     with open_runner(model, stack) as runner:
-        find_site(runner.block(1), runner.start(IDS[:1]), 1)
+        find_sites(runner.block(1), runner.start(IDS[:1]), 1)
 
 
 def with_other_weights(model: PreTrainedModel, _stack: DecoderStack) -> None:

@@ -29,7 +29,8 @@ def put_in_place(model_folder: Path, text_file: Path):
         # What needs the Hub, a GPU or long text is replaced; the rest stays as a reader would type it.
         for needed, here in {
             MODEL: str(model_folder),
-            'dataset="wikitext2"': f'dataset="{text_file}", window_length=20',
+            "best(sparsity=0.2)": f'best(sparsity=0.2, dataset="{text_file}", window_length=20)',
+            "--preset best": f"--preset best --dataset {text_file} --window-length 20",
             "--dataset wikitext2": f"--dataset {text_file} --window-length 20",
             "--tasks wikitext2 c4": f"--tasks {text_file} --window-length 20",
             "sleb benchmark ": "sleb benchmark --prompt 20 --batch-sizes 1 --new-tokens 2 --repeats 1 ",
