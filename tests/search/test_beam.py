@@ -64,16 +64,19 @@ def run(table: Table, width: int, with_runs: bool, why_not: Callable[[set[int]],
 
 
 def brute_force(
-    table: Table, width: int, with_runs: bool, why_not: Callable[[set[int]], str | None] = lambda gone: None
+    loss_of: dict[BlockSet, float],
+    width: int,
+    with_runs: bool,
+    why_not: Callable[[set[int]], str | None] = lambda gone: None,
 ) -> list[list[BlockSet]]:
     """Ask of every set of a size whether it is in the pool, can go, and has few better ones."""
     kept, depths = [()], []
-    for size in range(1, len(CANDIDATES) + 1):
+    for size in range(1, max(map(len, loss_of)) + 1):
         ranked = []
-        for one in combinations(CANDIDATES, size):
+        for one in (one for one in loss_of if len(one) == size):
             grown = any(set(less) < set(one) for less in kept)
             is_run = one[-1] - one[0] == size - 1
-            loss = table.loss_of[one]
+            loss = loss_of[one]
             if (grown or (with_runs and is_run)) and loss == loss and why_not(set(one)) is None:
                 ranked.append((loss, one))
         kept = [one for _, one in sorted(ranked)[:width]]
@@ -106,7 +109,7 @@ def test_each_depth_keeps_the_best_of_its_pool(
     except NonFiniteLossError:
         depths = []
         assert not with_runs, "2, 2-3 and 1-3 are runs and finite"
-    expected = brute_force(table, width, with_runs, why_not)
+    expected = brute_force(table.loss_of, width, with_runs, why_not)
     assert [list(depth.kept) for depth in depths if depth.kept] == expected[: len(depths)]
     assert all(depth.kept for depth in depths[:-1])
     for depth in depths:
