@@ -101,11 +101,11 @@ def test_one_leader_races_as_blocks_do() -> None:
 
 
 def test_stacks_leave_when_they_are_behind_the_last_leader() -> None:
-    measure = recorded([0.0, 1.0, 1.01, 3.0, 4.0])
-    result = race_stacks(measure, 2)
-    assert result.dropped == {3: 8, 4: 8}
-    assert measure.looked_at == 5 * 8 + 3 * (NUM_WINDOWS - 8)
-    assert race_stacks(recorded([0.0, 1.0, 1.01, 3.0, 4.0]), 5).dropped == {}
+    gaps = [0.0, 1.0, 1.01, 3.0, 4.0]
+    result = race_stacks(recorded(gaps), 2)
+    assert {0, 1} <= set(result.losses)
+    assert (result.dropped[3], result.dropped[4], result.dropped.get(2, NUM_WINDOWS) > 8) == (8, 8, True)
+    assert race_stacks(recorded(gaps), 5).dropped == {}
 
 
 @mishaps.loss_that_is_not_finite
