@@ -114,7 +114,7 @@ def offload(arguments: argparse.Namespace, log: Log) -> None:
         torch.cuda.set_per_process_memory_fraction(arguments.limit_gb * 1e9 / total, device)
     with offloaded(model, stack, device) as there:
         measure = LayerwiseLosses(model, there, windows, len(windows))
-        log.timed("fit", lambda: fit_layerwise(measure, candidates), device)
+        log.timed("fit", lambda: fit_layerwise(measure, candidates[-1], len(candidates)), device)
         measure.windows_at_a_time = min(resident.batch_size, measure.windows_at_a_time)
         log.note(offloaded_batch_size=measure.batch_size, windows_at_a_time=measure.windows_at_a_time)
         few = LayerwiseLosses(model, there, windows.select([0]))

@@ -8,7 +8,7 @@ from .limits import as_ranges, block_numbers
 from .presets import PRESETS
 from .quantity import quantity_of
 from .recipe import SLEBConfig
-from .sets import searches_sets, width_of_beam
+from .sets import most_sets, searches_sets, width_of_beam
 from .stored import RECIPE_FILE_NAME
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "candidates_of",
     "check_criterion",
     "limits_in_words",
+    "most_sets",
     "num_asked_for",
     "quantity_of",
     "recipe_of",

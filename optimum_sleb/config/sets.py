@@ -22,6 +22,13 @@ def width_of_beam(recipe: Recipe) -> int:
     return 1 if recipe.search_space is None else _WIDTH_WITH_RUNS
 
 
+def most_sets(recipe: Recipe, num_candidates: int) -> int:
+    """Return how many sets, or single blocks, can be measured at one depth."""
+    if not searches_sets(recipe):
+        return num_candidates
+    return num_candidates * (width_of_beam(recipe) + (recipe.search_space == "runs"))
+
+
 def check_compensate(recipe: Recipe) -> None:
     """Refuse compensation during a search whose depths do not build on each other."""
     if searches_sets(recipe) and recipe.compensate == "during":

@@ -1,7 +1,5 @@
 """Batch size of a search: enough token windows to keep the device busy, as far as its memory allows."""
 
-from collections.abc import Sequence
-
 import torch
 
 from ..blocks.devices import devices_of
@@ -32,9 +30,11 @@ def choose_batch_size(losses: ExactLosses, last_candidate: int, limit: int | Non
     return losses.ranks.smallest(_even(num_windows, most))
 
 
-def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int | None = None) -> None:
-    """Set `losses.batch_size` (windows carried up the stack together, at most `limit`) and
-    `losses.windows_at_a_time` (windows per forward pass). `candidates` ascend.
+def fit_layerwise(
+    losses: LayerwiseLosses, last_candidate: int, num_stacks: int, limit: int | None = None
+) -> None:
+    """Set `losses.batch_size` (windows carried up `num_stacks` stacks together, at most `limit`) and
+    `losses.windows_at_a_time` (windows per forward pass).
     Raise OutOfMemoryError if not even one window fits."""
     longest = max(losses.windows.windows, key=len)
     num_windows = -(-len(losses.windows) // losses.ranks.size)
@@ -46,10 +46,10 @@ def fit_layerwise(losses: LayerwiseLosses, candidates: Sequence[int], limit: int
         if losses.stack.loader is not None:
             losses.stack.loader.release_all()  # so that the next line does not count blocks on the device twice
         free = usable_memory(device) - (losses.stack.loader.most_bytes if losses.stack.loader else 0)
-        window = _memory_of(losses, candidates[-1], longest)[device]
+        window = _memory_of(losses, last_candidate, longest)[device]
         at_a_time = max(1, min(at_a_time, free // (2 * window)))
-        # One hidden state per candidate and one for the walk, beside the memory of one forward pass.
-        batch_size = max(1, min(batch_size, (free - at_a_time * window) // ((len(candidates) + 1) * state)))
+        # One hidden state per stack and one for the walk, beside the memory of one forward pass.
+        batch_size = max(1, min(batch_size, (free - at_a_time * window) // ((num_stacks + 1) * state)))
     losses.batch_size = losses.ranks.smallest(_even(num_windows, batch_size))
     losses.windows_at_a_time = min(at_a_time, losses.batch_size)
 

@@ -162,12 +162,13 @@ class CandidateLosses(ABC):
         """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
 
 
-def check_some_finite(measured: StepLosses) -> None:
-    """Raise NonFiniteLossError if no candidate has a finite loss."""
+def check_some_finite(measured: StepLosses, names: Sequence[str] | None = None) -> None:
+    """Raise NonFiniteLossError if no candidate has a finite loss; `names` are those of stacks, by place."""
     non_finite = measured.non_finite
     if len(non_finite) == len(measured.losses):
         block, window = next(iter(non_finite.items()))
+        name = f"block {block}" if names is None else names[block]
         raise NonFiniteLossError(
-            f"The loss is NaN or infinite whichever block is removed (without block {block} in window {window}); "
+            f"The loss is NaN or infinite whichever block is removed (without {name} in window {window}); "
             "if the model is in float16, load it with dtype='bfloat16' or 'float32'."
         )

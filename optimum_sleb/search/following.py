@@ -33,7 +33,7 @@ class Followers:
             if not isinstance(callback, SearchCallback):
                 raise ConfigError(f"A callback of a search must be a SearchCallback object; got {shown(callback)}.")
         self._config, self._ranks, self._callbacks = config, ranks, callbacks
-        self._number_of: Callable[[int], int] = (dense_numbers or range(MAX_BLOCKS)).__getitem__
+        self.number_of: Callable[[int], int] = (dense_numbers or range(MAX_BLOCKS)).__getitem__
         self._control = SearchControl()
 
     def begin(self, num_blocks: int, num_candidates: int, max_steps: int | None, metric: str, value: float) -> None:
@@ -45,13 +45,13 @@ class Followers:
 
     def measured(self, step: Step) -> None:
         """Tell that the candidates of a step were measured."""
-        losses = {self._number_of(block): loss for block, loss in step.losses.items()}
+        losses = {self.number_of(block): loss for block, loss in step.losses.items()}
         self._before_step = self._state.value
         self._tell("candidates_measured", step=self._state.step + 1, candidate_losses=losses, block=None)
 
     def removed(self, block: int, value: float, compensated: float | None) -> None:
         """Tell that a block (an index) went, with the metric without it and, if compensated, then."""
-        number = self._number_of(block)
+        number = self.number_of(block)
         self._now_without(number, (*self._state.removed_blocks, number), value)
         if compensated is not None:
             self._tell("compensated", value=compensated)
@@ -60,12 +60,12 @@ class Followers:
     def measured_sets(self, losses: dict[tuple[int, ...], float]) -> None:
         """Tell that the sets of a depth were measured."""
         self._before_step = self._state.value
-        named = {tuple(map(self._number_of, blocks)): loss for blocks, loss in losses.items()}
+        named = {tuple(map(self.number_of, blocks)): loss for blocks, loss in losses.items()}
         self._tell("candidates_measured", step=self._state.step + 1, set_losses=named, block=None)
 
     def removed_set(self, blocks: Sequence[int], value: float) -> None:
         """Tell that a set (of indices) is gone, instead of the one before, with the metric without it."""
-        self._now_without(None, tuple(map(self._number_of, blocks)), value)
+        self._now_without(None, tuple(map(self.number_of, blocks)), value)
         self._log(_line(self._state, self._before_step))
 
     def _now_without(self, block: int | None, removed: tuple[int, ...], value: float) -> None:
@@ -75,10 +75,12 @@ class Followers:
         self._state = replace(state, eta=_eta(state, self._num_candidates))
         self._tell("block_removed")
 
-    def compensated(self, value: float) -> None:
-        """Tell that all removals were compensated after the last one."""
-        self._log(f"compensated: {_change(self._state.metric, self._state.value, value)}")
-        self._tell("compensated", value=value)
+    def compensated(self, value: float, chosen: Sequence[int] = ()) -> None:
+        """Tell that all removals were compensated after the last one; `chosen` is the set that was best then."""
+        removed = tuple(map(self.number_of, chosen)) or self._state.removed_blocks
+        without = f" without blocks {as_ranges(removed)}" if chosen else ""
+        self._log(f"compensated{without}: {_change(self._state.metric, self._state.value, value)}")
+        self._tell("compensated", value=value, removed_blocks=removed)
 
     def end(self, *, early: bool) -> None:
         """Tell that the search ended, `early` where a callback stopped it."""
@@ -106,9 +108,10 @@ class Followers:
 
 def _eta(state: SearchState, num_candidates: int) -> float | None:
     """Return the seconds that the steps to come will take, if the work of a step is candidates times blocks."""
-    if state.max_steps is None:
-        return None
     done = len(state.removed_blocks)
+    is_beginning = state.block is None and done == 1  # of a search over sets: there are several times as many later
+    if state.max_steps is None or is_beginning:
+        return None
     work = [(num_candidates - step) * (state.num_blocks - step) for step in range(done - 1, state.max_steps)]
     return state.step_seconds * sum(work[1:]) / work[0]
 

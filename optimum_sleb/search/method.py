@@ -13,7 +13,7 @@ from ..blocks.losses import same_losses
 from ..blocks.offload import loading_hooks
 from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
-from ..config import SLEBConfig
+from ..config import SLEBConfig, most_sets
 from ..errors import UnsupportedModelError
 from ..runtime.ranks import Ranks
 from .batch_size import choose_batch_size, fit_layerwise
@@ -66,7 +66,7 @@ def choose_method(
         reason = "blocks are brought to the device one at a time"
         layerwise = LayerwiseLosses(*measured, ranks=ranks, criterion=criterion, windows_at_a_time=size)
         if config.batch_size is None:
-            fit_layerwise(layerwise, candidates, chunk)
+            fit_layerwise(layerwise, candidates[-1], most_sets(config, len(candidates)), chunk)
         exact: ExactLosses = layerwise
     else:
         reason = "the exact search agrees with plain skipping on a short window"

@@ -65,7 +65,7 @@ class Search:
                 self.result = replace(self.result, record=self._record())
                 break
         if self.result.removed and (compensated := self._compensate_at_the_end()):
-            self.followers.compensated(self._value(compensated.loss))
+            self.followers.compensated(self._value(compensated.loss), self.result.best_set)
             yield self.result
         self.followers.end(early=self.stopped_early)
 
@@ -129,7 +129,7 @@ class Search:
         """Raise UnsupportedModelError if no block could be removed; warn if fewer were than the recipe asks for."""
         limit, num_removed = num_asked_for(self.config, self.num_blocks), len(self.result.removed)
         stay = self._why_others_stay()
-        reasons = "; ".join(f"block {block}: {reason}" for block, reason in stay.items()) or "none is left"
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in stay.items()) or "none is left"
         if stay and not num_removed:
             name = type(self.method.losses.model).__name__
             raise UnsupportedModelError(f"No block of this {name} can be removed ({reasons}).")
@@ -137,24 +137,29 @@ class Search:
             return
         if limit is not None and num_removed < limit:
             warnings.warn(
-                f"{num_removed} of the {limit} blocks asked for were removed: no other can go with them ({reasons}).",
+                f"{num_removed} of the {limit} blocks asked for were removed: {self._no_more} ({reasons}).",
                 stacklevel=4,  # past the context manager
             )
         if self.goal is not None and not self.goal.is_met(self.result.removed):
             warnings.warn(
-                f"{self.goal.record(self.result.removed).summary()}: the target is not met, and no other block can go "
+                f"{self.goal.record(self.result.removed).summary()}: the target is not met, and {self._no_more} "
                 f"({reasons}).",
                 stacklevel=4,
             )
 
     def _why_others_stay(self) -> dict[str, str]:
-        """Return why blocks that were candidates are left."""
+        """Return why blocks that were candidates are left, by their names."""
         # A search ends before its limit with blocks that were not refused only if no loss without them is finite.
         without_finite_loss = [
             block for block in self.remaining if block in self.candidates and block not in self.refusals.reasons
         ]
         stay = self.refusals.reasons | dict.fromkeys(without_finite_loss, "without it the loss is NaN or infinite")
-        return {str(block): reason for block, reason in stay.items()}
+        return {f"block {self.followers.number_of(block)}": reason for block, reason in stay.items()}
+
+    @property
+    def _no_more(self) -> str:
+        """Return that a search ended because nothing else can go."""
+        return "no other can go with them"
 
 
 def record_of(method: SearchMethod, loss_before: float, exact_passes: int = 0) -> SearchRecord:

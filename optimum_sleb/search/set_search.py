@@ -3,20 +3,23 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ..config import as_ranges, width_of_beam
 from . import compensating
-from .beam import beam_depths
+from .beam import Depth, beam_depths, name_of
 from .compensating import Compensated
 from .cost import shared_block_passes
 from .search import Search
+
+_MOST_TOLD = 3  # sets that cannot go; there may be hundreds
 
 
 @dataclass
 class SetSearch(Search):
     """A search whose depths each have their own best set, so that one depth need not contain the one before."""
 
-    refused: dict[str, str] = field(default_factory=dict, init=False)  # sets that cannot go together, and why
+    stay: dict[str, str] = field(default_factory=dict, init=False)  # sets of a size none of which can go, and why
 
     def _accepted(self) -> Iterator[None]:
         """Put the best set of one depth after the other into the result, up to the first that is over the budget."""
@@ -26,8 +29,11 @@ class SetSearch(Search):
             candidates=self.candidates,
             width=width_of_beam(self.config),
             with_runs=self.config.search_space == "runs",
-            why_not=self._why_not,
+            why_not=self.refusals.find_reason,
         ):
+            if not depth.kept:
+                self.stay = self._why_none_goes(depth)
+                return
             self.followers.measured_sets(depth.losses)
             if not self._is_within_budget(depth.loss):
                 return
@@ -42,15 +48,22 @@ class SetSearch(Search):
         if self.compensator is None:
             return None
         kept = self.result.depths[-1].kept
+        if self.goal is not None:  # one that does not meet it may be better for that alone
+            kept = tuple(one for one in kept if self.goal.is_met(one)) or kept
         best, held_back = compensating.compensate_best(self.compensator, self.method.losses, kept)
         self.result = self.result.compensated_set(best, held_back)
         return best
 
-    def _why_not(self, removed: set[int]) -> str | None:
-        reason = self.refusals.find_reason(removed)
-        if reason is not None:
-            self.refused[as_ranges(removed)] = reason
-        return reason
+    def _why_none_goes(self, depth: Depth) -> dict[str, str]:
+        reasons = depth.refused | dict.fromkeys(depth.non_finite, "without them the loss is NaN or infinite")
+        names = {name_of([*map(self.followers.number_of, one)]): why for one, why in reasons.items()}
+        few = dict(islice(names.items(), _MOST_TOLD))
+        more = len(names) - len(few)
+        return few | ({"and others": f"{more:,} sets more"} if more else {})
 
     def _why_others_stay(self) -> dict[str, str]:
-        return self.refused
+        return self.stay
+
+    @property
+    def _no_more(self) -> str:
+        return f"no {len(self.result.removed) + 1} can go together"

@@ -11,7 +11,7 @@ from optimum_sleb import SLEBConfig, SLEBPruner
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.runtime.ranks import Ranks
-from optimum_sleb.search.candidate_losses import StepLosses
+from optimum_sleb.search.candidate_losses import Stack, StepLosses
 from optimum_sleb.search.exact import ExactLosses
 from optimum_sleb.search.racing import Race
 
@@ -38,6 +38,11 @@ class Recorded:
         self.looked_at += len(candidates) * len(columns)
         self.on_progress(len(candidates) * len(columns))
         return StepLosses(dict(zip(candidates, self.losses[candidates][:, columns], strict=True)))
+
+    def measure_stacks(self, stacks: Sequence[Stack], windows: TokenWindows, names: Sequence[int]) -> StepLosses:
+        """The only block of a stack is its row."""
+        measured = self.measure(names, [row for (row,) in stacks], windows).losses.values()
+        return StepLosses(dict(zip(names, measured, strict=True)))
 
     def on_progress(self, pairs: int) -> None:
         self.progress += pairs
@@ -66,6 +71,53 @@ def test_the_winner_is_that_of_all_windows(seed: int, order: int, size: int) -> 
     assert min(sums, key=sums.__getitem__) == measure.losses.sum(dim=1).argmin()
     for block, losses in result.losses.items():
         assert losses.equal(measure.losses[block])
+
+
+def race_stacks(measure: Recorded, num_kept: int, confidence: float = 5.0, seed: int = 0):
+    return Race(measure, confidence, seed).measure_stacks([(row,) for row in range(len(measure.losses))], num_kept)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000), order=st.integers(0, 1000), size=st.integers(2, 20), num_kept=st.integers(1, 5)
+)
+def test_the_leading_stacks_are_those_of_all_windows(seed: int, order: int, size: int, num_kept: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    measure = recorded((torch.rand(size, generator=generator) * 0.5).tolist(), seed)
+    result = race_stacks(measure, num_kept, seed=order)
+    sums = result.sums()
+    expected = measure.losses.double().sum(dim=1).sort(stable=True).indices[:num_kept].tolist()
+    assert sorted(sums, key=sums.__getitem__)[:num_kept] == expected
+    assert set(result.losses) | set(result.dropped) == set(range(size))
+    for row, losses in result.losses.items():
+        assert losses.equal(measure.losses[row])
+    assert measure.progress == size * NUM_WINDOWS
+
+
+def test_one_leader_races_as_blocks_do() -> None:
+    blocks, stacks = recorded([0.0, 0.05, 0.1, 2.0, 3.0]), recorded([0.0, 0.05, 0.1, 2.0, 3.0])
+    assert race(blocks).dropped == race_stacks(stacks, 1).dropped
+    assert blocks.looked_at == stacks.looked_at
+
+
+def test_stacks_leave_when_they_are_behind_the_last_leader() -> None:
+    gaps = [0.0, 1.0, 1.01, 3.0, 4.0]
+    result = race_stacks(recorded(gaps), 2)
+    assert {0, 1} <= set(result.losses)
+    assert (result.dropped[3], result.dropped[4], result.dropped.get(2, NUM_WINDOWS) > 8) == (8, 8, True)
+    assert race_stacks(recorded(gaps), 5).dropped == {}
+
+
+@mishaps.loss_that_is_not_finite
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("num_kept", [1, 2, 3])
+def test_a_stack_whose_loss_is_not_finite_takes_no_place_of_a_leader(value: float, num_kept: int) -> None:
+    measure = recorded([0.0, 0.3, 0.0, 0.6, 3.0])
+    measure.losses[2] = value
+    result = race_stacks(measure, num_kept)
+    assert result.non_finite == {2: 0}
+    assert set(result.sums()) >= set([0, 1, 3][:num_kept])
+    assert 4 in result.dropped
 
 
 def test_those_far_behind_leave_at_the_first_look() -> None:
