@@ -28,20 +28,20 @@ class ExactLosses(CandidateLosses):
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
         """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
         with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
-
-            def climb(stream: Stream, above: dict[int, Stack]) -> None:
-                """Measure stacks (by row) that agree up to this stream, given their blocks above it."""
-                while len(above) > 1:
-                    branches: dict[Stack, dict[int, Stack]] = {}
-                    for row, blocks in above.items():
-                        branches.setdefault(blocks[:1], {})[row] = blocks[1:]
-                    trunk = max(branches, key=lambda block: len(branches[block]))
-                    for block, branch in branches.items():
-                        if block != trunk:
-                            climb(runner.run(stream, block), branch)
-                    stream, above = runner.run(stream, trunk), branches[trunk]
-                ((row, blocks),) = above.items()
-                losses[row] = runner.losses(runner.run(stream, blocks).hidden, batch)
-
-            climb(runner.start(batch.ids), dict(enumerate(stacks)))
+            # Stacks (by row) that agree up to a stream, with the block that is next, and their blocks above that.
+            waiting: list[tuple[Stream, Stack, dict[int, Stack]]]
+            waiting = [(runner.start(batch.ids), (), dict(enumerate(stacks)))]
+            while waiting:
+                stream, block, above = waiting.pop()
+                if len(above) == 1:
+                    ((row, blocks),) = above.items()
+                    losses[row] = runner.losses(runner.run(stream, block + blocks).hidden, batch)
+                    continue
+                stream = runner.run(stream, block)
+                branches: dict[Stack, dict[int, Stack]] = {}
+                for row, blocks in above.items():
+                    branches.setdefault(blocks[:1], {})[row] = blocks[1:]
+                # The last one goes first, so that the trunk, which is the longest way, holds no stream of a branch.
+                largest_first = sorted(branches.items(), key=lambda branch: -len(branch[1]))
+                waiting += [(stream, next_block, branch) for next_block, branch in largest_first]
             return runner.block_passes

@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from tqdm.auto import tqdm
 
@@ -55,7 +55,7 @@ class Search:
         metric = metric_of(self.method.losses.criterion.name)
         self.followers.begin(self.num_blocks, len(self.candidates), depth, metric, self._value(self.loss_before))
         self.step_began = time.perf_counter()
-        for _ in islice(self._accepted(), limit):
+        for _ in islice(takewhile(bool, self._accepted()), limit):
             yield self.result
             self.step_began = time.perf_counter()
             if self.goal is not None and self.goal.is_met(self.result.removed):
@@ -69,20 +69,23 @@ class Search:
             yield self.result
         self.followers.end(early=self.stopped_early)
 
-    def _accepted(self) -> Iterator[None]:
-        """Put one removal after the other into the result, up to the first that is over the budget."""
-        for step in greedy_removals(
+    def _accepted(self) -> Iterator[bool]:
+        """Put one removal after the other into the result; give False for the first that ends the search."""
+        steps = greedy_removals(
             self.method.measure, self.num_blocks, candidates=self.candidates, refusals=self.refusals
-        ):
-            self.followers.measured(step)
-            compensated = self._compensate({*self.result.removed, step.block}, when=("during", "every-block"))
-            if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
-                return
-            self._count_exact_passes(step)
-            seconds = time.perf_counter() - self.step_began
-            self.result = self.result.after(step, seconds, compensated, self._record())
-            self._show(step, compensated)
-            yield
+        )
+        return map(self._accept, steps)  # no generator: it would stand between the search and every loss
+
+    def _accept(self, step: Step) -> bool:
+        self.followers.measured(step)
+        compensated = self._compensate({*self.result.removed, step.block}, when=("during", "every-block"))
+        if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
+            return False
+        self._count_exact_passes(step)
+        seconds = time.perf_counter() - self.step_began
+        self.result = self.result.after(step, seconds, compensated, self._record())
+        self._show(step, compensated)
+        return True
 
     def _compensate_at_the_end(self) -> Compensated | None:
         compensated = self._compensate(self.result.removed, when=("after",))
