@@ -30,9 +30,7 @@ def choose_batch_size(losses: ExactLosses, last_candidate: int, limit: int | Non
     return losses.ranks.smallest(_even(num_windows, most))
 
 
-def fit_layerwise(
-    losses: LayerwiseLosses, last_candidate: int, num_stacks: int, limit: int | None = None
-) -> None:
+def fit_layerwise(losses: LayerwiseLosses, last_candidate: int, num_stacks: int, limit: int | None = None) -> None:
     """Set `losses.batch_size` (windows carried up `num_stacks` stacks together, at most `limit`) and
     `losses.windows_at_a_time` (windows per forward pass).
     Raise OutOfMemoryError if not even one window fits."""

@@ -92,7 +92,11 @@ def progress_bar(
     """Return a bar over all pairs of a candidate and a window; hidden in all processes but the first.
     It has no total where the blocks that go decide how many of them do, or which sets are measured."""
     limit = num_asked_for(config, num_blocks) if goal is None else goal.depth(candidates)
-    total = None if limit is None or searches_sets(config) else num_windows * sum(len(candidates) - removed for removed in range(limit))
+    total = (
+        None
+        if limit is None or searches_sets(config)
+        else num_windows * sum(len(candidates) - removed for removed in range(limit))
+    )
     return tqdm(total=total, desc="SLEB", unit="candidate window", disable=hides_bars() if ranks.is_first else True)
 
 

@@ -144,9 +144,7 @@ def test_of_width_one_without_runs_it_is_the_published_algorithm(
         (steps, greedy_removals(table.of_candidates, NUM_BLOCKS, candidates=CANDIDATES, refusals=Refusals(why_not))),
         (
             depths,
-            beam_depths(
-                table.of_stacks, NUM_BLOCKS, candidates=CANDIDATES, width=1, with_runs=False, why_not=why_not
-            ),
+            beam_depths(table.of_stacks, NUM_BLOCKS, candidates=CANDIDATES, width=1, with_runs=False, why_not=why_not),
         ),
     ):
         try:

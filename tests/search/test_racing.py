@@ -78,9 +78,7 @@ def race_stacks(measure: Recorded, num_kept: int, confidence: float = 5.0, seed:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    seed=st.integers(0, 1000), order=st.integers(0, 1000), size=st.integers(2, 20), num_kept=st.integers(1, 5)
-)
+@given(seed=st.integers(0, 1000), order=st.integers(0, 1000), size=st.integers(2, 20), num_kept=st.integers(1, 5))
 def test_the_leading_stacks_are_those_of_all_windows(seed: int, order: int, size: int, num_kept: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     measure = recorded((torch.rand(size, generator=generator) * 0.5).tolist(), seed)
