@@ -31,6 +31,7 @@ from .criterion import CriterionFunction, choose_criterion
 from .exact import ExactLosses
 from .float16 import check_float16
 from .method import choose_method, why_not_exact
+from .perplexity import perplexity_without
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Compensated:
     record: CompensationRecord  # its blocks are indices
     loss: float  # calibration loss without the removed blocks and with `weights`
     weights: dict[str, Tensor]  # those that differ from the dense model's, by name
+    perplexity: float | None = None  # where the loss is a divergence; measured only when the search has ended
 
 
 @contextmanager
@@ -124,8 +126,10 @@ def compensate_earlier_removals(
         losses = choose_method(model, stack, windows, candidates, config, ranks, criterion=criterion).losses
         with open_compensator(losses, candidates, stored_dtype, every_block=every_block) as compensator:
             best, held_back = compensate_best(compensator, losses, sets)
+            removed = min(held_back, key=held_back.__getitem__)
+            best = replace(best, perplexity=perplexity_without(losses, removed))
     if in_float32:
-        size, removed = config.batch_size or 1, min(held_back, key=held_back.__getitem__)
+        size = config.batch_size or 1
         check_float16(model, stack, windows, removed=removed, weights=best.weights, batch_size=size, ranks=ranks)
     return best, held_back
 
@@ -173,7 +177,8 @@ def repeat_compensation(
     )
     record = with_dense_numbers(best.record, dense_numbers)
     of_sets = {indices[one]: loss for one, loss in held_back.items()}
-    return best.weights, compensated_again(report, best.loss, record, of_sets)
+    search = report.search and replace(report.search, perplexity_after=best.perplexity)
+    return best.weights, compensated_again(replace(report, search=search), best.loss, record, of_sets)
 
 
 def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
