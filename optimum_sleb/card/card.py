@@ -12,7 +12,7 @@ from ..models.auto import takes_images
 from ..report.records import CalibrationRecord, HealingRecord
 from ..report.report import PruningReport
 from .base_card import BaseCardFields, hub_name
-from .commands import is_below_compensated_sets, repeat_commands
+from .commands import repeat_commands
 from .compensation_table import compensation_rows, metric_of_fits
 from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
@@ -74,7 +74,6 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         evaluated=bool(report.evaluations),
         healing=[_healing_of(one) for one in report.healing],
         healed_between=report.healed_between_runs,
-        below_compensated=any(map(is_below_compensated_sets, report.runs)),
         commands=repeat_commands(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
         licence=base_card.license,

@@ -21,7 +21,7 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
     """Return the commands that make the model again, one for each run; the last one writes the folder `output`.
 
     Empty where no command can repeat a run: data or a criterion in memory, a model quantised at loading, healing
-    between runs, a depth at which a search would have compensated and did not.
+    between runs.
     """
     runs = report.runs
     if report.healed_between_runs or not all(_is_repeatable(run) for run in runs):
@@ -34,15 +34,8 @@ def repeat_commands(report: PruningReport, output: str) -> list[str]:
     ]
 
 
-def is_below_compensated_sets(run: PruningReport) -> bool:
-    """Return whether a run is a shallower cut of a search over sets that compensated those of its last depth. A search
-    that ends at this depth would compensate its sets, and might choose another."""
-    compensates = run.recipe is not None and run.recipe.compensate != "no"
-    return bool(run.depths) and compensates and not run.depths[-1].decided_by_held_back
-
-
 def _is_repeatable(run: PruningReport) -> bool:
-    if "quantization_config" in run.loading or is_below_compensated_sets(run):
+    if "quantization_config" in run.loading:
         return False
     criterion = run.recipe and run.recipe.criterion
     if criterion and criterion != KL and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", criterion):

@@ -39,6 +39,14 @@ class Depth:
     timing: Timing
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of a depth: its perplexity, and the indices of the blocks that were skipped."""
+
+    score: Score
+    skipped: tuple[int, ...]
+
+
 @one_at_a_time
 def curve(
     model: PreTrainedModel,
@@ -68,26 +76,29 @@ def curve(
     for blocks, deeper in zip(gone, [*gone[1:], None], strict=True):
         if deeper is None or not set(blocks) <= set(deeper):  # what a deeper cut contains goes with it
             check_removal(model, stack, numbers, blocks)
-    skipped = [[numbers.index(block) for block in blocks] for blocks in gone]  # by depth
-    store, scores = MeasurementStore(progress_dir), []
+    store, measured = MeasurementStore(progress_dir), list[_Measured]()
     conditions: dict[str, Any] = {"dataset": dataset, "protocol": {key: str(value) for key, value in protocol.items()}}
     if progress_dir is not None:
         data_dir = protocol.get("data_dir")
         conditions |= conditions_of(model, tokenizer)
         conditions["data"] = data_of(dataset, None if data_dir is None else Path(data_dir))
         conditions["calibration"] = report.calibration.fingerprint if report.calibration else None
-    for depth, indices in enumerate(skipped):
+    for depth, blocks in enumerate(gone):
         recipe = None if report.recipe is None else report.recipe.to_dict()
+        indices = [numbers.index(block) for block in blocks]
         of_depth = {"removed": indices, "recipe": recipe, **conditions}
 
-        def measure(depth: int = depth, removed: Sequence[int] = indices) -> Score:
+        def measure(depth: int = depth) -> _Measured:
             cut = report.cut(depth) if depth else None
-            with _compensated(model, stack, numbers, cut, calibration, tokenizer), stack.skipping(set(removed)):
-                return perplexity(model, tokenizer, dataset, **protocol).score()
+            with _compensated(model, stack, numbers, cut, calibration, tokenizer) as removed, stack.skipping(removed):
+                score = perplexity(model, tokenizer, dataset, **protocol).score()
+                return _Measured(score, tuple(sorted(removed)))
 
-        scores.append(store.get_or_measure(f"depth-{depth}", of_depth, Score, measure))
-    timings = _latencies(model, stack, skipped, repeats)
-    return tuple(Depth(*point) for point in zip(range(len(skipped)), scores, timings, strict=True))
+        measured.append(store.get_or_measure(f"depth-{depth}", of_depth, _Measured, measure))
+    timings = _latencies(model, stack, [one.skipped for one in measured], repeats)
+    return tuple(
+        Depth(number, one.score, timing) for number, (one, timing) in enumerate(zip(measured, timings, strict=True))
+    )
 
 
 def curve_table(depths: tuple[Depth, ...]) -> str:
@@ -110,15 +121,16 @@ def _compensated(
     cut: PruningReport | None,
     calibration: Any,
     tokenizer: PreTrainedTokenizerBase,
-) -> Iterator[None]:
-    """Give the model the weights that compensate a cut report, and restore its own on exit."""
+) -> Iterator[set[int]]:
+    """Give the model the weights that compensate a cut report, and restore its own on exit. Yield the indices of the
+    blocks that go, which the compensation may choose."""
     weights: dict[str, Tensor] = {}
     if cut is not None:
-        weights, _ = repeat_compensation(model, stack, numbers, cut, calibration, tokenizer)
+        weights, cut = repeat_compensation(model, stack, numbers, cut, calibration, tokenizer)
     originals = {name: model.get_parameter(name).data for name in weights}
     with undoing(lambda: put_weights(model, originals)):
         put_weights(model, weights)
-        yield
+        yield set() if cut is None else {numbers.index(block) for block in cut.removed_blocks}
 
 
 def _latencies(

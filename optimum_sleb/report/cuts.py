@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ..config import width_of_beam
 from ..errors import ReportError
 from .records import CompensationRecord, StepRecord
 
@@ -33,8 +34,30 @@ def cut_of(report: Report, num_removed: int) -> Report:
     return replace(shallower, size_on_disk=None, weights_sha256=None, evaluations=(), speeds=())
 
 
-def compensated_again(report: Report, loss: float, record: CompensationRecord) -> Report:
-    """Return the report with another compensation of its last depth, and the calibration loss that this gives."""
-    part = "depths" if report.depths else "steps"
-    *earlier, last = getattr(report, part)
-    return replace(report, compensation=record, **{part: (*earlier, replace(last, compensated_loss=loss))})
+def sets_to_compensate(report: Report) -> tuple[tuple[int, ...], ...]:
+    """Return the sets of blocks that a search to this depth compensates, of which the held-back loss chooses one:
+    what a greedy search removes, or the leading sets of the depth."""
+    if not report.depths:
+        return (report.removed_blocks,)
+    sets = report.depths[-1].sets
+    compensated = tuple(one.removed for one in sets if one.held_back_loss is not None)
+    return compensated or tuple(one.removed for one in sets[: width_of_beam(report.recipe)])
+
+
+def compensated_again(
+    report: Report, loss: float, record: CompensationRecord, held_back: dict[tuple[int, ...], float]
+) -> Report:
+    """Return the report with another compensation of its last depth, the calibration loss that this gives, and what
+    each of the sets came to on the held-back windows: the one with the lowest is removed."""
+    if not report.depths:
+        *steps, step = report.steps
+        return replace(report, compensation=record, steps=(*steps, replace(step, compensated_loss=loss)))
+    *shallower, last = report.depths
+    last = replace(
+        last,
+        removed=min(held_back, key=held_back.__getitem__),
+        sets=tuple(replace(one, held_back_loss=held_back.get(one.removed)) for one in last.sets),
+        compensated_loss=loss,
+    )
+    steps = tuple(map(StepRecord, last.removed))
+    return replace(report, compensation=record, depths=(*shallower, last), steps=steps)

@@ -13,13 +13,14 @@ from ..blocks.criterion import CROSS_ENTROPY, KL, Criterion
 from ..blocks.kernels import UNCOMPILED
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.stack import DecoderStack
+from ..blocks.verify import check_removal
 from ..calibration.sources import load_calibration
 from ..calibration.windows import TokenWindows
 from ..compensation.compensator import Compensator
 from ..config import SLEBConfig, candidates_of
 from ..errors import CalibrationError, ReportError, UnsupportedModelError
 from ..models.positions import fit_windows
-from ..report.cuts import compensated_again
+from ..report.cuts import compensated_again, sets_to_compensate
 from ..report.records import CompensationRecord
 from ..report.report import PruningReport
 from ..runtime.ranks import Ranks
@@ -30,6 +31,7 @@ from .criterion import CriterionFunction, choose_criterion
 from .exact import ExactLosses
 from .float16 import check_float16
 from .method import choose_method, why_not_exact
+from .perplexity import perplexity_without
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Compensated:
     record: CompensationRecord  # its blocks are indices
     loss: float  # calibration loss without the removed blocks and with `weights`
     weights: dict[str, Tensor]  # those that differ from the dense model's, by name
+    perplexity: float | None = None  # where the loss is a divergence; measured only when the search has ended
 
 
 @contextmanager
@@ -108,26 +111,27 @@ def compensate_earlier_removals(
     stack: DecoderStack,
     windows: TokenWindows,
     config: SLEBConfig,
-    removed: Collection[int],
+    sets: Sequence[BlockSet],
     candidates: Sequence[int],
     criterion: Criterion = CROSS_ENTROPY,
-) -> Compensated:
-    """Compensate the removals of an earlier search as that search would have. The model is left unchanged.
-    `removed` and `candidates` (of that search, ascending: the last one decides the batch size) are indices.
-    The caller puts the weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
+) -> tuple[Compensated, dict[BlockSet, float]]:
+    """Compensate the removals of an earlier search as that search would have, the best of several `sets`; see
+    `compensate_best`. The model is left unchanged, and the caller puts the weights into it.
+    The sets and `candidates` (of that search, ascending: the last one decides the batch size) are indices.
+    Raise NonFiniteLossError if a float16 model overflows with the weights."""
     stored_dtype, ranks = model.dtype, Ranks.alone()
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     every_block = config.compensate == "every-block"
     with computing_in_float32(model) if in_float32 else nullcontext():
         losses = choose_method(model, stack, windows, candidates, config, ranks, criterion=criterion).losses
         with open_compensator(losses, candidates, stored_dtype, every_block=every_block) as compensator:
-            compensated = compensate(compensator, losses, removed)
+            best, held_back = compensate_best(compensator, losses, sets)
+            removed = min(held_back, key=held_back.__getitem__)
+            best = replace(best, perplexity=perplexity_without(losses, removed))
     if in_float32:
         size = config.batch_size or 1
-        check_float16(
-            model, stack, windows, removed=removed, weights=compensated.weights, batch_size=size, ranks=ranks
-        )
-    return compensated
+        check_float16(model, stack, windows, removed=removed, weights=best.weights, batch_size=size, ranks=ranks)
+    return best, held_back
 
 
 def repeat_compensation(
@@ -139,10 +143,10 @@ def repeat_compensation(
     tokenizer: PreTrainedTokenizerBase | None,
     criterion: CriterionFunction | str | None = None,  # that of the search
 ) -> tuple[dict[str, Tensor], PruningReport]:
-    """Return the compensated weights by name, and the report with this compensation, computed as in its search; if
-    that did not compensate: no weights, the same report. The model still has all blocks and is not changed.
-    Raise CalibrationError for other calibration text, ReportError for several runs or a criterion that is missing.
-    """
+    """Return the compensated weights by name, and the report with this compensation, computed as in its search, which
+    may choose another set; if that did not compensate: no weights, the same report. The model still has all blocks
+    and is not changed. Raise CalibrationError for other calibration text, ReportError for several runs or a criterion
+    that is missing, UnsupportedModelError for sets that cannot go."""
     if report.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in report.runs):
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
@@ -155,6 +159,9 @@ def repeat_compensation(
             f"The search lowered the criterion {report.criterion}, and compensated; to fit the maps again, pass that "
             "function (criterion=)."
         )
+    sets = sets_to_compensate(report)
+    for blocks in sets:
+        check_removal(model, stack, dense_numbers, blocks)
     lowered = choose_criterion(report.criterion, criterion)
     loaded = load_calibration(calibration, tokenizer, fit_windows(report.recipe, model))
     if loaded.windows.fingerprint != report.calibration.fingerprint:
@@ -162,14 +169,16 @@ def repeat_compensation(
             f"The calibration data ({loaded.source}) are not those of the search, which had "
             f"{report.calibration.source}; its compensation needs the same windows (calibration=)."
         )
-    removed = {dense_numbers.index(block) for block in report.removed_blocks}
     may_go = candidates_of(report.recipe, dense_numbers)
     candidates = [index for index in may_go if dense_numbers[index] not in report.barred_blocks]
-    compensated = compensate_earlier_removals(
-        model, stack, loaded.windows, report.recipe, removed, candidates, lowered
+    indices = {tuple(map(dense_numbers.index, blocks)): blocks for blocks in sets}
+    best, held_back = compensate_earlier_removals(
+        model, stack, loaded.windows, report.recipe, tuple(indices), candidates, lowered
     )
-    record = with_dense_numbers(compensated.record, dense_numbers)
-    return compensated.weights, compensated_again(report, compensated.loss, record)
+    record = with_dense_numbers(best.record, dense_numbers)
+    of_sets = {indices[one]: loss for one, loss in held_back.items()}
+    search = report.search and replace(report.search, perplexity_after=best.perplexity)
+    return best.weights, compensated_again(replace(report, search=search), best.loss, record, of_sets)
 
 
 def put_weights(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:

@@ -26,6 +26,7 @@ from .following import Followers
 from .greedy import Refusals
 from .journal import Journal
 from .method import choose_method
+from .perplexity import perplexity_without
 from .result import SearchResult
 from .search import Search, record_of
 from .set_search import SetSearch
@@ -71,7 +72,8 @@ def open_search(
         with compensation as compensator:
             method.losses.journal = journal
             refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
-            result = SearchResult((), (), record_of(method, loss_before))
+            perplexity_before = perplexity_without(method.losses, ())
+            result = SearchResult((), (), record_of(method, loss_before, perplexity_before))
             followers = followers or Followers(config, ranks)
             kind = SetSearch if searches_sets(config) else Search
             search = kind(method, candidates, config, goal, refusals, compensator, loss_before, bar, followers, result)

@@ -22,6 +22,7 @@ from .cost import exact_block_passes
 from .following import Followers
 from .greedy import Refusals, Step, greedy_removals
 from .method import SearchMethod
+from .perplexity import perplexity_without
 from .result import SearchResult
 
 
@@ -64,7 +65,9 @@ class Search:
                 self.stopped_early = True
                 self.result = replace(self.result, record=self._record())
                 break
-        if self.result.removed and (compensated := self._compensate_at_the_end()):
+        compensated = self._compensate_at_the_end() if self.result.removed else None
+        self._measure_perplexity_after()
+        if compensated is not None:
             self.followers.compensated(self._value(compensated.loss), self.result.best_set)
             yield self.result
         self.followers.end(early=self.stopped_early)
@@ -93,6 +96,12 @@ class Search:
             self.result = self.result.compensated_at_last(compensated)
         return compensated
 
+    def _measure_perplexity_after(self) -> None:
+        if self.compensator is not None:
+            self.compensator.put(self.result.weights)
+        perplexity = perplexity_without(self.method.losses, self.result.removed)
+        self.result = replace(self.result, record=replace(self.result.record, perplexity_after=perplexity))
+
     def _compensate(self, removed: Collection[int], when: Collection[str]) -> Compensated | None:
         if self.compensator is None or self.config.compensate not in when:
             return None
@@ -112,7 +121,8 @@ class Search:
         return [block for block in range(self.num_blocks) if block not in self.result.removed]
 
     def _record(self) -> SearchRecord:
-        return replace(record_of(self.method, self.loss_before, self.exact_passes), stopped_early=self.stopped_early)
+        before = self.result.record.perplexity_before
+        return record_of(self.method, self.loss_before, before, self.exact_passes, stopped_early=self.stopped_early)
 
     def _value(self, loss: float) -> float:
         losses = self.method.losses
@@ -165,7 +175,14 @@ class Search:
         return "no other can go with them"
 
 
-def record_of(method: SearchMethod, loss_before: float, exact_passes: int = 0) -> SearchRecord:
+def record_of(
+    method: SearchMethod,
+    loss_before: float,
+    perplexity_before: float | None,
+    exact_passes: int = 0,
+    *,
+    stopped_early: bool = False,
+) -> SearchRecord:
     """Return how a search measured, for the report; `exact_passes` count only for a race."""
     losses, model = method.losses, method.losses.model
     return SearchRecord(
@@ -181,4 +198,6 @@ def record_of(method: SearchMethod, loss_before: float, exact_passes: int = 0) -
         compile_seconds=method.compilation.seconds,
         processes=losses.ranks.size,
         criterion=losses.criterion.name,
+        stopped_early=stopped_early,
+        perplexity_before=perplexity_before,
     )

@@ -112,4 +112,6 @@ def test_repeating_a_compensation() -> None:
     model = overflowing_model(TOKEN)
     config = SLEBConfig(num_blocks_to_remove=1, compensate="during")
     with pytest.raises(NonFiniteLossError, match="window 3"):
-        compensate_earlier_removals(model, find_decoder_stack(model), WINDOWS, config, {3}, range(1, NUM_BLOCKS - 1))
+        compensate_earlier_removals(
+            model, find_decoder_stack(model), WINDOWS, config, [(3,)], range(1, NUM_BLOCKS - 1)
+        )
