@@ -20,7 +20,7 @@ MOST_LINES_OF_ALL = 12_000 + sum(
         "strange inputs: locks, recovery of a killed save, lazy reading, checks before loading, the last net": 1_300,
         "data: places, formats, readers, the Hub, options of reading, mixtures with weights, the early look": 690,
         "columns by TRL's conventions: chats, completions, masks; data in memory; document separators": 580,
-        "best without training: search over sets and its report, KL, compensation of every block, presets": 1_250,
+        "best without training: search over sets and its report, KL, compensation of every block, presets": 1_300,
         "in hand: table, plot, files from the Hub, keywords, companions of the weights, checks before loading": 950,
     }.values()
 )
