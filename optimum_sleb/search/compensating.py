@@ -115,10 +115,9 @@ def compensate_earlier_removals(
     candidates: Sequence[int],
     criterion: Criterion = CROSS_ENTROPY,
 ) -> tuple[Compensated, dict[BlockSet, float]]:
-    """Compensate the removals of an earlier search as that search would have, the best of several `sets`; see
-    `compensate_best`. The model is left unchanged, and the caller puts the weights into it.
-    The sets and `candidates` (of that search, ascending: the last one decides the batch size) are indices.
-    Raise NonFiniteLossError if a float16 model overflows with the weights."""
+    """Compensate the removals of an earlier search as `compensate_best`; the model is left unchanged. The sets and
+    `candidates` (of that search, ascending: the last one decides the batch size) are indices. The caller puts the
+    weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
     stored_dtype, ranks = model.dtype, Ranks.alone()
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     every_block = config.compensate == "every-block"
@@ -144,9 +143,8 @@ def repeat_compensation(
     criterion: CriterionFunction | str | None = None,  # that of the search
 ) -> tuple[dict[str, Tensor], PruningReport]:
     """Return the compensated weights by name, and the report with this compensation, computed as in its search, which
-    may choose another set; if that did not compensate: no weights, the same report. The model still has all blocks
-    and is not changed. Raise CalibrationError for other calibration text, ReportError for several runs or a criterion
-    that is missing, UnsupportedModelError for sets that cannot go."""
+    may choose another set; no weights if that did not compensate. The model is left unchanged. Raise CalibrationError,
+    ReportError, UnsupportedModelError for another text, for several runs or no criterion, for sets that cannot go."""
     if report.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in report.runs):
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "
