@@ -115,9 +115,9 @@ def compensate_earlier_removals(
     candidates: Sequence[int],
     criterion: Criterion = CROSS_ENTROPY,
 ) -> tuple[Compensated, dict[BlockSet, float]]:
-    """Compensate the removals of an earlier search as that search would have, and return what `compensate_best` does;
-    the model is left unchanged. The sets and `candidates` (of that search, ascending: the last one decides the batch
-    size) are indices. Raise NonFiniteLossError if a float16 model overflows with the weights."""
+    """Compensate the removals of an earlier search as `compensate_best`; the model is left unchanged. The sets and
+    `candidates` (of that search, ascending: the last one decides the batch size) are indices. The caller puts the
+    weights into the model. Raise NonFiniteLossError if a float16 model overflows with them."""
     stored_dtype, ranks = model.dtype, Ranks.alone()
     in_float32 = computes_in_float32(model.device, config.search_dtype)
     every_block = config.compensate == "every-block"
@@ -142,9 +142,9 @@ def repeat_compensation(
     tokenizer: PreTrainedTokenizerBase | None,
     criterion: CriterionFunction | str | None = None,  # that of the search
 ) -> tuple[dict[str, Tensor], PruningReport]:
-    """Return the compensated weights by name, and the report with this compensation, which may choose another set; if
-    its search did not compensate: no weights, the same report. The whole model is not changed. Raise CalibrationError
-    for other text, ReportError for several runs or no criterion, UnsupportedModelError for sets that cannot go."""
+    """Return the compensated weights by name, and the report with this compensation, computed as in its search, which
+    may choose another set; no weights if that did not compensate. The model is left unchanged. Raise CalibrationError,
+    ReportError, UnsupportedModelError for another text, for several runs or no criterion, for sets that cannot go."""
     if report.previous is not None and any(run.recipe and run.recipe.compensate != "no" for run in report.runs):
         raise ReportError(
             "The report is of a model that was pruned several times, whose compensation cannot be repeated in one "

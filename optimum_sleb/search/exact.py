@@ -28,20 +28,21 @@ class ExactLosses(CandidateLosses):
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
         """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
         with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
-            # Stacks (by row) that agree up to a stream, with the block that is next, and their blocks above that.
-            waiting: list[tuple[Stream, Stack, dict[int, Stack]]]
-            waiting = [(runner.start(batch.ids), (), dict(enumerate(stacks)))]
+            # Stacks (by row) that agree up to a stream, given by their blocks above it; the first of these wait to run.
+            waiting: list[tuple[Stream, Stack, dict[int, Stack]]] = [
+                (runner.start(batch.ids), (), dict(enumerate(stacks)))
+            ]
             while waiting:
-                stream, block, above = waiting.pop()
+                stream, first, above = waiting.pop()
                 if len(above) == 1:
                     ((row, blocks),) = above.items()
-                    losses[row] = runner.losses(runner.run(stream, block + blocks).hidden, batch)
+                    losses[row] = runner.losses(runner.run(stream, (*first, *blocks)).hidden, batch)
                     continue
-                stream = runner.run(stream, block)
+                stream = runner.run(stream, first)
                 branches: dict[Stack, dict[int, Stack]] = {}
                 for row, blocks in above.items():
                     branches.setdefault(blocks[:1], {})[row] = blocks[1:]
-                # The last one goes first, so that the trunk, which is the longest way, holds no stream of a branch.
-                largest_first = sorted(branches.items(), key=lambda branch: -len(branch[1]))
-                waiting += [(stream, next_block, branch) for next_block, branch in largest_first]
+                # The smallest branch runs first, up to its end, so that few hidden states exist at once.
+                ordered = sorted(branches.items(), key=lambda branch: len(branch[1]), reverse=True)
+                waiting.extend((stream, first, branch) for first, branch in ordered)
             return runner.block_passes

@@ -102,8 +102,9 @@ def test_a_shallower_depth_is_repeated_by_a_search_that_ends_there() -> None:
     recipe = SLEBConfig(num_blocks_to_remove=3, search_space="runs", compensate="after")
     report = replace(make_set_report(), recipe=recipe)
     assert "--num-blocks 3 " in repeat_commands(report, "out")[0]
-    args = parse(repeat_commands(report.cut(2), "out")[0])
-    assert (args.num_blocks_to_remove, args.search_space, args.compensate) == (2, "runs", "after")
+    (command,) = repeat_commands(report.cut(2), "out")
+    assert "--num-blocks 2 " in command
+    assert "--compensate after --search-space runs" in command
 
 
 def test_all_windows_that_there_were() -> None:

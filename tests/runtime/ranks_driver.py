@@ -45,6 +45,8 @@ SCENARIOS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {  # windows,
     "offloaded": (5, {}, {"device": "cpu", "offload": "cpu"}),
     "a criterion": (5, {"criterion": "tests.criteria:loudness", "search": "racing"}, {}),
     "stopped": (5, {}, {"callbacks": [StopOnFirst()]}),
+    "sets": (5, {"search_space": "runs", "criterion": "kl"}, {}),
+    "sets, racing and compensated": (9, {"beam_width": 2, "search": "racing", "compensate": "after"}, {}),
     "offloaded and compensated": (6, {"compensate": "during"}, {"device": "cpu", "offload": "cpu"}),
 }
 
@@ -61,11 +63,14 @@ def prune(name: str, ranks: Ranks | None = None, folder: Path | None = None, res
 
 def what_counts(pruner: SLEBPruner) -> dict[str, Any]:
     """Decisions, losses, and the model that came out."""
+    report = pruner.report
     model = pruner.model
     with torch.no_grad():
         logits = model(random_ids(1, 16)).logits
-    steps = [asdict(step) | {"seconds": None} for step in pruner.report.steps]
-    return {"steps": json.loads(json.dumps(steps)), "logits": logits.double().sum().item(), "blocks": pruner.blocks}
+    steps = [asdict(step) | {"seconds": None} for step in report.steps]
+    sets = [(one.removed, one.loss, one.held_back_loss) for depth in report.depths for one in depth.sets]
+    told = {"steps": steps, "sets": sets, "perplexities": (report.perplexity_before, report.perplexity_after)}
+    return {**json.loads(json.dumps(told)), "logits": logits.double().sum().item(), "blocks": pruner.blocks}
 
 
 def failing(owner: Any, name: str, error: Exception, times: int = 1) -> Callable[[], None]:

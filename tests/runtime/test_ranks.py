@@ -36,7 +36,7 @@ def launch(*command: object, seconds: float = 60) -> subprocess.CompletedProcess
 def met(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes met."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = launch(*TORCHRUN, DRIVER, folder)
+    done = launch(*TORCHRUN, DRIVER, folder, seconds=150)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(2)]
 
@@ -49,6 +49,10 @@ def test_two_processes_decide_as_one(met: list[dict[str, Any]], name: str) -> No
     assert second == first
     assert first["blocks"] == alone["blocks"]
     assert first["logits"] == pytest.approx(alone["logits"], rel=1e-4)
+    assert first["perplexities"] == pytest.approx(alone["perplexities"], rel=1e-5)
+    for (removed, *losses), (others, *expected) in zip(first["sets"], alone["sets"], strict=True):
+        assert removed == others
+        assert losses == pytest.approx(expected, rel=1e-4)
     for step, expected in zip(first["steps"], alone["steps"], strict=True):
         assert step["candidate_losses"] == pytest.approx(expected["candidate_losses"], rel=1e-6)
         assert step["compensated_loss"] == (
