@@ -222,7 +222,7 @@ class TestRecords:
         report = prune(criteria.gain).report
         values = report.to_dict()
         values["search"]["criterion"] = None
-        with pytest.raises(ReportError, match="a loss of search or steps must be at least 0; got -"):
+        with pytest.raises(ReportError, match="a loss of search, steps or depths must be at least 0; got -"):
             PruningReport.from_dict(values)
 
     def test_margins_of_negative_losses(self) -> None:
