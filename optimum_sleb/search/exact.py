@@ -28,7 +28,7 @@ class ExactLosses(CandidateLosses):
     def measure_batch(self, stacks: Sequence[Stack], batch: WindowBatch, losses: Tensor) -> int:
         """Write the losses with only each stack's blocks into `losses` (stacks, batch); return the block passes."""
         with open_runner(self.model, self.stack, self.kernels, self.criterion) as runner:
-            # Stacks (by row) that agree up to a stream, given by their blocks above it; the first of these wait to run.
+            # Stacks (by row) that agree up to a stream, given by their blocks above it, of which the first ones wait.
             waiting: list[tuple[Stream, Stack, dict[int, Stack]]] = [
                 (runner.start(batch.ids), (), dict(enumerate(stacks)))
             ]

@@ -54,36 +54,22 @@ def greedy_removals(
     The caller stops iterating when enough blocks are removed.
     Raise NonFiniteLossError if a step has no candidate with a finite loss and none was refused before."""
     alive = list(range(num_blocks))
-    while left := [block for block in alive if block in candidates and block not in refusals.reasons]:
-        step = _best_removal(measure, alive, left, set(range(num_blocks)) - set(alive), refusals)
-        if step is None:
-            return
-        alive.remove(step.block)
-        yield step
-
-
-def _best_removal(
-    measure: MeasureCandidates,
-    alive: Sequence[int],
-    candidates: Sequence[int],
-    removed: set[int],
-    refusals: Refusals,
-) -> Step | None:
-    """Return the best candidate that is not refused; `None` if all with a finite loss are refused."""
-    refused_before = set(refusals.reasons)
-    non_finite: dict[int, int] = {}
-    while remaining := [block for block in candidates if block not in refusals.reasons and block not in non_finite]:
-        measured = measure(alive, remaining)
+    non_finite: dict[int, int] = {}  # of this step
+    refused_before: set[int] = set()  # in earlier steps
+    while left := [one for one in alive if one in candidates and one not in {*refusals.reasons, *non_finite}]:
+        measured = measure(alive, left)
         non_finite |= measured.non_finite
         # Other candidates may have a finite loss: refused, or dropped by a race behind one that became non-finite.
         if not (refusals.reasons or measured.dropped):
             check_some_finite(measured)
-        losses = measured.sums()
-        block = _first_not_refused(losses, removed, refusals, only_the_best=bool(measured.dropped))
-        if block is not None:
-            barred = {one: reason for one, reason in refusals.reasons.items() if one not in refused_before}
-            return Step(block, losses, barred, measured.dropped, non_finite)
-    return None
+        removed = set(range(num_blocks)) - set(alive)
+        block = _first_not_refused(measured.sums(), removed, refusals, only_the_best=bool(measured.dropped))
+        if block is None:  # all that are known are refused; those that a race dropped run again
+            continue
+        barred = {one: reason for one, reason in refusals.reasons.items() if one not in refused_before}
+        alive.remove(block)
+        yield Step(block, measured.sums(), barred, measured.dropped, non_finite)
+        non_finite, refused_before = {}, set(refusals.reasons)
 
 
 def _first_not_refused(

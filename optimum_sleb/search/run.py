@@ -24,11 +24,12 @@ from .candidate_losses import CandidateLosses
 from .compensating import open_compensator
 from .following import Followers
 from .greedy import Refusals
+from .greedy_search import GreedySearch
 from .journal import Journal
 from .method import choose_method
 from .perplexity import perplexity_without
 from .result import SearchResult
-from .search import Search, record_of
+from .search import record_of
 from .set_search import SetSearch
 
 
@@ -45,7 +46,7 @@ def open_search(
     ranks: Ranks,  # processes that share the windows
     goal: Goal | None = None,  # of the recipe, if it has a target
     journal: Journal | None = None,  # what it records is not measured again
-) -> Iterator[Search]:
+) -> Iterator[SetSearch | GreedySearch]:
     """Prepare a search of a model that lies where it computes, and check its result at the end; the model is left
     unchanged. Raise NonFiniteLossError if a loss is NaN or infinite before any removal or without each of the
     candidates (also if only in float16, for a model stored in float16)."""
@@ -75,7 +76,7 @@ def open_search(
             perplexity_before = perplexity_without(method.losses, ())
             result = SearchResult((), (), record_of(method, loss_before, perplexity_before))
             followers = followers or Followers(config, ranks)
-            kind = SetSearch if searches_sets(config) else Search
+            kind = SetSearch if searches_sets(config) else GreedySearch
             search = kind(method, candidates, config, goal, refusals, compensator, loss_before, bar, followers, result)
             yield search
     if in_float32 and search.result.removed:

@@ -1,10 +1,12 @@
-"""Algorithm 1 on a model, with what a recipe adds: compensation, budgets, targets, callbacks, a bar."""
+"""A search on a model, with what a recipe adds: compensation, budgets, targets, callbacks, a bar."""
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from itertools import islice
+from typing import Generic, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -15,19 +17,19 @@ from ..config import SLEBConfig, num_asked_for
 from ..errors import UnsupportedModelError
 from ..models.goals import Goal
 from ..report.records import SearchRecord
-from . import compensating
 from .budget import is_within_budget
 from .compensating import Compensated
-from .cost import exact_block_passes
 from .following import Followers
-from .greedy import Refusals, Step, greedy_removals
+from .greedy import Refusals
 from .method import SearchMethod
 from .perplexity import perplexity_without
 from .result import SearchResult
 
+Found = TypeVar("Found")  # what is decided at once: a step, or a depth
+
 
 @dataclass
-class Search:
+class Search(ABC, Generic[Found]):
     """A search that is ready to run: how candidates are measured, which may go, and what follows a removal."""
 
     method: SearchMethod
@@ -56,7 +58,9 @@ class Search:
         metric = metric_of(self.method.losses.criterion.name)
         self.followers.begin(self.num_blocks, len(self.candidates), depth, metric, self._value(self.loss_before))
         self.step_began = time.perf_counter()
-        for _ in islice(takewhile(bool, self._accepted()), limit):
+        for found in islice(self._search(), limit):
+            if not self._accept(found):
+                break
             yield self.result
             self.step_began = time.perf_counter()
             if self.goal is not None and self.goal.is_met(self.result.removed):
@@ -72,29 +76,26 @@ class Search:
             yield self.result
         self.followers.end(early=self.stopped_early)
 
-    def _accepted(self) -> Iterator[bool]:
-        """Put one removal after the other into the result; give False for the first that ends the search."""
-        steps = greedy_removals(
-            self.method.measure, self.num_blocks, candidates=self.candidates, refusals=self.refusals
-        )
-        return map(self._accept, steps)  # no generator: it would stand between the search and every loss
+    @abstractmethod
+    def _search(self) -> Iterator[Found]:
+        """Return what is decided, one after the other."""
 
-    def _accept(self, step: Step) -> bool:
-        self.followers.measured(step)
-        compensated = self._compensate({*self.result.removed, step.block}, when=("during", "every-block"))
-        if not self._is_within_budget(step.loss if compensated is None else compensated.loss):
-            return False
-        self._count_exact_passes(step)
-        seconds = time.perf_counter() - self.step_began
-        self.result = self.result.after(step, seconds, compensated, self._record())
-        self._show(step, compensated)
-        return True
+    @abstractmethod
+    def _accept(self, found: Found) -> bool:
+        """Put it into the result, and return whether that could be done: it may be over the budget, or nothing."""
 
+    @abstractmethod
     def _compensate_at_the_end(self) -> Compensated | None:
-        compensated = self._compensate(self.result.removed, when=("after",))
-        if compensated is not None:
-            self.result = self.result.compensated_at_last(compensated)
-        return compensated
+        """Put the compensation of all removals into the result, and return it, if the recipe asks for it now."""
+
+    @abstractmethod
+    def _why_others_stay(self) -> dict[str, str]:
+        """Return why blocks that were candidates are left, by their names."""
+
+    @property
+    @abstractmethod
+    def _no_more(self) -> str:
+        """Return that a search ended because nothing else can go, as the end of a sentence."""
 
     def _measure_perplexity_after(self) -> None:
         if self.compensator is not None:
@@ -102,23 +103,9 @@ class Search:
         perplexity = perplexity_without(self.method.losses, self.result.removed)
         self.result = replace(self.result, record=replace(self.result.record, perplexity_after=perplexity))
 
-    def _compensate(self, removed: Collection[int], when: Collection[str]) -> Compensated | None:
-        if self.compensator is None or self.config.compensate not in when:
-            return None
-        return compensating.compensate(self.compensator, self.method.losses, removed)
-
     def _is_within_budget(self, loss: float) -> bool:
         num_tokens, is_first = self.method.losses.windows.num_counted, not self.result.removed
         return is_within_budget(self.config, loss, self.loss_before, num_tokens, is_first=is_first)
-
-    def _count_exact_passes(self, step: Step) -> None:
-        tried = sorted({*step.losses, *step.dropped, *step.non_finite})
-        self.exact_passes += exact_block_passes(self.remaining, tried) * len(self.method.losses.windows)
-
-    @property
-    def remaining(self) -> list[int]:
-        """Return the blocks that are left, ascending."""
-        return [block for block in range(self.num_blocks) if block not in self.result.removed]
 
     def _record(self) -> SearchRecord:
         before = self.result.record.perplexity_before
@@ -128,11 +115,6 @@ class Search:
         losses = self.method.losses
         counts = {"num_windows": len(losses.windows), "num_counted": losses.windows.num_counted}
         return value_of(losses.criterion.name, loss, **counts)
-
-    def _show(self, step: Step, compensated: Compensated | None) -> None:
-        value = self._value(step.loss)
-        self._show_on_bar(step.block, value)
-        self.followers.removed(step.block, value, None if compensated is None else self._value(compensated.loss))
 
     def _show_on_bar(self, removed: int | str, value: float) -> None:
         name = self.method.losses.criterion.name
@@ -159,20 +141,6 @@ class Search:
                 f"({reasons}).",
                 stacklevel=4,
             )
-
-    def _why_others_stay(self) -> dict[str, str]:
-        """Return why blocks that were candidates are left, by their names."""
-        # A search ends before its limit with blocks that were not refused only if no loss without them is finite.
-        without_finite_loss = [
-            block for block in self.remaining if block in self.candidates and block not in self.refusals.reasons
-        ]
-        stay = self.refusals.reasons | dict.fromkeys(without_finite_loss, "without it the loss is NaN or infinite")
-        return {f"block {self.followers.number_of(block)}": reason for block, reason in stay.items()}
-
-    @property
-    def _no_more(self) -> str:
-        """Return that a search ended because nothing else can go."""
-        return "no other can go with them"
 
 
 def record_of(

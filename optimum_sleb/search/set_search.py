@@ -16,14 +16,13 @@ _MOST_TOLD = 3  # sets that cannot go; there may be hundreds
 
 
 @dataclass
-class SetSearch(Search):
+class SetSearch(Search[Depth]):
     """A search whose depths each have their own best set, so that one depth need not contain the one before."""
 
     stay: dict[str, str] = field(default_factory=dict, init=False)  # sets of a size none of which can go, and why
 
-    def _accepted(self) -> Iterator[bool]:
-        """Put the best set of one depth after the other into the result; give False for one that ends the search."""
-        depths = beam_depths(
+    def _search(self) -> Iterator[Depth]:
+        return beam_depths(
             self.method.measure_stacks,
             self.num_blocks,
             candidates=self.candidates,
@@ -31,20 +30,20 @@ class SetSearch(Search):
             with_runs=self.config.search_space == "runs",
             why_not=self.refusals.find_reason,
         )
-        return map(self._accept_set, depths)
 
-    def _accept_set(self, depth: Depth) -> bool:
-        if not depth.kept:
-            self.stay = self._why_none_goes(depth)
+    def _accept(self, found: Depth) -> bool:
+        """Put the best set of a depth into the result, unless it is over the budget or there is none."""
+        if not found.kept:
+            self.stay = self._why_none_goes(found)
             return False
-        self.followers.measured_sets(depth.losses)
-        if not self._is_within_budget(depth.loss):
+        self.followers.measured_sets(found.losses)
+        if not self._is_within_budget(found.loss):
             return False
-        self.exact_passes += shared_block_passes(depth.stacks) * len(self.method.losses.windows)
-        self.result = self.result.at_depth(depth, time.perf_counter() - self.step_began, self._record())
-        value = self._value(depth.loss)
-        self._show_on_bar(as_ranges(depth.kept[0]), value)
-        self.followers.removed_set(depth.kept[0], value)
+        self.exact_passes += shared_block_passes(found.stacks) * len(self.method.losses.windows)
+        self.result = self.result.at_depth(found, time.perf_counter() - self.step_began, self._record())
+        value = self._value(found.loss)
+        self._show_on_bar(as_ranges(found.kept[0]), value)
+        self.followers.removed_set(found.kept[0], value)
         return True
 
     def _compensate_at_the_end(self) -> Compensated | None:
