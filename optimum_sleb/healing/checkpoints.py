@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate import load_checkpoint_in_model
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..errors import JournalError
@@ -65,8 +67,21 @@ def last_checkpoint(folder: Path) -> tuple[Path | None, float]:
         try:
             whole[int(number[1])] = path, float(read_json(path / _WHOLE)["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
     return whole[max(whole)] if whole else (None, 0.0)
+
+
+def state_in(checkpoint: Path) -> TrainerState:
+    """Return the state of the training that is written in a checkpoint."""
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+
+
+def restore(model: Any, checkpoint: Path) -> None:
+    """Put the weights, or the adapter, of a checkpoint into a model."""
+    if not isinstance(model, PreTrainedModel):
+        model.load_adapter(str(checkpoint), model.active_adapter, is_trainable=True)
+    else:
+        load_checkpoint_in_model(model, str(checkpoint))
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -90,6 +105,10 @@ class Clock(TrainerCallback):
     def seconds(self) -> float:
         """Return the seconds of training up to now."""
         return self._before + time.perf_counter() - self._began
+
+    def is_over(self, state: TrainerState, steps: int) -> bool:
+        """Tell whether a training that was interrupted in this state had its steps or its minutes already."""
+        return state.global_step >= steps or (self._most is not None and self._before >= self._most)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -8,7 +8,6 @@ from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 
 from ..calibration.loaded import LoadedWindows
-from ..hub.healed import healing_record
 from ..models.fingerprint import weights_hash
 from ..models.positions import check_positions
 from ..report.records import HealingRecord
@@ -16,7 +15,7 @@ from ..runtime.logs import get_logger
 from ..trainer import remove_autocast, switch_cache_on
 from .adapters import merged, with_adapter
 from .budget import Budget
-from .checkpoints import Clock, keep_in_run, last_checkpoint, open_run
+from .checkpoints import Clock, keep_in_run, last_checkpoint, open_run, restore, state_in
 from .data import rows_of
 from .packing import RowCollator, can_be_packed, packed
 from .settings import Settings
@@ -89,12 +88,16 @@ class Healing:
         )
         checkpoint, seconds = last_checkpoint(self.place.folder)
         trainer = trainer_of(steps, clock := Clock(seconds, self.budget.minutes))
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        record = healing_record(trainer, self._method(), self.loaded.source)
+        if checkpoint is not None and clock.is_over(state := state_in(checkpoint), steps):
+            restore(trained, checkpoint)  # the Trainer would take one more step
+        else:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            state, seconds = trainer.state, clock.seconds
         if rank is not None and self.place.keeps:
             trainer.save_model(str(self.place.folder))
         self._finish(trained)
-        return replace(record, seconds=clock.seconds)
+        number, tokens = state.global_step, int(state.num_input_tokens_seen)
+        return HealingRecord(self._method(), self.loaded.source, number, seconds, tokens)
 
     def _open(self) -> dict[str, Any]:
         if not self.place.keeps:

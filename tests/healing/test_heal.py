@@ -1,5 +1,6 @@
 """One call from a pruned model to a healed one: the three methods, their data, and what is remembered."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,18 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, TrainingArguments
 
-from optimum_sleb import ReportError, SLEBPruner, heal, perplexity, save_healed
+from optimum_sleb import (
+    CalibrationError,
+    ConfigError,
+    ReportError,
+    SLEBConfig,
+    SLEBPruner,
+    heal,
+    perplexity,
+    save_healed,
+)
 from optimum_sleb.errors import JournalError
+from optimum_sleb.healing.data import load_windows
 
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
@@ -146,15 +157,120 @@ def test_only_completions_are_learned(packing: bool, pruned, tokenizer) -> None:
 
 
 @pytest.mark.long
-def test_minutes(pruned, tokenizer) -> None:
-    more = {name: value for name, value in QUICK.items() if name != "steps"}
-    heal(pruned, tokenizer, "full", data=[TEXT], minutes=0.02, **more)
+def test_minutes(pruned, tokenizer, tmp_path: Path) -> None:
+    """Steps are timed first, which changes nothing; the number is kept, so that a second start has the same."""
+    settings = {name: value for name, value in QUICK.items() if name != "steps"}
+    run = {"output_dir": tmp_path / "run", "minutes": 0.02}
+    heal(pruned, tokenizer, "full", data=[TEXT], **run, **settings)
+    kept = json.loads((tmp_path / "run" / "healing.json").read_text())
+    (healing,) = save_healed(pruned, tmp_path / "healed").healing
+    assert 1 <= healing.steps <= kept["steps"]
+    assert healing.seconds < 10
+
+
+@pytest.mark.parametrize(("tokens", "steps"), [(1, 1), (80, 1), (81, 2), (1000, 13)])
+@pytest.mark.long
+def test_tokens(tokens: int, steps: int, pruned, tokenizer, tmp_path: Path) -> None:
+    settings = {name: value for name, value in QUICK.items() if name != "steps"}
+    heal(pruned, tokenizer, "full", data=[TEXT], tokens=tokens, **settings)
+    (healing,) = save_healed(pruned, tmp_path / "healed").healing
+    assert (healing.steps, healing.tokens) == (steps, 80 * steps)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_resumed(method: Any, pruned, parent, tokenizer, tmp_path: Path) -> None:
-    heal(pruned, tokenizer, method, data=[TEXT], output_dir=tmp_path / "whole", **QUICK)
-    run, again = {"output_dir": tmp_path / "run"}, AutoModelForCausalLM.from_pretrained(parent)
-    with pytest.raises(KeyboardInterrupt):
-        heal(again, tokenizer, method, data=[TEXT], **QUICK, **run, optim_args="stop")
+def test_what_is_finished_is_not_trained_again(method: Any, pruned, parent, tokenizer, tmp_path: Path) -> None:
+    run = {"output_dir": tmp_path / "run", "data": [TEXT], **QUICK}
+    heal(pruned, tokenizer, method, **run)
+    assert (tmp_path / "run" / "adapter_config.json").is_file() is (method == "lora")
+    (tmp_path / "run" / "checkpoint-13").mkdir()  # as a kill leaves it
+    again = AutoModelForCausalLM.from_pretrained(parent)
+    heal(again, tokenizer, method, resume=True, **run)
+    assert same_weights(pruned, again)
+    assert not (tmp_path / "run" / "checkpoint-13").exists()
+    (healing,) = save_healed(again, tmp_path / "healed").healing
+    assert healing.steps == 12
+    assert healing.tokens == 12 * 80
+
+
+@pytest.mark.long
+def test_another_healing_in_the_folder(pruned, parent, tokenizer, tmp_path: Path) -> None:
+    run = {"output_dir": tmp_path / "run", **QUICK}
+    heal(pruned, tokenizer, "full", data=[TEXT], **run)
+    with pytest.raises(JournalError, match="holds a healing that was begun; go on with it"):
+        heal(pruned, tokenizer, "full", data=[TEXT], **run)
+    fresh = AutoModelForCausalLM.from_pretrained(parent)
+    for other, name in (
+        ({"data": [make_text(300)]}, "data"),
+        ({"data": [TEXT], "learning_rate": 1.0}, "learning_rate"),
+    ):
+        with pytest.raises(JournalError, match=f"holds a healing with {name}="):
+            heal(fresh, tokenizer, "full", resume=True, **other, **run)
+    with pytest.raises(JournalError, match="holds a healing with model="):
+        heal(pruned, tokenizer, "full", data=[TEXT], resume=True, **run)
+    (tmp_path / "run" / "healing.json").write_text("{")
+    with pytest.raises(JournalError, match=r"healing\.json is damaged"):
+        heal(fresh, tokenizer, "full", data=[TEXT], resume=True, **run)
+
+
+def test_mixtures_of_text_and_completions(tmp_path: Path, tokenizer, text_path: str) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "w3 w4", "completion": " w5"}\n' * 8)
+    recipe = SLEBConfig(num_blocks_to_remove=1, window_length=20, max_windows=8)
+    loaded = load_windows(f"{text_path}+{rows}", tokenizer, recipe, "auto", by_tokens=False)
+    assert loaded.windows.lengths == [20] * 4 + [4] * 4
+    assert loaded.windows.num_labels == 4 * 19 + 4 * 2
+    assert loaded.source == f"{text_path}+{rows}"
+
+
+def test_short_rows_are_read_until_they_are_as_many_tokens(tokenizer) -> None:
+    rows = [{"prompt": "w3 w4", "completion": " w5"} for _ in range(100)]
+    recipe = SLEBConfig(num_blocks_to_remove=1, window_length=20, max_windows=8)
+    for data in (rows, iter(rows)):
+        assert len(load_windows(data, tokenizer, recipe, "auto", by_tokens=True).windows) == 40
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"data": None}, ConfigError, "Name what to heal on"),
+        ({"method": "sft"}, ConfigError, "method must be one of lora, full, distill; got 'sft'"),
+        ({"loss": "all"}, ConfigError, "loss must be one of auto, labels, next_token"),
+        ({"loss": "labels"}, CalibrationError, "carries no labels"),
+        ({"steps": 1, "tokens": 1}, ConfigError, "steps and tokens were given; keep one"),
+        ({"steps": 0}, ConfigError, "steps must be a whole number above 0; got 0"),
+        ({"minutes": float("nan")}, ConfigError, "minutes must be a number above 0; got nan"),
+        ({"learning_rate": -1.0}, ConfigError, "learning_rate must be a number above 0"),
+        ({"batch_size": True}, ConfigError, "batch_size must be a whole number"),
+        ({"window_length": 1}, ConfigError, "window_length must be a whole number of at least 2"),
+        ({"method": "full", "rank": 4}, ConfigError, "method='full' has none"),
+        ({"method": "distill"}, ConfigError, "learns from the dense model; name it"),
+        ({"teacher": "dense"}, ConfigError, "teacher belongs to method='distill'"),
+        ({"cache_teacher": "there"}, ConfigError, "cache_teacher belongs to method='distill'"),
+        ({"resume": True}, ConfigError, "goes on from a folder; name it"),
+        ({"wieght_decay": 0.1}, ConfigError, "no argument 'wieght_decay' .* did you mean weight_decay"),
+        ({"max_steps": 3}, ConfigError, "no argument 'max_steps'"),
+        ({"text_column": "body", "data": [{"text": "a"}]}, CalibrationError, "has no field 'body'"),
+    ],
+)
+def test_refusals(more: dict, error: type, message: str, tokenizer, one_thread) -> None:
+    model = tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(error, match=message):
+        heal(model, tokenizer, **{"data": [TEXT], "window_length": 20, **more})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_teacher_of_another_vocabulary(tokenizer, one_thread) -> None:
+    with pytest.raises(ConfigError, match="The teacher predicts 70 tokens, but the pruned model 64"):
+        heal(tiny_model(), tokenizer, "distill", data=[TEXT], teacher=tiny_model(vocab_size=70), **QUICK)
+
+
+@pytest.mark.parametrize(("method", "package"), [("lora", "peft"), ("full", "trl")])
+def test_a_package_that_is_missing(method: Any, package: str, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimum_sleb.healing.needs.find_spec", lambda name: None)
+    rows = [{"prompt": "w3 w4", "completion": " w5"}] * 8
+    with pytest.raises(
+        ConfigError, match=rf"by {package}, which is not installed; .*pip install optimum-sleb\[heal\]"
+    ):
+        heal(tiny_model(), tokenizer, method, data=rows, **QUICK)
