@@ -14,8 +14,9 @@ from ..runtime.turns import one_at_a_time
 from .budget import Budget
 from .data import load_windows
 from .run import Healing, Place
+from .self_data import own_windows
 from .settings import Loss, Method, Settings, reading_recipe, split_options
-from .teacher import Lesson
+from .teacher import Lesson, check_lesson
 
 
 @one_at_a_time
@@ -38,6 +39,7 @@ def heal(
     cache_teacher: str | Path | None = None,
     teacher_top_k: int = 64,
     teacher_device: Any = None,
+    self_data: int | None = None,
     output_dir: str | Path | None = None,
     resume: bool = False,
     report_to: Any = "none",
@@ -57,7 +59,7 @@ def heal(
             in float32; `"distill"` as well (or an adapter of `rank`), by the divergence from what `teacher` predicts.
         data: What to train on, as `SLEBPruner.prune` takes calibration data: a name, a path, a mixture, a list, a
             `Dataset`, chats, prompts with completions.
-        teacher: For `"distill"`: the dense model, or its name.
+        teacher: For `"distill"` and `self_data`: the dense model, or its name.
         steps: Budget in steps of the optimizer; 150 if no budget is given.
         tokens: Budget in tokens.
         minutes: Budget in minutes of training; a few steps are timed first, and the learning rate falls accordingly.
@@ -74,6 +76,9 @@ def heal(
             one that is filled is read without loading the teacher.
         teacher_top_k: With `cache_teacher`: likeliest tokens that are kept of each prediction.
         teacher_device: Device to load a teacher on that is given by its name; `None` is that of the pruned model.
+        self_data: Train on so many answers of the teacher, sampled, to prompts from `data` (what stands before the
+            first label, or the first 16 tokens of a text), or to the first token alone where there are none. They are
+            kept in `output_dir`, as a `Dataset`.
         output_dir: Folder for checkpoints and logs; `None` keeps none.
         resume: Go on from the last checkpoint in `output_dir`, if there is one.
         report_to: Services that the Trainer reports to, such as `"tensorboard"`.
@@ -100,10 +105,11 @@ def heal(
     """
     of_data, of_trainer = split_options(options)
     budget = Budget(steps, tokens, minutes)
-    lesson = Lesson.of(method, teacher, cache_teacher, teacher_top_k, teacher_device)
+    lesson = Lesson.of(teacher, cache_teacher, teacher_top_k, teacher_device)
+    check_lesson(lesson, method, self_data, cache_teacher)
     if resume and output_dir is None:
         raise ConfigError("resume=True goes on from a folder; name it (output_dir).")
-    if data is None:
+    if data is None and self_data is None:
         raise ConfigError("Name what to heal on: text or chats of the kind that the model is for (data, --dataset).")
     check_model(pruned)
     length = min(window_length, most_positions(pruned) or window_length)
@@ -111,8 +117,13 @@ def heal(
     with TemporaryDirectory() as temporary:
         place = Place(Path(output_dir or temporary), keeps=output_dir is not None, resume=resume)
         recipe = reading_recipe(settings, budget.rows_to_read(batch_size, length), of_data)
-        loaded = load_windows(data, tokenizer, recipe, loss, by_tokens=packing)
+        if data is not None:
+            loaded = load_windows(data, tokenizer, recipe, loss, by_tokens=packing)
+        if self_data is not None and lesson is not None:
+            prompts, own = None if data is None else loaded, place.folder / "self-data"
+            loaded = own_windows(own, lesson, pruned, prompts, tokenizer, self_data, length, seed)
         of_trainer = {"report_to": report_to, **of_trainer}
-        record = Healing(pruned, settings, budget, loaded, place, lesson, packing, of_trainer).train()
+        of_loss = lesson if method == "distill" else None
+        record = Healing(pruned, settings, budget, loaded, place, of_loss, packing, of_trainer).train()
     note_healing(pruned, record)
     return pruned

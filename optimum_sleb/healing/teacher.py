@@ -34,18 +34,16 @@ class Lesson:
     device: Any  # to load a named teacher on; None: the student's
 
     @classmethod
-    def of(cls, method: str, teacher: Any, cache: Any, top_k: int, device: Any) -> "Lesson | None":
-        """Return the lesson of a distillation; refuse one without a teacher, and what belongs to one elsewhere."""
-        if method != "distill":
-            for name, value in (("teacher", teacher), ("cache_teacher", cache), ("teacher_device", device)):
-                if value is not None:
-                    raise ConfigError(f"{name} belongs to method='distill'; choose that, or leave it out.")
-            return None
-        if teacher is None:
-            raise ConfigError("Distillation learns from the dense model; name it (teacher, --teacher).")
+    def of(cls, teacher: Any, cache: Any, top_k: int, device: Any) -> "Lesson | None":
+        """Return the lesson, `None` without a teacher; refuse what belongs to one."""
         if type(top_k) is not int or top_k < 1:
             raise ConfigError(f"teacher_top_k must be a whole number of at least 1; got {shown(top_k)}.")
-        return cls(teacher, None if cache is None else Path(cache), top_k, device)
+        if teacher is not None:
+            return cls(teacher, None if cache is None else Path(cache), top_k, device)
+        for name, value in (("cache_teacher", cache), ("teacher_device", device)):
+            if value is not None:
+                raise ConfigError(f"{name} belongs to a teacher; name the dense model (teacher), or leave it out.")
+        return None
 
     @property
     def name(self) -> str:
@@ -70,6 +68,21 @@ class Lesson:
                 f"{vocab_size_of(student):,}; name the dense model that it was pruned from (teacher, --teacher)."
             )
         return teacher
+
+
+def check_lesson(lesson: Lesson | None, method: str, self_data: int | None, cache: Any) -> None:
+    """Refuse a distillation, and data of the dense model's own, without a teacher; and a teacher without either."""
+    if self_data is not None and (type(self_data) is not int or self_data < 1):
+        raise ConfigError(f"self_data must be a whole number of answers, at least 1; got {shown(self_data)}.")
+    if lesson is None:
+        if method == "distill" or self_data is not None:
+            what = "Distillation learns from" if method == "distill" else "self_data are answers of"
+            raise ConfigError(f"{what} the dense model; name it (teacher, --teacher).")
+        return
+    if method != "distill":
+        for name, value in (("teacher", lesson if self_data is None else None), ("cache_teacher", cache)):
+            if value is not None:
+                raise ConfigError(f"{name} belongs to method='distill'; choose that, or leave it out.")
 
 
 class Teacher(Protocol):
