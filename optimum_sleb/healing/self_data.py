@@ -14,6 +14,7 @@ from ..blocks.forward import evaluating
 from ..blocks.losses import IGNORED, next_tokens
 from ..calibration.loaded import LoadedWindows
 from ..calibration.windows import TokenWindows
+from ..card.format import public_dataset_name
 from ..errors import CalibrationError, JournalError
 from ..runtime.logs import get_logger
 from ..runtime.undo import undoing
@@ -44,7 +45,8 @@ def own_windows(
             f"No row of {prompts.source if prompts else 'the data'} leaves room for an answer in {length} tokens; "
             "choose longer windows (window_length)."
         )
-    source = f"{count:,} answers of {lesson.name} to {'no prompt' if prompts is None else prompts.source}"
+    asked = "no prompt" if prompts is None else public_dataset_name(prompts.source).replace("/", " ")
+    source = f"{count:,} answers of {lesson.name} to {asked}"
     done = folder / "rows"
     batch = _ROWS_AT_A_TIME.get(student.device.type, 8)
     header = {

@@ -5,7 +5,11 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
+from ..calibration.texts import first_line
+from ..errors import ConfigError
+from ..runtime.json import shown
 from .settings import Settings
 from .teacher import Teacher, counted_positions
 
@@ -50,6 +54,17 @@ class HealingTrainer(Trainer):
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+
+def check_trainer_options(settings: Settings, model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Refuse fields of `TrainingArguments` that the Trainer would refuse, and services that are not there."""
+    try:
+        arguments = training_arguments(settings, model, Path("run"), 1, False, options)
+        for service in get_reporting_integration_callbacks(arguments.report_to):
+            service()
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        names = ", ".join(f"{name}={shown(value)}" for name, value in options.items())
+        raise ConfigError(f"The Trainer cannot be made with {names} ({first_line(error)}); change that.") from error
 
 
 def training_arguments(

@@ -109,7 +109,7 @@ def save_healed(
     check_model(model)
     parent = parent or _own_place(model)
     healings = _own_healings(model) if healing is None else (healing,)
-    before = _parent_report(model, str(parent))
+    before = _checked_report(model, str(parent))
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
     origin = Origin(str(parent), tokenizer=tokenizer_state(processing_class) if tokenizer is None else None)
@@ -181,14 +181,20 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
         )
 
 
-def _parent_report(model: PreTrainedModel, parent: str) -> PruningReport:
-    """Return the parent's report; raise ReportError if the model was not made from this parent."""
+def parent_report(parent: str) -> PruningReport:
+    """Return the report beside a pruned model; raise ReportError if there is none."""
     report = load_report(parent)
     if report is None:
         raise ReportError(
             f"There is no report beside {parent!r}, so it was not pruned by optimum_sleb; name the pruned model that "
             "was fine-tuned."
         )
+    return report
+
+
+def _checked_report(model: PreTrainedModel, parent: str) -> PruningReport:
+    """Return the parent's report; raise ReportError if the model was not made from this parent."""
+    report = parent_report(parent)
     check_report_matches_config(report, provenance_of(model, len(find_decoder_stack(model))), parent)
     architecture, parameters = type(model).__name__, model.num_parameters()
     if (architecture, parameters) != (report.architecture, report.parameters_after):

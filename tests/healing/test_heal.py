@@ -252,6 +252,8 @@ def test_short_rows_are_read_until_they_are_as_many_tokens(tokenizer) -> None:
         ({"cache_teacher": "a", "teacher": "b", "self_data": 8}, ConfigError, "cache_teacher belongs to method='dis"),
         ({"resume": True}, ConfigError, "goes on from a folder; name it"),
         ({"wieght_decay": 0.1}, ConfigError, "no argument 'wieght_decay' .* did you mean weight_decay"),
+        ({"lr_scheduler_type": "none"}, ConfigError, "The Trainer cannot be made with .*lr_scheduler_type='none'"),
+        ({"report_to": "nothing"}, ConfigError, "The Trainer cannot be made with report_to='nothing'"),
         ({"max_steps": 3}, ConfigError, "no argument 'max_steps'"),
         ({"text_column": "body", "data": [{"text": "a"}]}, CalibrationError, "has no field 'body'"),
     ],

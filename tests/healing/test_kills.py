@@ -10,7 +10,7 @@ import pytest
 from ..conftest import ROOT
 from .kill_driver import METHODS
 
-KILLS = 20
+KILLS = 8
 
 
 @pytest.mark.reliability(
