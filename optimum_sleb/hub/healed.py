@@ -108,7 +108,7 @@ def save_healed(
     """
     check_model(model)
     parent = parent or _own_place(model)
-    healings = _own_healings(model) if healing is None else (healing,)
+    healings = healings_of(model) if healing is None else (healing,)
     before = _checked_report(model, str(parent))
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
@@ -145,7 +145,8 @@ def note_healing(model: PreTrainedModel, healing: HealingRecord) -> None:
 _HEALINGS: WeakKeyDictionary[PreTrainedModel, tuple[HealingRecord, ...]] = WeakKeyDictionary()
 
 
-def _own_healings(model: PreTrainedModel) -> tuple[HealingRecord, ...]:
+def healings_of(model: PreTrainedModel) -> tuple[HealingRecord, ...]:
+    """Return how a model in memory was healed since it was saved last; raise ReportError if nothing is known."""
     if model not in _HEALINGS:
         raise ReportError(
             "Nothing is known of how this model was healed; pass healing=healing_record(trainer, ...), or heal it "

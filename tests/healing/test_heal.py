@@ -104,7 +104,11 @@ def test_full_fine_tuning_is_the_trainer_s(pruned, parent, tokenizer, text_path:
         disable_tqdm=True,
     )
     by_hand = AutoModelForCausalLM.from_pretrained(parent)
-    Trainer(by_hand, arguments, train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows})).train()
+    Trainer(
+        by_hand,
+        arguments,
+        train_dataset=Dataset.from_dict({"input_ids": rows, "labels": [[-100, *row[1:]] for row in rows]}),
+    ).train()
     assert same_weights(pruned, by_hand)
 
 
