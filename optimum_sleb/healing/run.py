@@ -116,7 +116,7 @@ class Healing:
     def _rows(self) -> Dataset:
         """Return the rows to train on, packed where that saves anything and the model takes it, with their numbers."""
         rows = rows_of(self.loaded.windows)
-        length = self.settings.window_length
+        length = max(self.settings.window_length, *self.loaded.windows.lengths)  # tokenised rows are never cut
         if self.packing and min(self.loaded.windows.lengths) <= length // 2:
             if can_be_packed(self.model):
                 rows = packed(rows, length)

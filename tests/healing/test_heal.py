@@ -283,3 +283,11 @@ def test_a_package_that_is_missing(method: Any, package: str, tokenizer, monkeyp
         ConfigError, match=rf"by {package}, which is not installed; .*pip install optimum-sleb\[heal\]"
     ):
         heal(tiny_model(), tokenizer, method, data=rows, **QUICK)
+
+
+@pytest.mark.long
+def test_tokenised_rows_are_never_cut(pruned, tokenizer, tmp_path: Path) -> None:
+    """The last token of rows that are longer than the window is learned, packed or not."""
+    rows = [torch.tensor([3, 4, *range(5, 35), 60]), torch.tensor([7, 8, 9])] * 4
+    heal(pruned, tokenizer, "full", data=rows, learning_rate=1e-2, **QUICK)
+    assert pruned(rows[0][None]).logits[0, -2].softmax(-1)[60] > 0.5
