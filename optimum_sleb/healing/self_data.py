@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..blocks.forward import evaluating
 from ..blocks.losses import IGNORED, next_tokens
 from ..calibration.loaded import LoadedWindows
+from ..calibration.texts import first_line
 from ..calibration.windows import TokenWindows
 from ..card.format import public_dataset_name
 from ..errors import CalibrationError, JournalError
@@ -68,8 +69,12 @@ def own_windows(
         fresh.rename(done)
     try:
         kept = load_from_disk(str(done)).with_format("torch")
-    except (OSError, ValueError) as error:
-        raise JournalError(f"{done} cannot be read ({error}); remove it, and it is written again.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever datasets makes of damaged files
+        raise JournalError(
+            f"{done} cannot be read ({first_line(error)}); remove it, and it is written again."
+        ) from error
     windows = TokenWindows(tuple(kept["input_ids"]), tuple(next_tokens(labels) for labels in kept["labels"]))
     return LoadedWindows(windows, source, bos_per_window=False)
 

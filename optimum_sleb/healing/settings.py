@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from ..config import SLEBConfig
 from ..errors import ConfigError
+from ..models.quantised import quantisation_of
 from ..runtime.json import shown
 from .needs import check_installed
 
@@ -67,6 +68,11 @@ class Settings:
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(values))}; got {shown(value)}.")
         if method == "full" and rank is not None:
             raise ConfigError(f"rank={shown(rank)} is of an adapter, but method='full' has none; leave it out.")
+        if rank is None and method != "lora" and (quantised := quantisation_of(model)) is not None:
+            raise ConfigError(
+                f"The model is quantised ({quantised}), so its weights cannot be trained; train an adapter "
+                "(method='lora', or rank=64), or load it unquantised."
+            )
         rank = RANK if method == "lora" and rank is None else rank
         least = {"rank": 1, "batch_size": 1, "window_length": 2, "seed": 0}
         given = {"rank": rank, "batch_size": batch_size, "window_length": window_length, "seed": seed}

@@ -61,8 +61,14 @@ class Shards:
             for row, of_row in zip(span, rows, strict=True)
             for name, tensor in of_row.items()
         }
-        save_file(tensors, fresh)
-        fresh.replace(file)
+        try:
+            save_file(tensors, fresh)
+            fresh.replace(file)
+        except (OSError, SafetensorError) as error:
+            fresh.unlink(missing_ok=True)
+            raise JournalError(
+                f"{file} cannot be written ({error}); make room there, or remove what is in the way, and try again."
+            ) from error
 
     def fill(self, compute: Callable[[range], list[dict[str, Tensor]]], on_progress: Callable[[int], object]) -> None:
         """Compute what is missing, shard by shard; `on_progress` gets the number of rows that are there."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, TrainingArguments
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, Trainer, TrainingArguments
 
 from optimum_sleb import (
     CalibrationError,
@@ -21,6 +22,7 @@ from optimum_sleb import (
 )
 from optimum_sleb.errors import JournalError
 from optimum_sleb.healing.data import load_windows
+from optimum_sleb.hub.healed import healings_of
 
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
@@ -291,3 +293,23 @@ def test_tokenised_rows_are_never_cut(pruned, tokenizer, tmp_path: Path) -> None
     rows = [torch.tensor([3, 4, *range(5, 35), 60]), torch.tensor([7, 8, 9])] * 4
     heal(pruned, tokenizer, "full", data=rows, learning_rate=1e-2, **QUICK)
     assert pruned(rows[0][None]).logits[0, -2].softmax(-1)[60] > 0.5
+
+
+@pytest.mark.long
+def test_quantised_on_loading(parent: Path, tokenizer, tmp_path: Path) -> None:
+    """An adapter trained on 4 bits is merged into the model as it was pruned, as docs/healing.md says."""
+    pytest.importorskip("bitsandbytes")
+    quantised = AutoModelForCausalLM.from_pretrained(
+        parent,
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32),
+        device_map="cpu",
+    )
+    with pytest.raises(ConfigError, match=r"is quantised \(bitsandbytes\), so its weights cannot be trained"):
+        heal(quantised, tokenizer, "full", data=[TEXT], **QUICK)
+    heal(quantised, tokenizer, "lora", data=[TEXT], output_dir=tmp_path / "run", learning_rate=1e-2, **QUICK)
+    (healing,) = healings_of(quantised)
+    pruned = AutoModelForCausalLM.from_pretrained(parent)
+    before = pruned(ids_of(TEXT[:60]), labels=ids_of(TEXT[:60])).loss.item()
+    whole = PeftModel.from_pretrained(pruned, tmp_path / "run").merge_and_unload()
+    assert whole(ids_of(TEXT[:60]), labels=ids_of(TEXT[:60])).loss.item() < 0.5 * before
+    assert save_healed(whole, tmp_path / "healed", healing=healing).healing == (healing,)
