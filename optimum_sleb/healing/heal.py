@@ -17,7 +17,7 @@ from .run import Healing, Place
 from .self_data import own_windows
 from .settings import Loss, Method, Settings, reading_recipe, split_options
 from .teacher import Lesson, check_lesson
-from .trainer import check_trainer_options
+from .trainer import checked_arguments
 
 
 @one_at_a_time
@@ -116,7 +116,7 @@ def heal(
     length = min(window_length, most_positions(pruned) or window_length)
     settings = Settings.of(pruned, method, rank, learning_rate, batch_size, length, loss, seed)
     of_trainer = {"report_to": report_to, **of_trainer}
-    check_trainer_options(settings, pruned, of_trainer)
+    processes = checked_arguments(settings, pruned, of_trainer)
     with TemporaryDirectory() as temporary:
         place = Place(Path(output_dir or temporary), keeps=output_dir is not None, resume=resume)
         recipe = reading_recipe(settings, budget.rows_to_read(batch_size, length), of_data)
@@ -124,8 +124,9 @@ def heal(
             loaded = load_windows(data, tokenizer, recipe, loss, by_tokens=packing)
         if self_data is not None and lesson is not None:
             prompts, own = None if data is None else loaded, place.folder / "self-data"
-            loaded = own_windows(own, lesson, pruned, prompts, tokenizer, self_data, length, seed)
+            with processes.main_process_first(local=False):
+                loaded = own_windows(own, lesson, pruned, prompts, tokenizer, self_data, length, seed)
         of_loss = lesson if method == "distill" else None
-        record = Healing(pruned, settings, budget, loaded, place, of_loss, packing, of_trainer).train()
+        record = Healing(pruned, settings, budget, loaded, place, of_loss, packing, of_trainer, processes).train()
     note_healing(pruned, record)
     return pruned

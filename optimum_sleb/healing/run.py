@@ -1,9 +1,11 @@
 """One healing: rows, number of steps, teacher and training, in a folder from which it can go on."""
 
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 
@@ -20,7 +22,7 @@ from .data import rows_of
 from .packing import RowCollator, can_be_packed, packed
 from .settings import Settings
 from .teacher import Lesson, LiveTeacher, Teacher, written_teacher
-from .trainer import HealingTrainer, training_arguments
+from .trainer import HealingArguments, HealingTrainer, training_arguments
 
 logger = get_logger(__name__)
 # Steps that are timed for a budget in minutes, after those that warm up.
@@ -48,15 +50,19 @@ class Healing:
     lesson: Lesson | None
     packing: bool
     options: dict[str, Any]  # of the Trainer
+    processes: HealingArguments  # which know how many train together
 
     def train(self) -> HealingRecord:
         """Train the model in place, and return how it was healed."""
         self.loaded.windows.check_vocabulary(self.model.get_input_embeddings().num_embeddings)
         check_positions(self.loaded.windows.lengths, self.model)
-        kept = self._open()
+        with self._first_process_first():  # it writes what the others read
+            kept = self._open()
+            checkpoint, seconds = last_checkpoint(self.place.folder)
         collator = RowCollator(getattr(self.model.generation_config, "pad_token_id", None) or 0)
         rows = self._rows()
-        teacher = self._teacher(rows, collator)
+        with self._first_process_first():
+            teacher = self._teacher(rows, collator)
         if self.settings.rank is None:
             self.model.float()  # in half precision, small updates are rounded away
         set_seed(self.settings.seed)  # adapters begin at random
@@ -79,15 +85,16 @@ class Healing:
             )
 
         if steps is None:
-            steps = self._steps_of_minutes(trainer_of)
-            if self.place.keeps:
+            (steps,) = broadcast_object_list([self._steps_of_minutes(trainer_of)])  # that of the first process
+            if self.place.keeps and self.processes.process_index == 0:
                 keep_in_run(self.place.folder, {"steps": steps})
         logger.info(
             f"{self._method()} on {self.loaded.source}: {steps:,} steps of {self.settings.batch_size} rows, "
             f"{steps * per_step:,.0f} tokens, {steps * self.settings.batch_size / len(rows):.1f} times the rows."
         )
-        checkpoint, seconds = last_checkpoint(self.place.folder)
-        trainer = trainer_of(steps, clock := Clock(seconds, self.budget.minutes))
+        # Several processes would not stop at the same step.
+        minutes = self.budget.minutes if self.processes.world_size == 1 else None
+        trainer = trainer_of(steps, clock := Clock(seconds, minutes))
         if checkpoint is not None and clock.is_over(state := state_in(checkpoint), steps):
             restore(trained, checkpoint)  # the Trainer would take one more step
         else:
@@ -111,7 +118,11 @@ class Healing:
             "packing": self.packing,
             "options": {name: repr(value) for name, value in sorted(self.options.items()) if name != "report_to"},
         }
-        return open_run(self.place.folder, header, self.place.resume)
+        resume = self.place.resume or self.processes.process_index > 0
+        return open_run(self.place.folder, header, resume)
+
+    def _first_process_first(self) -> AbstractContextManager[None]:
+        return self.processes.main_process_first(local=False)
 
     def _rows(self) -> Dataset:
         """Return the rows to train on, packed where that saves anything and the model takes it, with their numbers."""

@@ -56,12 +56,14 @@ class HealingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def check_trainer_options(settings: Settings, model: PreTrainedModel, options: dict[str, Any]) -> None:
-    """Refuse fields of `TrainingArguments` that the Trainer would refuse, and services that are not there."""
+def checked_arguments(settings: Settings, model: PreTrainedModel, options: dict[str, Any]) -> HealingArguments:
+    """Return arguments that know of all processes; refuse fields that the Trainer would refuse, and services that are
+    not there."""
     try:
         arguments = training_arguments(settings, model, Path("run"), 1, False, options)
         for service in get_reporting_integration_callbacks(arguments.report_to):
             service()
+        return arguments
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         names = ", ".join(f"{name}={shown(value)}" for name, value in options.items())
         raise ConfigError(f"The Trainer cannot be made with {names} ({first_line(error)}); change that.") from error
