@@ -124,7 +124,15 @@ def test_distillation_brings_the_dense_model_nearer(pruned, parent, model_folder
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("more", [{"rank": 4}, {"rank": 4, "gradient_checkpointing": True}, {"per_device_train_batch_size": 2}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"rank": 4},
+        {"rank": 4, "gradient_checkpointing": True},
+        {"per_device_train_batch_size": 2},
+        {"gradient_checkpointing": True},
+    ],
+)
 def test_a_teacher_at_hand_and_one_that_wrote_all_down(more: dict, pruned, parent, tokenizer, tmp_path: Path) -> None:
     """With all tokens kept the two lose the same, up to the rounding of what was written."""
     at_hand, settings = AutoModelForCausalLM.from_pretrained(parent), {**QUICK, **more, "steps": 3}
