@@ -56,7 +56,7 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt Makefile
 
 oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -m "not matrix" tests/test_trainer.py tests/test_callback.py tests/hub/test_healed.py \
-		tests/test_healing_page.py tests/test_examples.py tests/test_pruner.py tests/architectures
+		tests/test_healing_page.py tests/healing tests/test_examples.py tests/test_pruner.py tests/architectures
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
     python benchmarks/best_cost.py --shape llama-2-7b --windows 32 --num-blocks 7
 
-Weights and tokens are random, so nothing is learnt about quality. What each block adds to the residual stream is scaled
-so that the middle ones matter least, as in real models; else no candidate could be given up.
+Weights and tokens are random, so nothing is learnt about quality. What each block adds to the residual stream is
+scaled so that the middle ones matter least, as in real models; else no candidate could be given up.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Clock(SearchCallback):
     def on_block_removed(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
         """Note how long the depth took."""
         self.depths.append(round(state.step_seconds, 1))
-        print(json.dumps({"depth": state.step, "seconds": self.depths[-1], "removed": state.removed_blocks}), flush=True)
+        print(json.dumps({"depth": state.step, "seconds": self.depths[-1]}), flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

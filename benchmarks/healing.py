@@ -1,21 +1,24 @@
-"""What healing gives back: SmolLM2-135M-Instruct without a fifth of its blocks, healed by the recipes in examples/.
+"""What healing gives back: SmolLM2-135M-Instruct without a fifth of its blocks, healed by `optimum_sleb.heal`.
 
-    python benchmarks/healing.py measure --model FOLDER --data FOLDER --output docs/healing.json
-    python benchmarks/healing.py page      # writes the figures into docs/healing.md
+    python benchmarks/healing.py measure --model FOLDER --data FOLDER --work FOLDER [--best FOLDER] [--parts NAME ...]
+    python benchmarks/healing.py shape --methods lora distill    # seconds a step and memory of a 7B
+    python benchmarks/healing.py page [--rows FILE]              # writes the figures into docs/healing.md
 
-`measure` runs every model in a process of its own, all at once, and logs as it goes; what one of them measured stays
-when another fails. The text to heal on is WikiText-2 (validation text, and the first megabyte of the training text)
-and the first half of the C4 sample; it is tested on WikiText-2 test text, on the second half of the C4 sample, and on
-the paper's five zero-shot tasks, of each the first rows.
+`measure` makes and tests one model after the other, alone on its device, and writes a line of JSON for each at once; a
+model that has a line already is left out, so that a second call goes on. The text to heal on is WikiText-2 (validation
+text, and the first megabyte of the training text) and the first half of the C4 sample (`-c4`: that alone; `-own`: what
+the dense model wrote, from its first token on); it is tested on WikiText-2 test text, on the second half of the C4
+sample, and on the paper's five zero-shot tasks, of each the first rows. `--best` is a pruned model, saved.
 """
 
 import argparse
+import gc
 import json
-import os
-import subprocess
 import sys
 import textwrap
 import time
+import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,24 +27,30 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "docs" / "healing.json", ROOT / "docs" / "healing.md"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BLOCKS = [5, 4, 26, 25, 3, 6]
-# What is measured, and what each fine-tuned model starts from.
-PARTS = {"dense": None, "plain": None, "compensated": None}
-PARTS |= {f"{recipe}-plain": "plain" for recipe in ("lora", "full", "distilled")}
-PARTS |= {f"{recipe}-compensated": "compensated" for recipe in ("full", "distilled")}
-NAMES = {
-    "dense": "dense",
-    "plain": "pruned",
-    "lora-plain": "pruned, then LoRA",
-    "full-plain": "pruned, then full fine-tuning",
-    "distilled-plain": "pruned, then distillation",
-    "compensated": "compensated",
-    "full-compensated": "compensated, then full fine-tuning",
-    "distilled-compensated": "compensated, then distillation",
-}
-_SETTINGS = (
-    *("model", "data", "work", "steps", "batch_size", "length", "rank", "learning_rate", "lora_learning_rate"),
-    *("windows", "window_length", "test_windows", "limit"),
-)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model: where it starts, and how it is healed."""
+
+    start: str
+    method: str | None = None
+    text: str = "heal"  # or "c4-first", or "own": what the dense model wrote
+    writes: bool = False  # the teacher writes down what it predicts
+
+
+METHODS = {"lora": "lora", "full": "full", "distilled": "distill"}
+STARTS = {"plain": "pruned", "compensated": "compensated", "best": "best without training"}
+RECIPES = {"lora": "LoRA", "full": "full fine-tuning", "distilled": "distillation", "written": "distillation, top 64"}
+TEXTS = {"c4": "on C4 alone", "own": "on text of the dense model"}
+PARTS = {"dense": Part("dense")}
+for _start in STARTS:
+    PARTS[_start] = Part(_start)
+    PARTS |= {f"{recipe}-{_start}": Part(_start, method) for recipe, method in METHODS.items()}
+    PARTS[f"written-{_start}"] = Part(_start, "distill", writes=True)
+    for _recipe in ("full", "distilled"):
+        PARTS[f"{_recipe}-{_start}-c4"] = Part(_start, METHODS[_recipe], "c4-first")
+        PARTS[f"{_recipe}-{_start}-own"] = Part(_start, METHODS[_recipe], "own")
 _TOLD = (
     *("steps", "batch_size", "length", "rank", "learning_rate", "lora_learning_rate"),
     *("windows", "window_length", "limit"),
@@ -49,30 +58,48 @@ _TOLD = (
 FIRST, LAST = "<!-- figures: written by benchmarks/healing.py -->\n", "<!-- end of the figures -->\n"
 
 
+def name_of(part: str) -> str:
+    """A part in words, for the table."""
+    recipe, _, rest = part.partition("-")
+    if not rest:
+        return STARTS.get(part, part)
+    start, _, text = rest.partition("-")
+    words = f"{STARTS[start]}, then {RECIPES[recipe]}"
+    return f"{words}, {TEXTS[text]}" if text else words
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("page")
-    for name in ("measure", "part"):
-        command = commands.add_parser(name)
-        command.add_argument("--model", type=Path, required=True, help="Folder with the dense model, a GGUF file.")
-        command.add_argument("--data", type=Path, required=True, help="Folder with wikitext-2-raw, c4 and the tasks.")
-        command.add_argument("--work", type=Path, default=Path("healing"), help="Folder for models and logs.")
+    page = commands.add_parser("page")
+    page.add_argument("--rows", type=Path, help="What `measure` wrote; without, the page is written from docs/.")
+    shape = commands.add_parser("shape")
+    shape.add_argument("--shape", default="llama-2-7b")
+    shape.add_argument("--methods", nargs="+", choices=("lora", "full", "distill"), default=["lora", "distill"])
+    shape.add_argument("--removed", type=int, default=7)
+    shape.add_argument("--work", type=Path, default=Path("healing"))
+    measured = commands.add_parser("measure")
+    measured.add_argument("--model", type=Path, required=True, help="Folder with the dense model.")
+    measured.add_argument("--gguf-file", default=GGUF_FILE, help="Left out where the folder has no such file.")
+    measured.add_argument("--blocks", type=int, nargs="+", default=BLOCKS, help="Blocks that plain SLEB removes.")
+    measured.add_argument("--best", type=Path, help="Folder of the best model without training.")
+    measured.add_argument("--data", type=Path, required=True, help="Folder with wikitext-2-raw, c4 and the tasks.")
+    measured.add_argument("--work", type=Path, default=Path("healing"), help="Folder for models and texts.")
+    measured.add_argument("--rows", type=Path, help="File of the results (default: rows.jsonl in --work).")
+    measured.add_argument("--parts", nargs="+", choices=PARTS, help="Models to measure (default: see the code).")
+    for command in (shape, measured):
         command.add_argument("--steps", type=int, default=150)
         command.add_argument("--batch-size", type=int, default=16)
         command.add_argument("--length", type=int, default=512, help="Tokens in a row to train on.")
         command.add_argument("--rank", type=int, default=64)
-        command.add_argument("--learning-rate", type=float, default=2e-4, help="Of full fine-tuning, distillation.")
-        command.add_argument("--lora-learning-rate", type=float, default=2e-3)
-        command.add_argument("--windows", type=int, default=48, help="Calibration windows to compensate on.")
-        command.add_argument("--window-length", type=int, default=2048)
-        command.add_argument("--test-windows", type=int, default=None, help="Windows of each test text, at most.")
-        command.add_argument("--limit", type=int, default=1000, help="Rows of each zero-shot task, at most.")
-    measured = commands.choices["measure"]
-    measured.add_argument("--output", type=Path, default=RESULTS)
-    measured.add_argument("--seconds", type=float, default=300, help="Stop what still runs then.")
-    commands.choices["part"].add_argument("part", choices=PARTS)
+    measured.add_argument("--learning-rate", type=float, default=2e-4, help="Of full fine-tuning, distillation.")
+    measured.add_argument("--lora-learning-rate", type=float, default=2e-3)
+    measured.add_argument("--windows", type=int, default=48, help="Calibration windows to compensate on.")
+    measured.add_argument("--window-length", type=int, default=2048)
+    measured.add_argument("--test-windows", type=int, default=None, help="Windows of each test text, at most.")
+    measured.add_argument("--limit", type=int, default=1000, help="Rows of each zero-shot task, at most.")
+    measured.add_argument("--no-tasks", action="store_true", help="Perplexity only.")
     return parser.parse_args()
 
 
@@ -80,52 +107,70 @@ def main() -> None:
     """Measure, or write the page."""
     arguments = parse_arguments()
     if arguments.command == "page":
+        if arguments.rows:
+            RESULTS.write_text(json.dumps(collected(arguments.rows), indent=2) + "\n", encoding="utf-8")
         PAGE.write_text(filled(PAGE.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))), encoding="utf-8")
-    elif arguments.command == "part":
-        run_part(arguments)
+    elif arguments.command == "shape":
+        time_shape(arguments)
     else:
         measure(arguments)
 
 
+def default_parts(best: Path | None) -> list[str]:
+    """The three methods from plain SLEB and from the best model that there is; from that, other texts as well."""
+    start = "best" if best else "compensated"
+    parts = ["dense", "plain", *(f"{recipe}-plain" for recipe in METHODS), start]
+    parts += [f"{recipe}-{start}" for recipe in (*METHODS, "written")]
+    return [*parts, *(f"{recipe}-{start}-{text}" for text in TEXTS for recipe in ("full", "distilled"))]
+
+
 def measure(arguments: argparse.Namespace) -> None:
-    """Run all parts at once, and collect what they measured."""
-    started = time.perf_counter()
-    arguments.work.mkdir(parents=True)  # a fresh one: what an earlier run left would pass for results of this one
+    """Make and test what has no line yet, one after the other."""
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    rows = arguments.rows or arguments.work / "rows.jsonl"
     write_texts(arguments.data, arguments.work)
-    settings = {name: getattr(arguments, name) for name in _SETTINGS}
-    words = [word for name, value in settings.items() if value is not None for word in (_option(name), str(value))]
-    running = {
-        part: subprocess.Popen(
-            [sys.executable, __file__, "part", *words, part],
-            start_new_session=True,
-            env=on_gpu(number),
-        )
-        for number, part in enumerate(PARTS)
-    }
-    while any(process.poll() is None for process in running.values()):
-        if time.perf_counter() - started > arguments.seconds:
-            for process in running.values():
-                process.kill()
-            log("measure", f"stopped after {arguments.seconds:.0f} s")
-            break
-        for part, parent in PARTS.items():
-            if parent and running[parent].poll() and not (arguments.work / parent / "config.json").is_file():
-                running[part].kill()  # what it waits for will never be there
-        time.sleep(0.5)
-    found = {part: arguments.work / f"{part}.json" for part in PARTS}
-    results = {part: json.loads(file.read_text()) for part, file in found.items() if file.is_file()}
-    told = {name: value for name, value in settings.items() if name in _TOLD}
-    made = {"date": datetime.now(UTC).date().isoformat(), **told, **machine()}
-    arguments.output.write_text(json.dumps({"made": made, "models": results}, indent=2) + "\n", encoding="utf-8")
-    log("measure", f"{len(results)} of {len(PARTS)} in {time.perf_counter() - started:.0f} s")
+    failed = 0
+    for part in arguments.parts or default_parts(arguments.best):
+        if part in lines_of(rows):
+            log(part, "is there")
+            continue
+        try:
+            result = run_part(part, arguments)
+        except Exception:  # the others go on
+            traceback.print_exc()
+            failed += 1
+            continue
+        told = {name: getattr(arguments, name) for name in _TOLD}
+        line = {
+            "part": part,
+            **result,
+            "made": {"date": datetime.now(UTC).date().isoformat(), "alone": True, **told, **machine()},
+        }
+        with rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        log(part, json.dumps(result))
+        gc.collect()
+        empty_cache()
+    sys.exit(1 if failed else 0)
 
 
-def on_gpu(number: int) -> dict[str, str]:
-    """The environment of a part: the GPUs take turns."""
-    import torch
+def lines_of(rows: Path) -> dict[str, dict[str, Any]]:
+    """What is measured already, by part; a line that was cut short does not count."""
+    found = {}
+    for line in rows.read_text("utf-8").splitlines() if rows.is_file() else []:
+        try:
+            result = json.loads(line)
+        except ValueError:
+            continue
+        found[result.pop("part")] = result
+    return found
 
-    count = torch.cuda.device_count()
-    return os.environ | ({"CUDA_VISIBLE_DEVICES": str(number % count)} if count else {})
+
+def collected(rows: Path) -> dict[str, Any]:
+    """The results in the form of docs/healing.json."""
+    models = lines_of(rows)
+    made = [one.pop("made") for one in models.values()]
+    return {"made": made[-1], "models": models}
 
 
 def write_texts(data: Path, work: Path) -> None:
@@ -143,101 +188,168 @@ def write_texts(data: Path, work: Path) -> None:
         (work / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
-def run_part(arguments: argparse.Namespace) -> None:
-    """Make one model and test it."""
-    part, work = arguments.part, arguments.work
-    # Imported here: `page` needs none of it, and the parts import while they wait for each other.
-    sys.path.insert(0, str(ROOT / "examples"))
-    import torch
-    from heal_with_trainer import DEVICE
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from optimum_sleb import evaluate, perplexity, save_healed
+def run_part(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Make one model, heal it and test it."""
+    from optimum_sleb import evaluate, perplexity
     from optimum_sleb.evaluation.protocol import MEAN, ZERO_SHOT, paper_scores
 
-    log(part, "imported")
-    torch.manual_seed(0)
-    result: dict[str, Any] = {}
-    if (parent := PARTS[part]) is None:
-        model, tokenizer = prune(part, arguments, result)
+    what, result = PARTS[part], {}
+    if what.start == "dense":
+        pruner = dense_model(arguments)
+        model, tokenizer = pruner.model, pruner.tokenizer
     else:
-        while not (work / parent / "config.json").is_file():
-            time.sleep(0.2)
-        tokenizer = AutoTokenizer.from_pretrained(work / parent)
-        model = AutoModelForCausalLM.from_pretrained(work / parent, dtype=torch.bfloat16, device_map=DEVICE)
-        model, healing = heal(part, model, tokenizer, arguments)
-        save_healed(model, work / part, parent=work / parent, healing=healing, overwrite=True)
-        model = AutoModelForCausalLM.from_pretrained(work / part, dtype=torch.bfloat16, device_map=DEVICE)
-        result |= {"steps": healing.steps, "tokens": healing.tokens, "seconds": healing.seconds}
-        log(part, f"healed in {healing.seconds:.1f} s")
+        model, tokenizer = load(start_folder(what.start, arguments))
+        result |= start_numbers(what.start, arguments) if what.method is None else {}
+    if what.method is not None:
+        model, result = healed(part, what, model, tokenizer, arguments)
     for name, most in (("wikitext2", None), ("c4", 100)):
         windows = {"window_length": arguments.window_length, "max_windows": arguments.test_windows or most}
-        measured = perplexity(model, tokenizer, str(work / f"{name}.txt"), batch_size=8, **windows)
+        measured = perplexity(model, tokenizer, str(arguments.work / f"{name}.txt"), batch_size=8, **windows)
         result[name] = {"perplexity": measured.perplexity, "windows": measured.num_windows}
         log(part, f"{name} {measured.perplexity:.2f}")
-    keep(work / f"{part}.json", result)  # should the tasks fail, this is there
-    scores = paper_scores(evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data))
-    result["zero_shot"] = {score.task: [score.value, score.stderr] for score in scores}
-    result["zero_shot_mean"] = result["zero_shot"].pop(MEAN)
-    log(part, f"zero-shot mean {_percent(result['zero_shot_mean'])}")
-    keep(work / f"{part}.json", result)
+    if not arguments.no_tasks:
+        scores = evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data)
+        result["zero_shot"] = {score.task: [score.value, score.stderr] for score in paper_scores(scores)}
+        result["zero_shot_mean"] = result["zero_shot"].pop(MEAN)
+    return result
 
 
-def keep(file: Path, result: dict[str, Any]) -> None:
-    """Write what a part measured, whole or not at all."""
-    fresh = file.with_name(f".{file.name}")
-    fresh.write_text(json.dumps(result))
-    fresh.rename(file)
+def healed(
+    part: str, what: Part, model: Any, tokenizer: Any, arguments: argparse.Namespace
+) -> tuple[Any, dict[str, Any]]:
+    """Heal a model, and load what was saved of it."""
+    from optimum_sleb import heal, save_healed
+
+    rate = arguments.lora_learning_rate if what.method == "lora" else arguments.learning_rate
+    settings: dict[str, Any] = {"steps": arguments.steps, "batch_size": arguments.batch_size, "learning_rate": rate}
+    if what.method == "lora":
+        settings["rank"] = arguments.rank
+    if what.method == "distill":
+        settings["teacher"] = dense_model(arguments).model
+    if what.writes:
+        settings["cache_teacher"] = arguments.work / f"{part}-teacher"
+    data = own_text(arguments) if what.text == "own" else arguments.work / f"{what.text}.txt"
+    reset_peak()
+    heal(model, tokenizer, what.method, data=data, window_length=arguments.length, **settings)
+    peak = peak_gigabytes()
+    report = save_healed(model, arguments.work / part, overwrite=True)
+    healing = report.healing[-1]
+    numbers = {"steps": healing.steps, "tokens": healing.tokens, "seconds": healing.seconds, "peak_gigabytes": peak}
+    return load(arguments.work / part)[0], numbers
 
 
-def prune(part: str, arguments: argparse.Namespace, result: dict[str, Any]) -> tuple[Any, Any]:
-    """The dense model, or what a cut leaves of it, saved for those that wait."""
-    from optimum_sleb import SLEBConfig
+def own_text(arguments: argparse.Namespace) -> Any:
+    """As many rows of the dense model's own as a healing takes, written once."""
+    from datasets import load_from_disk
 
-    pruner = dense_model(arguments)
-    log(part, "loaded")
-    started = time.perf_counter()
-    if part == "plain":
-        pruner.remove(BLOCKS)
-    elif part == "compensated":
-        mixture = "+".join(str(arguments.work / f"{name}.txt") for name in ("wikitext2-valid", "c4-first"))
-        windows = {"window_length": arguments.window_length, "max_windows": arguments.windows}
-        how = {"compensate": "during", "search": "racing", "compile": "never", "batch_size": 8}
-        pruner.prune(SLEBConfig(num_blocks_to_remove=len(BLOCKS), dataset=mixture, **windows, **how))
-    if part != "dense":
-        result |= {"blocks": list(pruner.report.removed_blocks), "prune_seconds": time.perf_counter() - started}
-        pruner.save_pretrained(arguments.work / part)
-        log(part, f"saved, without blocks {result['blocks']}")
-    return pruner.model, pruner.tokenizer
+    from optimum_sleb import heal
+
+    place = arguments.work / "own"
+    if not (place / "self-data" / "rows").is_dir():
+        started = time.perf_counter()
+        pruner = dense_model(arguments)
+        settings = {
+            "steps": 1,
+            "batch_size": 1,
+            "window_length": arguments.length,
+            "output_dir": place,
+            "resume": True,
+        }
+        count = arguments.steps * arguments.batch_size
+        # The model that learns is of no use here, only what was written for it.
+        student = dense_model(arguments).model
+        heal(student, pruner.tokenizer, "lora", self_data=count, teacher=pruner.model, **settings)
+        log("own", f"{count} rows in {time.perf_counter() - started:.0f} s")
+    return load_from_disk(str(place / "self-data" / "rows"))
 
 
-def heal(part: str, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """One of the recipes, as it stands in examples/."""
-    import distill_from_dense
-    import heal_with_lora
-    import heal_with_trainer
+def start_folder(start: str, arguments: argparse.Namespace) -> Path:
+    """The folder of a pruned model, which is made where it is not there."""
+    if start == "best":
+        if arguments.best is None:
+            raise SystemExit("Name the folder of the best model without training (--best).")
+        return arguments.best
+    folder = arguments.work / start
+    if not (folder / "config.json").is_file():
+        from optimum_sleb import SLEBConfig
 
-    text = (arguments.work / "heal.txt").read_text("utf-8")
-    rows = heal_with_trainer.rows_of(text, tokenizer, arguments.length)
-    log(part, f"{len(rows)} rows of {arguments.length} tokens")
-    settings = (arguments.work / f"{part}-run", arguments.steps, arguments.batch_size)
-    if part.startswith("lora"):
-        training = heal_with_trainer.training(*settings, arguments.lora_learning_rate)
-        return heal_with_lora.heal(model, tokenizer, rows, "heal.txt", arguments.rank, training)
-    training = heal_with_trainer.training(*settings, arguments.learning_rate)
-    if part.startswith("distilled"):
-        dense = dense_model(arguments).model
-        return model, distill_from_dense.heal(model, dense, rows, "heal.txt", training)
-    return model, heal_with_trainer.heal(model, rows, "heal.txt", training)
+        pruner, started = dense_model(arguments), time.perf_counter()
+        if start == "plain":
+            pruner.remove(arguments.blocks)
+        else:
+            mixture = "+".join(str(arguments.work / f"{name}.txt") for name in ("wikitext2-valid", "c4-first"))
+            windows = {"window_length": arguments.window_length, "max_windows": arguments.windows}
+            how = {"compensate": "during", "search": "racing", "compile": "never", "batch_size": 8}
+            pruner.prune(SLEBConfig(num_blocks_to_remove=len(arguments.blocks), dataset=mixture, **windows, **how))
+        pruner.save_pretrained(folder)
+        (arguments.work / f"{start}.seconds").write_text(str(time.perf_counter() - started))
+    return folder
+
+
+def start_numbers(start: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The blocks that a pruned model lacks, and what it took to choose them, where that was measured."""
+    from optimum_sleb import PruningReport
+
+    report, seconds = PruningReport.load(start_folder(start, arguments)), arguments.work / f"{start}.seconds"
+    measured = {"prune_seconds": float(seconds.read_text())} if seconds.is_file() else {}
+    return {"blocks": list(report.removed_blocks), **measured}
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """A saved model and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=device())
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def dense_model(arguments: argparse.Namespace) -> Any:
     """The dense model, ready to be pruned."""
-    from heal_with_trainer import DEVICE
-
     from optimum_sleb import SLEBPruner
 
-    return SLEBPruner.from_pretrained(arguments.model, gguf_file=GGUF_FILE, dtype="bfloat16", device_map=DEVICE)
+    has_file = (arguments.model / arguments.gguf_file).is_file()
+    gguf = {"gguf_file": arguments.gguf_file} if has_file else {}
+    return SLEBPruner.from_pretrained(arguments.model, dtype="bfloat16", device_map=device(), **gguf)
+
+
+def time_shape(arguments: argparse.Namespace) -> None:
+    """Seconds a step and peak memory of a large shape with random weights, on random tokens."""
+    import torch
+    from shapes import random_model
+
+    from optimum_sleb import SLEBPruner, heal
+    from optimum_sleb.hub.healed import healings_of
+
+    generator = torch.Generator().manual_seed(0)
+    for method in arguments.methods:
+        dense = random_model(arguments.shape, device(), torch.bfloat16)
+        rows = (arguments.steps * arguments.batch_size, arguments.length)
+        ids = torch.randint(3, dense.config.vocab_size, rows, generator=generator)
+        settings: dict[str, Any] = {"rank": None if method == "full" else arguments.rank}
+        pruner = SLEBPruner(random_model(arguments.shape, device(), torch.bfloat16))
+        pruner.remove(list(range(1, 1 + arguments.removed)))
+        if method == "distill":
+            settings |= {"teacher": dense, "cache_teacher": arguments.work / f"{arguments.shape}-teacher"}
+        else:
+            dense = None
+        reset_peak()
+        started = time.perf_counter()
+        training = {"steps": arguments.steps, "batch_size": arguments.batch_size, "window_length": arguments.length}
+        heal(pruner.model, method=method, data=ids, **training, **settings)
+        (healing,) = healings_of(pruner.model)
+        numbers = {
+            "shape": arguments.shape,
+            "method": method,
+            "seconds_a_step": healing.seconds / healing.steps,
+            "seconds": time.perf_counter() - started,
+            "peak_gigabytes": peak_gigabytes(),
+            **machine(),
+        }
+        print(json.dumps(numbers), flush=True)
+        dense = pruner = None
+        gc.collect()
+        empty_cache()
 
 
 def filled(page: str, results: dict[str, Any]) -> str:
@@ -254,17 +366,17 @@ def figures(results: dict[str, Any]) -> str:
         "| | WikiText-2 test | C4 | recovered | zero-shot mean | tokens | minutes |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for part in (part for part in NAMES if part in models):
+    for part in (part for part in PARTS if part in models):
         one = models[part]
         recovered = [recovery(models, part, text) for text in ("wikitext2", "c4")]
         told = "" if part in ("dense", "plain") else " / ".join(f"{share:.0%}" for share in recovered)
-        seconds = one.get("seconds", one.get("prune_seconds") if part == "compensated" else None)
+        seconds = one.get("seconds", one.get("prune_seconds") if part in ("compensated", "best") else None)
         minutes = "" if seconds is None else f"{seconds / 60:.1f}"
         tokens = f"{one['tokens'] / 1e6:.1f} M" if "tokens" in one else ""
         perplexities = [f"{one[text]['perplexity']:.1f}" for text in ("wikitext2", "c4")]
         zero_shot = _percent(one["zero_shot_mean"]) if "zero_shot_mean" in one else ""
         cells = [
-            NAMES[part],
+            name_of(part),
             *perplexities,
             told,
             zero_shot,
@@ -273,7 +385,10 @@ def figures(results: dict[str, Any]) -> str:
         ]
         rows.append(f"| {' | '.join(cells)} |")
     windows = [models["dense"][text]["windows"] for text in ("wikitext2", "c4")]
-    blocks = [" ".join(map(str, models[part]["blocks"])) for part in ("plain", "compensated")]
+    blocks = {part: " ".join(map(str, models[part]["blocks"])) for part in STARTS if part in models}
+    chosen = {"compensated": f" (compensated, chosen so on {made['windows']} windows)", "plain": " (pruned)"}
+    without = ", ".join(f"{removed}{chosen.get(part, f' ({STARTS[part]})')}" for part, removed in blocks.items())
+    ran = "each alone on it" if made.get("alone") else "all ran side by side, and each is faster alone"
     rate = f"learning rate {made['learning_rate']:g}"
     recipes = {
         "lora": f"LoRA of rank {made['rank']} on all linear layers, learning rate {made['lora_learning_rate']:g}",
@@ -282,14 +397,13 @@ def figures(results: dict[str, Any]) -> str:
     }
     used = [recipe for kind, recipe in recipes.items() if any(part.startswith(kind) for part in models)]
     told = (
-        f"SmolLM2-135M-Instruct without 6 of its 30 blocks: {blocks[0]} (pruned), {blocks[1]} (compensated, chosen "
-        f"so on {made['windows']} windows). {made['steps']} steps of {made['batch_size']} rows of {made['length']} "
+        f"SmolLM2-135M-Instruct without 6 of its 30 blocks: {without}. "
+        f"{made['steps']} steps of {made['batch_size']} rows of {made['length']} "
         f"tokens. Recipes: {'; '.join(used)}. Perplexity of the model as saved, in bfloat16, on {windows[0]} and "
         f'{windows[1]} windows of {made["window_length"]} tokens. "Recovered" is the share of what the cut added to '
         "the perplexity, on WikiText-2 and C4. Zero-shot: the mean of PIQA, WinoGrande, HellaSwag, ARC-easy and "
         f"ARC-challenge, in per cent, on the first {made['limit']} rows. Measured on {made['gpus']} {made['device']} "
-        f"with torch {made['torch']}, transformers {made['transformers']}, on {made['date']}; all ran side by side, "
-        "and each is faster alone."
+        f"with torch {made['torch']}, transformers {made['transformers']}, on {made['date']}; {ran}."
     )
     return "\n".join([*rows, "", textwrap.fill(told, width=119)]) + "\n"
 
@@ -314,6 +428,35 @@ def machine() -> dict[str, Any]:
     }
 
 
+def device() -> str:
+    """Where everything is computed."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def empty_cache() -> None:
+    """Give memory back that a part took."""
+    import torch
+
+    torch.cuda.empty_cache()
+
+
+def reset_peak() -> None:
+    """Begin to watch the memory of the device."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gigabytes() -> float | None:
+    """The most memory that was taken since; `None` without a GPU."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
+
+
 def log(part: str, what: str) -> None:
     """Tell how far a part is."""
     print(f"{datetime.now(UTC):%H:%M:%S} {part}: {what}", flush=True)
@@ -322,10 +465,6 @@ def log(part: str, what: str) -> None:
 def _percent(score: list[float]) -> str:
     value, error = score
     return f"{100 * value:.1f} ± {100 * error:.1f}"
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 if __name__ == "__main__":

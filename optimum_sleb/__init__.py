@@ -36,6 +36,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "evaluate",
+    "heal",
     "healing_record",
     "perplexity",
     "save_healed",
@@ -57,6 +58,7 @@ _MODULES = {
     "SpeedRecord": ".report.records",
     "benchmark": ".evaluation.benchmark",
     "evaluate": ".evaluation.evaluate",
+    "heal": ".healing.heal",
     "healing_record": ".hub.healed",
     "perplexity": ".evaluation.perplexity",
     "save_healed": ".hub.healed",
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from .evaluation.perplexity import perplexity
     from .evaluation.scenarios import Scenario
     from .evaluation.scores import Score
+    from .healing.heal import heal
     from .hub.healed import healing_record, save_healed
     from .pruner import SLEBPruner
     from .report.records import EvaluationRecord, HealingRecord, SpeedRecord

@@ -9,13 +9,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .calibration.sources import load_calibration
 from .config import SLEBConfig, recipe_of
-from .errors import CalibrationError
+from .errors import CalibrationError, ConfigError
+from .healing.budget import Budget
+from .healing.heal import heal
+from .healing.needs import check_installed
 from .hub.folder import check_output_folder
+from .hub.healed import save_healed
 from .models.positions import check_positions, fit_windows
 from .pruner import SLEBPruner
 from .report.report import PruningReport
 from .runtime.logs import get_logger
-from .trainer import calibration_of, model_of, switch_cache_on
+from .trainer import calibration_of, model_of, switch_cache_on, training_data_of
 
 logger = get_logger(__name__)
 
@@ -39,11 +43,13 @@ class SLEBCallback(TrainerCallback):
             train data set.
         output_dir: Folder for the pruned model; `None` is the Trainer's output folder with `-sleb` behind its name.
         overwrite: Replace a model that is there already.
+        heal_steps: Train the pruned model for so many steps more, by `heal` with LoRA on the Trainer's train data, and
+            save it with both records; `None` leaves it as it was cut. One process only.
         **kwargs: Fields of the recipe, as `SLEBPruner.prune` takes them.
 
     Raises:
         UnsupportedModelError: If the model cannot be pruned, such as one with PEFT adapters.
-        ConfigError: If fewer blocks may go than the recipe asks for.
+        ConfigError: If fewer blocks may go than the recipe asks for, or if the pruned model cannot be healed.
         CalibrationError: If the Trainer evaluates on several data sets and none is named, if both `calibration` and
             `dataset` are given, or if the data cannot be used.
         OutputFolderError: If the folder holds a model already.
@@ -64,6 +70,7 @@ class SLEBCallback(TrainerCallback):
         dataset: Any = None,
         output_dir: str | Path | None = None,
         overwrite: bool = False,
+        heal_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
         if calibration is not None and dataset is not None:
@@ -75,6 +82,9 @@ class SLEBCallback(TrainerCallback):
         self._folder = Path(output_dir) if output_dir else trained.with_name(f"{trained.absolute().name}-sleb")
         self._overwrite = overwrite
         self._saved_at: int | None = None
+        self._heal_steps = heal_steps
+        if heal_steps is not None:
+            _check_healing(trainer, heal_steps)
         check_output_folder(self._folder, overwrite)
         model = model_of(trainer)
         # The code in the checkpoint is the code that the model in memory already runs.
@@ -170,8 +180,22 @@ class SLEBCallback(TrainerCallback):
         switch_cache_on(pruner.model)
         pruner.prune(self._config, calibration=self._calibration)
         folder = pruner.save_pretrained(self._folder, overwrite=self._overwrite)
+        if self._heal_steps is not None:
+            heal(pruner.model, tokenizer, "lora", data=training_data_of(self._trainer), steps=self._heal_steps)
+            save_healed(pruner.model, folder, overwrite=True)
         logger.info(f"{checkpoint} was pruned and saved to {folder}.\n{pruner.report.summary()}")
         return pruner.report
+
+
+def _check_healing(trainer: Any, steps: int) -> None:
+    Budget(steps=steps)
+    check_installed("peft", "The pruned model is healed (heal_steps)")
+    training_data_of(trainer)
+    if trainer.args.world_size > 1:
+        raise ConfigError(
+            f"heal_steps={steps} heals in one process, but {trainer.args.world_size} train; leave it out, and heal "
+            "what is saved (optimum-cli sleb heal)."
+        )
 
 
 def _numbers_of(report: PruningReport) -> dict[str, float]:

@@ -57,6 +57,14 @@ def calibration_of(trainer: Any, dataset: Any = None) -> Batches | None:
     return None
 
 
+def training_data_of(trainer: Any) -> Batches:
+    """Return the Trainer's train data as collated batches, in their order; raise CalibrationError without data."""
+    if trainer.train_dataset is None:
+        raise CalibrationError("The trainer has no train data set to heal on; give it one, or leave heal_steps out.")
+    loader = trainer.get_test_dataloader(trainer.train_dataset)
+    return _batches_of(trainer, loader, "the trainer's train data set")
+
+
 def trained_model_path(trainer: Any) -> str | None:
     """Return the Trainer's output folder as origin of a trained model; `None` where nothing was trained yet."""
     return str(Path(trainer.args.output_dir).absolute()) if trainer.state.global_step else None

@@ -188,3 +188,28 @@ def test_one_of_several_eval_data_sets(tmp_path: Path, tokenizer) -> None:
     expected.prune(CONFIG, calibration=several["b"])
     report = PruningReport.load(tmp_path / "run-sleb")
     assert report.calibration.fingerprint == expected.report.calibration.fingerprint
+
+
+@pytest.mark.long
+def test_healed_after_the_cut(tmp_path: Path, tokenizer) -> None:
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
+    trainer.add_callback(SLEBCallback(trainer, CONFIG, heal_steps=3))
+    trainer.train()
+    report = PruningReport.load(tmp_path / "run-sleb")
+    (healing,) = report.healing
+    assert (healing.method, healing.dataset) == ("LoRA of rank 64, merged", "the trainer's train data set")
+    assert healing.steps == 3
+    assert len(report.removed_blocks) == 2
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "run-sleb")
+    pruned = SLEBPruner.from_pretrained(tmp_path / "run", dtype="auto")
+    pruned.remove(report.removed_blocks)
+    assert not same_weights(again, pruned.model)
+
+
+def test_healing_that_cannot_be(tmp_path: Path, tokenizer) -> None:
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer)
+    with pytest.raises(ConfigError, match="steps must be a whole number above 0; got 0"):
+        SLEBCallback(trainer, CONFIG, heal_steps=0)
+    trainer = plain_trainer(tmp_path, tiny_model(), tokenizer, train_dataset=None, eval_dataset=tokenised(tokenizer))
+    with pytest.raises(CalibrationError, match="no train data set to heal on"):
+        SLEBCallback(trainer, CONFIG, heal_steps=3)

@@ -3,14 +3,15 @@
 import json
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
 
-from optimum_sleb import SLEBPruner
+from optimum_sleb import PruningReport, SLEBPruner
 
-from .conftest import ROOT, make_tokenizer
+from .conftest import ROOT, make_text, make_tokenizer
 from .families import tiny_model
 from .test_trainer import plain_trainer
 
@@ -91,7 +92,13 @@ def test_the_code_runs(tmp_path: Path, tokenizer, one_thread, monkeypatch: pytes
     pruner = SLEBPruner(tiny_model(), make_tokenizer(add_bos=False))
     pruner.remove([2, 3])
     pruner.save_pretrained("pruned")
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    Path("my_text.jsonl").write_text(json.dumps({"text": make_text(400)}) + "\n")
+    call, code = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    quick = 'data="my_text.jsonl", steps=2, batch_size=2, window_length=20'
+    exec(call.replace('data="my_text.jsonl"', quick), {})
+    (healing,) = PruningReport.load("healed").healing
+    assert (healing.method, healing.dataset) == ("LoRA of rank 64, merged", "my_text.jsonl")
+    shutil.rmtree("healed")
     trainer = plain_trainer(tmp_path, AutoModelForCausalLM.from_pretrained("pruned"), tokenizer)
     exec(code, {"trainer": trainer})
     assert AutoModelForCausalLM.from_pretrained("healed").config.use_cache is True

@@ -15,12 +15,14 @@ from ..runtime.undo import undoing
 from .losses import nll_sums, position_slices, window_losses
 
 
-def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Return the logits of token ids (batch, length), as (batch, length, vocabulary), computed without a cache."""
+def logits_of(model: PreTrainedModel, ids: Tensor, **more: Tensor) -> Tensor:
+    """Return the logits of token ids (batch, length), as (batch, length, vocabulary), computed without a cache.
+    `more` are other inputs of the model, such as `position_ids`."""
     # A few old architectures keep no cache at all and do not know the argument.
     parameters = inspect.signature(model.forward).parameters
     takes_use_cache = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return model(ids.to(model.device), **({"use_cache": False} if takes_use_cache else {})).logits
+    inputs = {name: tensor.to(model.device) for name, tensor in more.items()}
+    return model(ids.to(model.device), **inputs, **({"use_cache": False} if takes_use_cache else {})).logits
 
 
 def same_logits(logits: Tensor, expected: Tensor) -> bool:

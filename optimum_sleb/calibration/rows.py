@@ -166,9 +166,13 @@ def windows_of_rows(rows: Iterable[Row], loss: str, max_windows: int | None, sou
     return TokenWindows(tuple(windows), tuple(targets))
 
 
-def no_labels(source: str) -> CalibrationError:
-    """Return the error for data without labels where `loss="labels"` needs them."""
-    return CalibrationError(
+class NoLabelsError(CalibrationError):
+    """Data without labels where `loss="labels"` needs them."""
+
+
+def no_labels(source: str) -> NoLabelsError:
+    """Return the error for data without labels, which says what to give instead."""
+    return NoLabelsError(
         f'{source} carries no labels, on which loss="labels" is measured; give a Dataset or a DataLoader with '
         "input_ids and labels, rows of prompt and completion or of messages, use SLEBPruner.from_trainer, or measure "
         'on every token (loss="next_token").'

@@ -160,8 +160,9 @@ class _StoppedError(BaseException):
 
 
 @contextmanager
-def exit_on_signals(command: str, folder: str, *, quiet: bool = False) -> Iterator[None]:
-    """Print one line (unless `quiet`) on SIGINT or SIGTERM, and exit with 128 + the number of the signal."""
+def exit_on_signals(command: str, folder: str, *, quiet: bool = False, state: str | None = None) -> Iterator[None]:
+    """Print one line (unless `quiet`) on SIGINT or SIGTERM, and exit with 128 + the number of the signal.
+    `state` says what is kept, where that is no search."""
     stopped_by = 0
 
     def stop(number: int, _frame: object) -> None:
@@ -175,7 +176,9 @@ def exit_on_signals(command: str, folder: str, *, quiet: bool = False) -> Iterat
     except _StoppedError:
         name = signal.Signals(stopped_by).name
         if not quiet:
-            print(f"optimum-cli sleb {command}: stopped by {name}; {_state_of(Path(folder))}", file=sys.stderr)
+            print(
+                f"optimum-cli sleb {command}: stopped by {name}; {state or _state_of(Path(folder))}", file=sys.stderr
+            )
         sys.exit(128 + stopped_by)
     finally:
         for number, handler in before.items():

@@ -49,7 +49,8 @@ def zero_shot(
 ) -> tuple[Score, ...]:
     """Run a harness task with the task's own number of shots, and return one score per metric.
 
-    A group gives its own metrics, or those of its tasks. Half precision on a CPU computes in float32.
+    A group gives its own metrics, or those of its tasks. Half precision on a CPU computes in float32. A task that
+    generates uses the tokenizer's chat template, if it has one; the paper's tasks, which compare choices, never do.
     """
     folder = None if data_dir is None else Path(data_dir)
     check_task(task, folder)
@@ -63,7 +64,15 @@ def zero_shot(
         # A copy, because the harness sets a padding token if there is none.
         lm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
         try:
-            results = simple_evaluate(lm, tasks=[harness_task], limit=limit, task_manager=task_manager())
+            chat = folder is None and tokenizer.chat_template is not None and generates(task)
+            results = simple_evaluate(
+                lm,
+                tasks=[harness_task],
+                limit=limit,
+                task_manager=task_manager(),
+                apply_chat_template=chat,
+                fewshot_as_multiturn=chat,
+            )
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
@@ -71,14 +80,25 @@ def zero_shot(
                 f"Memory ran out on the task {task!r} with {size} requests at a time; choose fewer (batch_size, "
                 "--batch-size)."
             ) from error
+        except ImportError as error:
+            raise ConfigError(
+                f"The task {task!r} needs a package that is not installed ({error}); install it with `pip install "
+                f"lm-eval[{task}]`, or by its name."
+            ) from error
         except (OSError, ValueError) as error:
             first = (str(error).splitlines() or ["no details"])[0]
             raise CalibrationError(
                 f"The task {task!r} cannot be run ({type(error).__name__}: {first}); where the Hub cannot be "
                 "reached, take its data from local files (data_dir, --data-dir)."
             ) from error
-    note = "" if folder is None else local_note(task, folder)
+    note = "chat template" if chat else "" if folder is None else local_note(task, folder)
     return tuple(_scores(task, results, note))
+
+
+def generates(task: str) -> bool:
+    """Tell whether every task of a name is answered by generated text; their data are loaded for that."""
+    leaves = task_manager().load([task])["tasks"].values()
+    return all(one.get_config("output_type") == "generate_until" for one in leaves)
 
 
 def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]:
@@ -90,9 +110,9 @@ def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]
         for metric, key in _metrics(entries[name]).items():
             value = float(entries[name][key])
             stderr = entries[name].get(key.replace(",", "_stderr,"))
-            examples = tuple(
-                float(sample[metric]) for sample in samples if isinstance(sample.get(metric), int | float)
-            )
+            plain, _, filtered = key.partition(",")
+            own = [sample for sample in samples if sample.get("filter", filtered) == filtered]
+            examples = tuple(float(sample[plain]) for sample in own if isinstance(sample.get(plain), int | float))
             # The metric may not be the mean of its examples, and then they do not give its standard error.
             mean = sum(examples) / len(examples) if examples else None
             if mean is None or abs(mean - value) > 1e-9:
@@ -102,19 +122,27 @@ def _scores(task: str, results: Mapping[str, Any], note: str) -> Iterator[Score]
                 metric=metric,
                 value=value,
                 protocol=_protocol(results, name, note),
-                higher_is_better=results["higher_is_better"].get(name, {}).get(metric) is not False,
-                num_examples=_num_examples(results, name, len(samples)),
+                higher_is_better=results["higher_is_better"].get(name, {}).get(plain) is not False,
+                num_examples=_num_examples(results, name, len(own)),
                 stderr=float(stderr) if isinstance(stderr, int | float) else standard_error(examples),
                 examples=examples,
             )
 
 
 def _metrics(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics of a task and their keys in the results, such as `"acc,none"`."""
+    """Return the metrics of a task and their keys in the results, such as `"acc,none"`; where an answer is read from
+    generated text in several ways, the way belongs to the name.
+
+    >>> list(_metrics({"exact_match,strict-match": 0.1, "exact_match,flexible-extract": 0.2, "acc,none": 0.3}))
+    ['exact_match (strict-match)', 'exact_match (flexible-extract)', 'acc']
+    """
+    keys = [
+        key for key, value in entry.items() if "," in key and "_stderr," not in key and isinstance(value, int | float)
+    ]
+    metrics = [key.partition(",")[0] for key in keys]
     return {
-        key.split(",")[0]: key
-        for key, value in entry.items()
-        if "," in key and "_stderr," not in key and isinstance(value, int | float)
+        metric if metrics.count(metric) == 1 else f"{metric} ({key.partition(',')[2]})": key
+        for metric, key in zip(metrics, keys, strict=True)
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
@@ -59,8 +60,8 @@ def save_healed(
     model: PreTrainedModel,
     save_directory: str | Path,
     *,
-    parent: str | Path,
-    healing: HealingRecord,
+    parent: str | Path | None = None,
+    healing: HealingRecord | None = None,
     evaluations: Sequence[EvaluationRecord] = (),
     tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
     dtype: torch.dtype | None = None,
@@ -78,8 +79,9 @@ def save_healed(
         model: The fine-tuned model, adapters merged. Only its cache setting, its name and a mixed-precision wrapper
             of the Trainer are changed.
         save_directory: The folder to write.
-        parent: The pruned model that was fine-tuned: its folder, or its name on the Hub.
-        healing: How it was fine-tuned; see `healing_record`.
+        parent: The pruned model that was fine-tuned: its folder, or its name on the Hub; `None` is where the model
+            was loaded from or saved to.
+        healing: How it was fine-tuned; see `healing_record`. `None` takes what `heal` remembers.
         evaluations: Measurements of the fine-tuned model. Where the pruned model was measured by the same protocol,
             the card shows both numbers.
         tokenizer: Its tokenizer or processor; `None` takes the parent's.
@@ -92,7 +94,8 @@ def save_healed(
 
     Raises:
         UnsupportedModelError: If the model still carries adapters, or is wrapped.
-        ReportError: If the parent has no report, or the model was not made from it.
+        ReportError: If the parent has no report, or the model was not made from it; or if nothing is known of how it
+            was healed.
         OutputFolderError: If the folder holds a model already, or cannot be written.
         VerificationError: If the saved folder does not give the model's logits; then nothing is written.
 
@@ -104,7 +107,9 @@ def save_healed(
         ```
     """
     check_model(model)
-    before = _parent_report(model, str(parent))
+    parent = parent or _own_place(model)
+    healings = healings_of(model) if healing is None else (healing,)
+    before = _checked_report(model, str(parent))
     dtype = dtype or _precision_of(str(parent)) or model.dtype
     processing_class = tokenizer or load_processing_class(str(parent))
     origin = Origin(str(parent), tokenizer=tokenizer_state(processing_class) if tokenizer is None else None)
@@ -119,7 +124,7 @@ def save_healed(
             weight_bytes_after=size,
             # Speed depends on shape and precision only, so the old numbers hold where both are unchanged.
             speeds=before.speeds if size == before.weight_bytes_after else (),
-            healing=(*before.healing, healing),
+            healing=(*before.healing, *healings),
             evaluations=healed_evaluations(before.evaluations, evaluations),
         )
         return write_sleb_files(folder, report, report.recipe, directory.name)
@@ -127,7 +132,36 @@ def save_healed(
     switch_cache_on(remove_autocast(model))
     report = write_folder(directory, fill, overwrite)
     set_model_name(model, str(directory))
+    _HEALINGS.pop(model, None)  # the folder knows of them now
     return report
+
+
+def note_healing(model: PreTrainedModel, healing: HealingRecord) -> None:
+    """Remember how a model in memory was healed, until it is saved."""
+    _HEALINGS[model] = (*_HEALINGS.get(model, ()), healing)
+
+
+# By model; an attribute of the module would be copied with it, and be there when another one is trained.
+_HEALINGS: WeakKeyDictionary[PreTrainedModel, tuple[HealingRecord, ...]] = WeakKeyDictionary()
+
+
+def healings_of(model: PreTrainedModel) -> tuple[HealingRecord, ...]:
+    """Return how a model in memory was healed since it was saved last; raise ReportError if nothing is known."""
+    if model not in _HEALINGS:
+        raise ReportError(
+            "Nothing is known of how this model was healed; pass healing=healing_record(trainer, ...), or heal it "
+            "with heal()."
+        )
+    return _HEALINGS[model]
+
+
+def _own_place(model: PreTrainedModel) -> str:
+    if not model.name_or_path:
+        raise ReportError(
+            "The model was pruned in memory and has no folder yet, so its report is nowhere to be found; save it with "
+            "SLEBPruner.save_pretrained before it is healed, or name its folder (parent)."
+        )
+    return str(model.name_or_path)
 
 
 def _precision_of(parent: str) -> torch.dtype | None:
@@ -148,14 +182,20 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
         )
 
 
-def _parent_report(model: PreTrainedModel, parent: str) -> PruningReport:
-    """Return the parent's report; raise ReportError if the model was not made from this parent."""
+def parent_report(parent: str) -> PruningReport:
+    """Return the report beside a pruned model; raise ReportError if there is none."""
     report = load_report(parent)
     if report is None:
         raise ReportError(
             f"There is no report beside {parent!r}, so it was not pruned by optimum_sleb; name the pruned model that "
             "was fine-tuned."
         )
+    return report
+
+
+def _checked_report(model: PreTrainedModel, parent: str) -> PruningReport:
+    """Return the parent's report; raise ReportError if the model was not made from this parent."""
+    report = parent_report(parent)
     check_report_matches_config(report, provenance_of(model, len(find_decoder_stack(model))), parent)
     architecture, parameters = type(model).__name__, model.num_parameters()
     if (architecture, parameters) != (report.architecture, report.parameters_after):

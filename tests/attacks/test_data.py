@@ -350,6 +350,7 @@ NUMBERS = ["10" + "0" * 29, str(MOST + 1), "-1", "0", "1.5", "many", "", "9" * 5
 NUMBER_OPTIONS = {
     "prune": ["--batch-size", "--window-length", "--max-windows", "--num-samples", "--num-blocks", "--beam-width"],
     "evaluate": ["--batch-size", "--window-length", "--max-windows", "--limit"],
+    "heal": ["--batch-size", "--window-length", "--steps", "--tokens", "--rank", "--self-data", "--teacher-top-k"],
     "benchmark": ["--prompt", "--batch-sizes", "--short-prompt", "--new-tokens", "--repeats"],
 }
 COMMANDS = {
@@ -357,6 +358,7 @@ COMMANDS = {
     "evaluate": ["--tasks", "T"],
     "benchmark": [],
     "check": [],
+    "heal": ["--dataset", "T", "--output", "O"],
     "remove": ["--blocks", 1, "--output", "O"],
 }
 

@@ -66,7 +66,7 @@ def test_quiet_hides_warnings_and_bars(prune, monkeypatch: pytest.MonkeyPatch) -
     assert outcome.err == ""
 
 
-@pytest.mark.parametrize("command", ["prune", "remove", "check", "evaluate", "benchmark", "push"])
+@pytest.mark.parametrize("command", ["prune", "remove", "check", "heal", "evaluate", "benchmark", "push"])
 def test_every_command_takes_them(command: str) -> None:
     outcome = run_command([command, "--help"])
     assert outcome.code == 0
