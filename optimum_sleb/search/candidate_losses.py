@@ -1,7 +1,8 @@
 """The one interface behind which all speed lies: given the blocks that are left, the loss without each candidate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,9 @@ from ..runtime.ranks import Ranks
 from .journal import BatchRecord, Journal, measurement_key, stacks_key
 
 Stack = tuple[int, ...]  # decoder blocks that are left, ascending
+
+# Losses (stacks, windows) on the device, the batches that are missing in them, and what measures one of these.
+_Measurement = tuple[Tensor, list[WindowBatch], Callable[[WindowBatch], None]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ class CandidateLosses(ABC):
         windows = self.windows if windows is None else windows
         stacks = [tuple(block for block in alive if block != candidate) for candidate in candidates]
         key = measurement_key(alive, candidates, windows.fingerprint) if self.journal else ""
-        return StepLosses(dict(zip(candidates, self._measure(stacks, windows, key), strict=True)))
+        with self._measurement(stacks, windows, key) as (losses, missing, measure_batch):
+            self._keep_size(run_in_batches(missing, measure_batch, self._is_loaded_by_block))
+        return StepLosses(dict(zip(candidates, losses.cpu(), strict=True)))
 
     def measure_stacks(
         self, stacks: Sequence[Stack], windows: TokenWindows | None = None, names: Sequence[int] | None = None
@@ -81,11 +87,13 @@ class CandidateLosses(ABC):
         Stacks ascend, and no two are the same. Raise as `measure` does."""
         windows = self.windows if windows is None else windows
         key = stacks_key(stacks, windows.fingerprint) if self.journal else ""
-        rows = self._measure(stacks, windows, key)
-        return StepLosses(dict(zip(range(len(stacks)) if names is None else names, rows, strict=True)))
+        with self._measurement(stacks, windows, key) as (losses, missing, measure_batch):
+            self._keep_size(run_in_batches(missing, measure_batch, self._is_loaded_by_block))
+        return StepLosses(dict(zip(range(len(stacks)) if names is None else names, losses.cpu(), strict=True)))
 
-    def _measure(self, stacks: Sequence[Stack], windows: TokenWindows, key: str) -> Tensor:
-        """Return the losses, (stacks, windows), on the CPU; what is recorded under `key` is not measured again."""
+    @contextmanager
+    def _measurement(self, stacks: Sequence[Stack], windows: TokenWindows, key: str) -> Iterator[_Measurement]:
+        """Yield what is recorded under `key`, and how the rest is measured; write the journal at the end."""
         # On the device until the end, so that the host does not wait for it after every batch.
         losses = torch.empty(len(stacks), len(windows), device=self.model.device)
         shape = len(stacks), len(windows)
@@ -106,10 +114,9 @@ class CandidateLosses(ABC):
                 self.journal.note(record, losses[:, batch.span])
             self._count(record)
 
-        self._keep_size(run_in_batches(self._missing(windows, recorded), measure_batch, self._is_loaded_by_block))
+        yield losses, self._missing(windows, recorded), measure_batch
         if self.journal:
             self.journal.write()
-        return losses.cpu()
 
     def losses_of(self, alive: Sequence[int]) -> Tensor:
         """Return the loss of each window, (windows,), with only the blocks `alive`, on the CPU.
