@@ -68,8 +68,13 @@ def what_counts(pruner: SLEBPruner) -> dict[str, Any]:
     with torch.no_grad():
         logits = model(random_ids(1, 16)).logits
     steps = [asdict(step) | {"seconds": None} for step in report.steps]
-    sets = [(one.removed, one.loss, one.held_back_loss) for depth in report.depths for one in depth.sets]
-    told = {"steps": steps, "sets": sets, "perplexities": (report.perplexity_before, report.perplexity_after)}
+    sets = [
+        (one.removed, *(loss for loss in (one.loss, one.held_back_loss) if loss is not None))
+        for depth in report.depths
+        for one in depth.sets
+    ]
+    perplexities = [one for one in (report.perplexity_before, report.perplexity_after) if one is not None]
+    told = {"steps": steps, "sets": sets, "perplexities": perplexities}
     return {**json.loads(json.dumps(told)), "logits": logits.double().sum().item(), "blocks": pruner.blocks}
 
 
