@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optimum.commands.base import BaseOptimumCLICommand
 
 from .common import (
+    MODEL_HELP,
     add_loading_arguments,
     add_update_card_argument,
     count_from,
@@ -17,6 +18,7 @@ from .common import (
     load_with_tokenizer,
     loading_arguments,
 )
+from .describe import describe
 from .options import check_benchmark_options, check_source_options
 from .printing import add_printing_arguments, printing
 
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
     from ..evaluation.scenarios import Scenario
     from ..evaluation.speeds import Speed
 
+_SENTENCE = """Time a model: reading one long prompt, and generating for many short ones;
+with --baseline in turns with the dense model, on the same machine."""
+_EXAMPLES = (
+    ("Beside the dense model, and onto the card.", "benchmark --model smaller --baseline ./my-model --update-card"),
+    (
+        "Generation alone, at two batch sizes.",
+        "benchmark --model smaller --baseline ./my-model --scenarios generation --batch-sizes 1 32",
+    ),
+    ("As the draft model of the dense one.", "benchmark --model smaller --baseline ./my-model --assisted"),
+)
+
 
 class BenchmarkCommand(BaseOptimumCLICommand):
     """Command that times prompts and generation of a model, alternating with a baseline model."""
@@ -34,41 +47,44 @@ class BenchmarkCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
-        parser.add_argument("--baseline", help="The model to compare with, such as the dense one.")
-        parser.add_argument(
+        describe(parser, _SENTENCE, "benchmark --model MODEL --baseline DENSE [options]", _EXAMPLES)
+        models = parser.add_argument_group("models")
+        models.add_argument("--model", required=True, help=MODEL_HELP)
+        models.add_argument("--baseline", metavar="MODEL", help="The model to compare with, such as the dense one.")
+        timed = parser.add_argument_group("what is timed")
+        timed.add_argument(
             "--scenarios",
             nargs="+",
             choices=["prompt", "generation"],
             default=["prompt", "generation"],
             help="What to time: reading one long prompt, generating for many short ones (default: both).",
         )
-        parser.add_argument(
+        timed.add_argument(
             "--prompt", type=count_from(1), help="Tokens of the long prompt (default: 2048; 256 on a CPU)."
         )
-        parser.add_argument(
+        timed.add_argument(
             "--batch-sizes",
             type=count_from(1),
             nargs="+",
             default=[],
             help="Sequences generated at a time (default: 64; 4 on a CPU).",
         )
-        parser.add_argument(
+        timed.add_argument(
             "--short-prompt", type=count_from(1), help="Tokens before what is generated (default: 64; 32)."
         )
-        parser.add_argument("--new-tokens", type=count_from(1), help="Tokens generated (default: 128; 16 on a CPU).")
-        parser.add_argument("--static-cache", action="store_true", help="Generate with a cache of fixed size.")
-        parser.add_argument("--compile", action="store_true", help="Compile the models with torch.compile.")
-        parser.add_argument(
+        timed.add_argument("--new-tokens", type=count_from(1), help="Tokens generated (default: 128; 16 on a CPU).")
+        timed.add_argument("--static-cache", action="store_true", help="Generate with a cache of fixed size.")
+        timed.add_argument("--compile", action="store_true", help="Compile the models with torch.compile.")
+        timed.add_argument(
             "--assisted", action="store_true", help="Also try the model as the draft of --baseline for generation."
         )
-        parser.add_argument(
+        timed.add_argument(
             "--repeats", type=count_from(1), help="How often each model is timed (default: 20, and 5 generating)."
         )
-        parser.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
-        add_update_card_argument(parser)
-        add_printing_arguments(parser)
         add_loading_arguments(parser)
+        results = add_printing_arguments(parser)
+        add_update_card_argument(results)
+        results.add_argument("--progress", metavar="DIR", help="Keep finished scenarios there, and go on from there.")
 
     def run(self) -> None:
         """Run the command."""

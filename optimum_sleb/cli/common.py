@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..config import MOST
 from ..errors import ConfigError, ModelNotFoundError, SLEBError
 from .last_net import EXIT_CODE, line_of, one_line
-from .printing import add_printing_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,20 +32,26 @@ def count_from(least: int) -> Callable[[str], int]:
     return parse
 
 
-def add_loading_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments that say how a model is loaded."""
-    group = parser.add_argument_group("loading")
-    group.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
-    group.add_argument("--gguf-file", help="A GGUF file in the model's folder or repository; it is dequantised.")
-    group.add_argument(
-        "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, ..."
-    )
+MODEL_HELP = "Model on the Hub, or a local folder."
+
+
+def add_loading_arguments(parser: ArgumentParser) -> Any:
+    """Add the arguments that say how a model is loaded, and return their group."""
+    group = parser.add_argument_group("device and loading")
     group.add_argument(
         "--device", help="Device, such as cuda or cpu (default: cuda if there is one); auto spreads over all GPUs."
     )
     group.add_argument(
+        "--dtype", default="auto", help="Precision to load the model in: auto (the checkpoint's), float32, ..."
+    )
+    group.add_argument("--revision", help="Branch, tag or commit of a model on the Hub.")
+    group.add_argument(
+        "--gguf-file", metavar="FILE", help="A GGUF file in the model's folder or repository; it is dequantised."
+    )
+    group.add_argument(
         "--trust-remote-code", action="store_true", help="Run the code that the model's repository brings along."
     )
+    return group
 
 
 def keep_transformers_quiet() -> None:
@@ -90,13 +95,27 @@ def load_with_tokenizer(name: str, arguments: dict[str, Any]) -> "tuple[PreTrain
     return model, tokenizer
 
 
-def add_output_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of a command that writes a model folder."""
-    parser.add_argument("--output", required=True, help="Folder to write the pruned model to.")
-    parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
-    parser.add_argument("--push-to-hub", metavar="REPO", help="Repository on the Hub to upload the folder to.")
-    parser.add_argument("--private", action="store_true", help="With --push-to-hub: make a new repository private.")
-    add_printing_arguments(parser)
+def add_output_arguments(parser: ArgumentParser) -> Any:
+    """Add the arguments that name the folder of a model to write, and return their group."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", required=True, metavar="DIR", help="Folder to write the model to.")
+    group.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
+    return group
+
+
+def add_hub_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of a command that may upload the folder that it writes."""
+    group = parser.add_argument_group("Hub and card")
+    group.add_argument("--push-to-hub", metavar="REPO", help="Repository on the Hub to upload the folder to.")
+    group.add_argument("--private", action="store_true", help="With --push-to-hub: make a new repository private.")
+    add_card_arguments(group)
+
+
+def add_card_arguments(group: Any) -> None:
+    """Add what the card of a model from the Hub takes from the dense model's, and that of a local one cannot."""
+    group.add_argument("--license", metavar="ID", help="Licence for the card: apache-2.0, llama3.1, other, ...")
+    group.add_argument("--base-model", metavar="REPO", help="Name of the dense model on the Hub, for the card.")
+    group.add_argument("--language", nargs="+", metavar="CODE", help="Languages for the card: en de ...")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
 from .common import (
+    MODEL_HELP,
     add_loading_arguments,
     add_update_card_argument,
     count_from,
@@ -18,6 +19,7 @@ from .common import (
     load_with_tokenizer,
     loading_arguments,
 )
+from .describe import describe
 from .options import check_source_options
 from .printing import add_printing_arguments, printing
 
@@ -32,6 +34,17 @@ _READING_HELP = {
     "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8).",
 }
 
+_SENTENCE = """Measure the perplexity of a model, dense or pruned, by the paper's protocol,
+and its accuracy on any task of lm-evaluation-harness (pip install "optimum-sleb[eval]")."""
+_EXAMPLES = (
+    (
+        "Perplexity beside the dense model's, and onto the card.",
+        "evaluate --model smaller --baseline ./my-model --tasks wikitext2 my_text.txt --update-card",
+    ),
+    ("The paper's two texts and five tasks, in part.", "evaluate --model smaller --tasks paper --limit 200"),
+    ("Every depth of one search, as a picture.", "evaluate --report smaller --curve --output curve.png"),
+)
+
 
 class EvaluateCommand(BaseOptimumCLICommand):
     """Command that measures perplexity and zero-shot accuracy of a model and of a baseline model."""
@@ -39,11 +52,14 @@ class EvaluateCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument(
-            "--model", help="Model on the Hub or local folder (default with --report: the dense model it began with)."
+        describe(parser, _SENTENCE, "evaluate --model MODEL --baseline DENSE --tasks TASK ... [options]", _EXAMPLES)
+        models = parser.add_argument_group("models")
+        models.add_argument("--model", help=f"{MODEL_HELP} Default with --report: the dense model that it began with.")
+        models.add_argument(
+            "--baseline", metavar="MODEL", help="A second model to compare with, such as the dense one."
         )
-        parser.add_argument("--baseline", help="A second model to compare with, such as the dense one.")
-        parser.add_argument(
+        tasks = parser.add_argument_group("tasks")
+        tasks.add_argument(
             "--tasks",
             nargs="+",
             default=["wikitext2"],
@@ -51,40 +67,45 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "lm-evaluation-harness, or paper: both texts, piqa, winogrande, hellaswag, arc_easy, arc_challenge "
             "(default: wikitext2).",
         )
-        parser.add_argument(
+        tasks.add_argument(
             "--limit", type=count_from(1), help="Examples of each task of the harness, at most (default: all)."
         )
-        parser.add_argument("--data-dir", help="Folder that holds the data as files (default: they are on the Hub).")
-        parser.add_argument("--progress", metavar="DIR", help="Keep every finished task there, and go on from there.")
-        parser.add_argument("--text-column", default="text", help="Field with the text of a document.")
+        tasks.add_argument("--data-dir", help="Folder that holds the data as files (default: they are on the Hub).")
+        texts = parser.add_argument_group("texts for perplexity")
+        texts.add_argument("--text-column", default="text", help="Field with the text of a document.")
         for name, text in _READING_HELP.items():
-            parser.add_argument(f"--{name.replace('_', '-')}", help=text)
-        parser.add_argument(
+            texts.add_argument(f"--{name.replace('_', '-')}", help=text)
+        texts.add_argument(
             "--window-length", type=count_from(2), default=2048, help="Tokens in a window (default: 2048)."
         )
-        parser.add_argument(
+        texts.add_argument(
             "--max-windows", type=count_from(1), help="Windows used at most (default: all; of c4, 256)."
         )
-        parser.add_argument(
+        texts.add_argument(
             "--published-bos",
             action="store_true",
             help="As published: a BOS token in front of the text only, not of every window.",
         )
-        parser.add_argument(
-            "--batch-size",
-            type=count_from(1),
-            help="Windows, or requests of a task, in one forward pass (default: 1, and 64 on a GPU, 8 on a CPU).",
-        )
-        parser.add_argument("--report", help="With --curve: report (or folder) of a search.")
-        parser.add_argument(
+        curve = parser.add_argument_group("every depth of a search")
+        curve.add_argument("--report", metavar="DIR", help="With --curve: report (or folder) of a search.")
+        curve.add_argument(
             "--curve",
             action="store_true",
             help="Measure every depth of the search of --report, and draw perplexity and speed.",
         )
-        parser.add_argument("--output", default="sleb_curve.png", help="With --curve: the picture (sleb_curve.png).")
-        add_update_card_argument(parser)
-        add_printing_arguments(parser)
-        add_loading_arguments(parser)
+        curve.add_argument(
+            "--output", metavar="PNG", default="sleb_curve.png", help="With --curve: the picture (sleb_curve.png)."
+        )
+        loading = add_loading_arguments(parser)
+        loading.add_argument(
+            "--batch-size",
+            type=count_from(1),
+            metavar="N",
+            help="Windows, or requests of a task, in one forward pass (default: 1, and 64 on a GPU, 8 on a CPU).",
+        )
+        results = add_printing_arguments(parser)
+        add_update_card_argument(results)
+        results.add_argument("--progress", metavar="DIR", help="Keep every finished task there, and go on from there.")
 
     def run(self) -> None:
         """Run the command."""

@@ -15,6 +15,7 @@ from ..config import SLEBConfig
 from ..errors import ConfigError
 from .common import (
     add_loading_arguments,
+    add_output_arguments,
     count_from,
     exit_on_known_errors,
     exit_on_signals,
@@ -22,6 +23,7 @@ from .common import (
     loading_arguments,
     lock_output,
 )
+from .describe import describe
 from .options import check_source_options
 from .printing import add_printing_arguments, printing
 
@@ -46,6 +48,20 @@ _COUNTS = {
     "seed": (0, "Seed of the order of rows, of adapters and of answers (default: 0)."),
 }
 
+_SENTENCE = """Fine-tune a pruned model, and save it with its report and card, the pruned and
+the healed model side by side (pip install "optimum-sleb[heal]")."""
+_EXAMPLES = (
+    ("LoRA on your own text, the first thing to try.", "heal --model smaller --output healed --dataset my_text.jsonl"),
+    (
+        "For ten minutes, all weights, on a mixture.",
+        "heal --model smaller --output healed --method full --dataset c4:0.8+chat.jsonl:0.2 --minutes 10",
+    ),
+    (
+        "From the dense model, which writes the text itself.",
+        "heal --model smaller --output healed --method distill --teacher ./my-model --self-data 2400",
+    ),
+)
+
 
 class HealCommand(BaseOptimumCLICommand):
     """Command that fine-tunes a pruned model and saves it with report and card."""
@@ -53,37 +69,45 @@ class HealCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("--model", required=True, help="The pruned model, on the Hub or a local folder.")
-        parser.add_argument("--output", required=True, help="Folder to write the healed model to.")
-        parser.add_argument("--overwrite", action="store_true", help="Replace a model that is in the folder already.")
-        parser.add_argument(
+        describe(parser, _SENTENCE, "heal --model DIR --output DIR --dataset DATA [options]", _EXAMPLES)
+        model = parser.add_argument_group("model")
+        model.add_argument("--model", required=True, help="The pruned model, on the Hub or a local folder.")
+        output = add_output_arguments(parser)
+        parser.add_argument_group("method").add_argument(
             "--method",
             choices=("lora", "full", "distill"),
             default="lora",
             help="An adapter that is merged, all weights, or all weights by what --teacher predicts (default: lora).",
         )
-        parser.add_argument(
+        reading = parser.add_argument_group("data")
+        reading.add_argument(
             "--dataset",
             help="wikitext2, c4, a local file, pattern or folder, a data set of the Hub (org/name), or a mixture of "
             "these, joined by +, with weights (c4:0.8+chat.jsonl:0.2) or without.",
         )
-        parser.add_argument("--teacher", help="The dense model, for distill and --self-data.")
-        parser.add_argument("--teacher-device", help="Device to load the teacher on (default: that of the model).")
-        parser.add_argument(
+        for name, text in _READING_HELP.items():
+            reading.add_argument(f"--{name.replace('_', '-')}", help=text)
+        budget = parser.add_argument_group("how long (one of these)").add_mutually_exclusive_group()
+        budget.add_argument("--steps", type=count_from(1), help="Steps of the optimizer (default: 150).")
+        budget.add_argument("--tokens", type=count_from(1), help="Tokens to train on.")
+        budget.add_argument("--minutes", type=float, help="Minutes to train for.")
+        teacher = parser.add_argument_group("teacher")
+        teacher.add_argument("--teacher", metavar="MODEL", help="The dense model, for distill and --self-data.")
+        teacher.add_argument(
+            "--teacher-device", metavar="DEVICE", help="Device to load the teacher on (default: that of the model)."
+        )
+        teacher.add_argument(
             "--cache-teacher",
             metavar="DIR",
             help="Write what the teacher predicts there first, or read it from there.",
         )
-        budget = parser.add_mutually_exclusive_group()
-        budget.add_argument("--steps", type=count_from(1), help="Steps of the optimizer (default: 150).")
-        budget.add_argument("--tokens", type=count_from(1), help="Tokens to train on.")
-        budget.add_argument("--minutes", type=float, help="Minutes to train for.")
         _add_training_options(parser.add_argument_group("training"))
-        reading = parser.add_argument_group("reading")
-        for name, text in _READING_HELP.items():
-            reading.add_argument(f"--{name.replace('_', '-')}", help=text)
-        add_printing_arguments(parser)
+        _add_run_options(output)
         add_loading_arguments(parser)
+        printed = add_printing_arguments(parser)
+        printed.add_argument(
+            "--report-to", nargs="+", default=["none"], help="Services that the Trainer reports to: tensorboard, ..."
+        )
 
     def run(self) -> None:
         """Run the command."""
@@ -154,7 +178,7 @@ class HealCommand(BaseOptimumCLICommand):
 
 def _add_training_options(training: Any) -> None:
     for name, (least, text) in _COUNTS.items():
-        training.add_argument(f"--{name.replace('_', '-')}", type=count_from(least), help=text)
+        training.add_argument(f"--{name.replace('_', '-')}", type=count_from(least), metavar="N", help=text)
     training.add_argument("--learning-rate", type=float, help="Its highest value (default: by method and size).")
     training.add_argument(
         "--loss",
@@ -166,12 +190,14 @@ def _add_training_options(training: Any) -> None:
     training.add_argument(
         "--gradient-checkpointing", action="store_true", help="Compute activations again instead of keeping them."
     )
-    training.add_argument(
-        "--report-to", nargs="+", default=["none"], help="Services that the Trainer reports to: tensorboard, ..."
+
+
+def _add_run_options(output: Any) -> None:
+    output.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="Folder for checkpoints, logs, adapters and data of its own (default: OUTPUT-run).",
     )
-    training.add_argument(
-        "--run-dir", help="Folder for checkpoints, logs, adapters and data of its own (default: OUTPUT-run)."
-    )
-    training.add_argument(
+    output.add_argument(
         "--resume", action="store_true", help="Go on from the last checkpoint that an interrupted run left."
     )

@@ -4,20 +4,23 @@ import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..runtime.logs import LEVELS, log_of_program, set_verbosity
 
 
-def add_printing_arguments(parser: ArgumentParser) -> None:
-    """Add `--json`, `--log-level` and `--quiet`."""
-    parser.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
-    how_much = parser.add_mutually_exclusive_group()
+def add_printing_arguments(parser: ArgumentParser) -> Any:
+    """Add `--json`, `--log-level` and `--quiet`, and return their group."""
+    group = parser.add_argument_group("what is told")
+    group.add_argument("--json", action="store_true", help="Print the result as JSON, for machines.")
+    how_much = group.add_mutually_exclusive_group()
     how_much.add_argument(
         "--log-level",
         choices=LEVELS,
         help="What is logged to stderr (default: OPTIMUM_SLEB_VERBOSITY, else info: a line for each step).",
     )
     how_much.add_argument("--quiet", action="store_true", help="Only errors and the result: no log, bars, warnings.")
+    return group
 
 
 @contextmanager

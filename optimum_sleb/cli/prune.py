@@ -11,23 +11,43 @@ from optimum.commands.base import BaseOptimumCLICommand
 
 from ..calibration.check import check_data
 from ..config import PRESETS, SLEBConfig
+from .amounts import add_amounts
 from .common import (
+    MODEL_HELP,
+    add_hub_arguments,
     add_loading_arguments,
     add_output_arguments,
     check_push,
-    count_from,
     exit_on_known_errors,
     exit_on_signals,
     loading_arguments,
     lock_output,
     save_and_print,
 )
+from .describe import describe
 from .options import check_output_options, check_search_options, check_source_options
-from .printing import printing, silence
+from .printing import add_printing_arguments, printing, silence
 
 if TYPE_CHECKING:
     from ..runtime.ranks import Ranks
 
+_SENTENCE = """Search for the decoder blocks that matter least, remove them, and save an
+ordinary checkpoint with its report and a model card. What must be given:
+--model, --output, and one way to say how much goes."""
+_EXAMPLES = (
+    (
+        "The best model without training, of a model on the Hub.",
+        "prune --model HuggingFaceTB/SmolLM2-135M --output smaller --sparsity 0.2 --preset best",
+    ),
+    (
+        "A folder, to fit 16 GB with its cache, judged on your own chats.",
+        "prune --model ./my-model --output smaller --max-memory 16GB --dataset chats.jsonl --loss labels",
+    ),
+    (
+        "The published procedure; go on where it was interrupted.",
+        "prune --model ./my-model --output smaller --num-blocks 6 --dataset wikitext2 --resume",
+    ),
+)
 # Options that are fields of SLEBConfig, by group; types, choices and defaults are the config's.
 _CALIBRATION_HELP = {
     "dataset": "wikitext2, c4, a local file, pattern or folder, a data set of the Hub (org/name), or a mixture of "
@@ -45,11 +65,13 @@ _CALIBRATION_HELP = {
     "seed": "Seed of the shuffle",
     "loss": "Loss on every token, or on labels: completions, the assistant's turns, or labels beside input_ids",
 }
+_BARRIER_HELP = {
+    "early_barrier": "Blocks at the start that are never removed",
+    "latter_barrier": "Blocks at the end that are never removed",
+}
 _SEARCH_HELP = {
     "criterion": "What is lowered instead of cross-entropy: kl, the divergence from the dense model; or a function, "
     "org.module:function from logits and a batch of windows to a loss of each window, which is imported and run",
-    "early_barrier": "Blocks at the start that are never removed",
-    "latter_barrier": "Blocks at the end that are never removed",
     "compensate": "Fit weights anew, verified on windows held back: no; of the block below a gap, after the search or "
     "during it; or every-block, of all blocks above a gap too",
     "search_space": "runs: each depth has its own best set of blocks, and runs of neighbours compete (default: one "
@@ -69,32 +91,22 @@ class PruneCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("--model", required=True, help="Model on the Hub or local folder.")
-        add_output_arguments(parser)
-        amount = parser.add_mutually_exclusive_group(required=True)
-        amount.add_argument("--sparsity", type=float, help="Share of the blocks to remove, such as 0.2.")
-        amount.add_argument("--num-blocks", type=int, dest="num_blocks_to_remove", help="Number of blocks to remove.")
-        amount.add_argument(
-            "--max-perplexity-increase",
-            type=float,
-            help="Remove blocks until the perplexity on the calibration text would grow by more than this share.",
+        describe(parser, _SENTENCE, "prune --model MODEL --output DIR --sparsity 0.2 [options]", _EXAMPLES)
+        parser.add_argument_group("model").add_argument("--model", required=True, help=MODEL_HELP)
+        output = add_output_arguments(parser)
+        output.add_argument(
+            "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
         )
-        amount.add_argument("--max-parameters", help="Remove blocks until so many parameters are left: 6B, 113M.")
-        amount.add_argument(
-            "--max-memory", help="Remove blocks until weights and cache take at most so many bytes: 16GB, 16GiB."
-        )
-        amount.add_argument(
-            "--min-speedup", type=float, help="Remove blocks until the model is so many times as fast."
-        )
-        _add_target_options(parser)
-        parser.add_argument(
+        add_amounts(parser)
+        _add_block_options(parser.add_argument_group("which blocks may go"))
+        parser.add_argument_group("preset").add_argument(
             "--preset",
             choices=tuple(PRESETS),
             default="published",
             help="Values of the options that are not given: those of the published procedure, or of the best model "
             f"without training ({_as_options(PRESETS['best'])}) (default: published).",
         )
-        group = parser.add_argument_group("calibration")
+        group = parser.add_argument_group("calibration data")
         _add_config_options(group, _CALIBRATION_HELP)
         group.add_argument(
             "--published-bos",
@@ -103,25 +115,22 @@ class PruneCommand(BaseOptimumCLICommand):
             dest="bos_per_window",
             help="As published: a BOS token in front of the text only, not of every window.",
         )
-        search = parser.add_argument_group("search")
-        _add_config_options(search, _SEARCH_HELP)
-        _add_block_options(search)
-        parser.add_argument(
-            "--resume", action="store_true", help="Go on from the journal that an interrupted run left in --output."
-        )
-        parser.add_argument(
-            "--report-to",
-            nargs="+",
-            default=["none"],
-            help="Write the search to tensorboard (runs/ in --output), trackio, wandb, or all that are installed.",
-        )
-        add_loading_arguments(parser)
-        parser.add_argument(
+        _add_config_options(parser.add_argument_group("search"), _SEARCH_HELP)
+        loading = add_loading_arguments(parser)
+        loading.add_argument(
             "--offload",
             choices=("auto", "cpu", "no"),
             default="auto",
             help="Keep the blocks in host memory, and bring them to --device one at a time: cpu always, no never, "
             "auto where the model does not fit (default: auto).",
+        )
+        add_hub_arguments(parser)
+        printed = add_printing_arguments(parser)
+        printed.add_argument(
+            "--report-to",
+            nargs="+",
+            default=["none"],
+            help="Write the search to tensorboard (runs/ in --output), trackio, wandb, or all that are installed.",
         )
 
     def run(self) -> None:
@@ -210,28 +219,6 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _add_target_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--context",
-        "--context-length",
-        type=count_from(1),
-        dest="context_length",
-        help="With --max-memory: tokens of each sequence in the cache (default: 2048, or the model's positions).",
-    )
-    parser.add_argument(
-        "--batch",
-        "--num-sequences",
-        type=count_from(1),
-        dest="num_sequences",
-        help="With --max-memory: sequences in the cache (default: 1).",
-    )
-    parser.add_argument(
-        "--speedup-of",
-        choices=("prompt", "generation"),
-        help="With --min-speedup: what gets faster, reading a prompt or generation (default: generation).",
-    )
-
-
 def _add_block_options(group: Any) -> None:
     group.add_argument(
         "--protected-blocks", nargs="+", metavar="N", help="Blocks that are never removed: 0-3 14, by dense number."
@@ -239,6 +226,7 @@ def _add_block_options(group: Any) -> None:
     group.add_argument(
         "--candidate-blocks", nargs="+", metavar="N", help="The only blocks that are removed: 4-13, by dense number."
     )
+    _add_config_options(group, _BARRIER_HELP)
 
 
 def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
@@ -251,8 +239,12 @@ def _add_config_options(group: Any, help_of: dict[str, str]) -> None:
             _option(name),
             type=str if is_choice else kind,
             choices=get_args(kind) if is_choice else None,
+            metavar=None if is_choice else _METAVARS.get(kind, name.rpartition("_")[2].upper()),
             help=f"{text}." if default is None else f"{text} (default: {default}).",
         )
+
+
+_METAVARS = {int: "N", float: "X"}
 
 
 def _kind_of(hint: Any) -> Any:

@@ -6,8 +6,20 @@ from pathlib import Path
 
 from optimum.commands.base import BaseOptimumCLICommand
 
-from .common import exit_on_known_errors, keep_transformers_quiet
+from .common import add_card_arguments, exit_on_known_errors, keep_transformers_quiet
+from .describe import describe
 from .printing import add_printing_arguments, printing
+
+_SENTENCE = """Upload the folder of a pruned model to the Hub, in one commit. The token is that of
+`hf auth login`, or HF_TOKEN."""
+_EXAMPLES = (
+    ("To your own repository, which is made if need be.", "push --folder smaller --repo me/smollm2-sleb-20"),
+    (
+        "Of a model that was pruned from a local file: what the card should say of its origin.",
+        "push --folder smaller --repo me/smaller --license apache-2.0 --base-model org/dense --language en",
+    ),
+    ("As a pull request.", "push --folder smaller --repo org/smaller --create-pr"),
+)
 
 
 class PushCommand(BaseOptimumCLICommand):
@@ -16,15 +28,22 @@ class PushCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("--folder", required=True, help="Folder that prune or remove wrote.")
-        parser.add_argument("--repo", required=True, help="Repository on the Hub, such as me/smollm2-sleb-20.")
-        parser.add_argument("--private", action="store_true", help="Make a new repository private.")
-        parser.add_argument("--revision", help="Branch to push to, made if it does not exist (default: main).")
-        parser.add_argument("--create-pr", action="store_true", help="Open a pull request instead.")
-        parser.add_argument("--commit-message", help="Message of the commit.")
+        describe(parser, _SENTENCE, "push --folder DIR --repo REPO [options]", _EXAMPLES)
+        what = parser.add_argument_group("what, and where to")
+        what.add_argument("--folder", required=True, metavar="DIR", help="Folder that prune, remove or heal wrote.")
+        what.add_argument("--repo", required=True, help="Repository on the Hub, such as me/smollm2-sleb-20.")
+        what.add_argument("--private", action="store_true", help="Make a new repository private.")
+        how = parser.add_argument_group("commit")
+        how.add_argument(
+            "--revision", metavar="BRANCH", help="Branch to push to, made if it does not exist (default: main)."
+        )
+        how.add_argument("--create-pr", action="store_true", help="Open a pull request instead.")
+        how.add_argument("--commit-message", metavar="TEXT", help="Message of the commit.")
+        how.add_argument("--commit-description", metavar="TEXT", help="More about the commit, below its message.")
+        card = parser.add_argument_group("card on the Hub")
+        card.add_argument("--tags", nargs="+", metavar="TAG", help="Tags beside those of the method.")
+        add_card_arguments(card)
         add_printing_arguments(parser)
-        parser.add_argument("--commit-description", help="More about the commit, below its message.")
-        parser.add_argument("--tags", nargs="+", help="Tags for the card on the Hub, beside those of the method.")
 
     def run(self) -> None:
         """Run the command."""

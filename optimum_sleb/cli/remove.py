@@ -6,6 +6,8 @@ from optimum.commands.base import BaseOptimumCLICommand
 
 from ..errors import ConfigError
 from .common import (
+    MODEL_HELP,
+    add_hub_arguments,
     add_loading_arguments,
     add_output_arguments,
     check_push,
@@ -15,8 +17,20 @@ from .common import (
     lock_output,
     save_and_print,
 )
+from .describe import describe
 from .options import check_output_options, check_removal_options, check_source_options
-from .printing import printing
+from .printing import add_printing_arguments, printing
+
+_SENTENCE = """Remove blocks without a search: those that an earlier search found, or fewer
+of them, or those of a list. One search serves every depth up to its own."""
+_EXAMPLES = (
+    ("A shallower cut of an earlier search.", "remove --report smaller --num-blocks 3 --output larger"),
+    ("Known blocks.", "remove --model ./my-model --blocks 14 23 11 --output smaller"),
+    (
+        "The blocks of a report, from a model that lies elsewhere now.",
+        "remove --report sleb_report.json --model ./my-model --output smaller",
+    ),
+)
 
 
 class RemoveCommand(BaseOptimumCLICommand):
@@ -25,21 +39,31 @@ class RemoveCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument(
-            "--model", help="Model on the Hub or local folder (default with --report: the dense model it began with)."
-        )
-        what = parser.add_mutually_exclusive_group(required=True)
+        describe(parser, _SENTENCE, "remove (--report DIR | --model MODEL --blocks N ...) --output DIR", _EXAMPLES)
+        model = parser.add_argument_group("model")
+        model.add_argument("--model", help=f"{MODEL_HELP} Default with --report: the dense model that it began with.")
+        add_output_arguments(parser)
+        blocks = parser.add_argument_group("which blocks go")
+        what = blocks.add_mutually_exclusive_group(required=True)
         what.add_argument(
-            "--blocks", type=count_from(0), nargs="+", help="Numbers of the blocks, counted in the dense model."
+            "--blocks",
+            type=count_from(0),
+            nargs="+",
+            metavar="N",
+            help="Numbers of the blocks, counted in the dense model.",
         )
-        what.add_argument("--report", help="Report (or folder) of an earlier search, whose blocks are removed.")
-        parser.add_argument(
+        what.add_argument(
+            "--report", metavar="DIR", help="Report (or folder) of an earlier search, whose blocks are removed."
+        )
+        blocks.add_argument(
             "--num-blocks",
             type=count_from(1),
+            metavar="N",
             help="With --report: remove only so many, the first of its blocks or its best set of that size.",
         )
-        add_output_arguments(parser)
         add_loading_arguments(parser)
+        add_hub_arguments(parser)
+        add_printing_arguments(parser)
 
     def run(self) -> None:
         """Run the command."""
