@@ -1,6 +1,6 @@
 """Write `docs/model-card.md` from a folder of a real run: the card as the program renders it, picture and report.
 
-python docs/write_model_card.py smollm2-sleb-20
+python docs/write_model_card.py [smollm2-sleb-20]
 """
 
 import shutil
@@ -9,16 +9,25 @@ from pathlib import Path
 
 from optimum_sleb import PruningReport
 from optimum_sleb.card.card import render_card
+from optimum_sleb.card.loss_plot import draw_losses
 
 DOCS = Path(__file__).parent
 NAME = "smollm2-sleb-20"
-RECORDS = ("sleb_report.json", "sleb_loss.png")
+REPORT = "sleb_report.json"
 INTRODUCTION = """\
 # The model card
 
 `save_pretrained` and the commands write a model card into every folder, and `push_to_hub` uploads it. It is rendered
 from [`model_card_template.md`](../model_card_template.md) and the folder's report. Only what was measured stands in
-it; the dense model's licence and language are taken from its own card, where there is one.
+it: the perplexity of the calibration text too, but as what it is, and not as an evaluation in the front matter.
+
+The dense model's licence and language are taken from its own card, where there is one. For a dense model that is a
+local file, give them to `save_pretrained` or `push_to_hub`, or to the commands, which warn of what is missing when the
+model is pushed:
+
+```bash
+optimum-cli sleb push --folder DIR --repo me/smaller --license apache-2.0 --base-model org/dense --language en
+```
 
 After a search over sets of blocks (`search_space="runs"`) the card says how many sets were compared and lists the best
 one of each depth, from `depths` of the report; the steps of such a report are the last depth's blocks, ascending and
@@ -47,7 +56,7 @@ def page(report: PruningReport) -> str:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    for record in RECORDS:
-        shutil.copy(folder / record, DOCS / record)
+    if sys.argv[1:]:  # without a folder, the report in docs/ is rendered anew
+        shutil.copy(Path(sys.argv[1], REPORT), DOCS)
+    draw_losses(PruningReport.load(DOCS), DOCS / "sleb_loss.png")
     (DOCS / "model-card.md").write_text(page(PruningReport.load(DOCS)), encoding="utf-8")

@@ -39,7 +39,7 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
     content = environment.get_template(TEMPLATE.name).render(
         card_data=front_matter(report, name, base_card).to_yaml(),
         title=name,
-        base_model=hub_name(report.base_model),
+        base_model=base_card.base_model or hub_name(report.base_model),
         architecture=report.architecture,
         num_removed=len(report.removed_blocks),
         num_blocks=report.original_num_blocks,
@@ -76,7 +76,7 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         healed_between=report.healed_between_runs,
         commands=repeat_commands(report, name),
         versions=", ".join(f"{library} {version}" for library, version in report.versions.items()),
-        licence=base_card.license,
+        licence_sentence=licence_sentence(base_card.license),
     )
     return ModelCard(content)
 
@@ -93,6 +93,28 @@ def address_card(card: ModelCard, load_from: str) -> None:
     )
     if isinstance(card.data, ModelCardData) and card.data.eval_results:
         card.data.model_name = Path(new).name
+
+
+def name_origin(card: ModelCard, fields: BaseCardFields) -> None:
+    """Let a rendered card say what was given of the dense model, in place; text added by hand stays."""
+    if fields.base_model:
+        card.data["base_model"], card.data["base_model_relation"] = fields.base_model, "finetune"
+        begin = f"This is [{escape_markdown(fields.base_model)}](https://huggingface.co/{fields.base_model}) with "
+        card.text = re.sub(r"(?m)^This is .* with (?=\d+ of its \d+ decoder blocks)", lambda _: begin, card.text)
+    if fields.license:
+        card.data["license"] = fields.license
+        card.data["license_name"] = card.data["license_link"] = None  # they are of another licence
+        sentence = f"- {licence_sentence(fields.license)}"
+        card.text = re.sub(r"(?m)^- The licence .*$", lambda _: sentence, card.text, count=1)
+    if fields.language:
+        card.data["language"] = fields.language
+
+
+def licence_sentence(licence: str | None) -> str:
+    """Return what the card says of the licence."""
+    if not licence:
+        return "The licence of the dense model applies."
+    return f"The licence is that of the dense model: {escape_markdown(licence)}."
 
 
 def has_plot(report: PruningReport) -> bool:

@@ -13,17 +13,13 @@ from ..report.records import EvaluationRecord
 from ..report.report import PruningReport
 from .base_card import BaseCardFields, hub_name
 from .format import one_line, public_dataset_name
-from .tables import calibration_evaluation
 
 
 def front_matter(report: PruningReport, name: str, base_card: BaseCardFields) -> ModelCardData:
     """Return the metadata of a pruned model, with known and measured facts only."""
-    base_model = hub_name(report.base_model)
-    results = [_result(evaluation, split="evaluation") for evaluation in report.evaluations]
-    calibration = calibration_evaluation(report)
-    # Healing changes the perplexity on the calibration text, so the number of the search no longer holds.
-    if calibration is not None and not report.healing:
-        results.append(_result(calibration, split="calibration"))
+    base_model = base_card.base_model or hub_name(report.base_model)
+    # What the search lowered on its calibration text is told in the card, but it is no evaluation.
+    results = [_result(evaluation) for evaluation in report.evaluations]
     return ModelCardData(
         base_model=base_model,
         # The Hub knows adapter, merge, quantized and finetune; only the last one fits.
@@ -53,7 +49,7 @@ def _calibration_datasets(report: PruningReport | None) -> list[str]:
     return names
 
 
-def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
+def _result(evaluation: EvaluationRecord) -> EvalResult:
     name = one_line(public_dataset_name(evaluation.dataset)) or "unnamed"
     fields: dict[str, Any] = {"dataset_type": name}
     if evaluation.dataset in NAMED_DATASETS:
@@ -62,7 +58,7 @@ def _result(evaluation: EvaluationRecord, split: str) -> EvalResult:
         fields = {
             "dataset_type": identifier,
             "dataset_config": config[0] if config else None,
-            "dataset_split": dataset.evaluation_split if split == "evaluation" else "train",
+            "dataset_split": dataset.evaluation_split,
         }
     error = {} if evaluation.after_stderr is None else {"stderr": evaluation.after_stderr}
     return EvalResult(

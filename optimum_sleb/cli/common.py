@@ -224,7 +224,8 @@ def _state_of(folder: Path) -> str:
 
 def save_and_print(pruner: "SLEBPruner", args: Namespace) -> None:
     """Write the pruned model, upload it if the arguments ask for it, and print the result."""
-    folder = pruner.save_pretrained(args.output, overwrite=args.overwrite)
+    fields = {name: getattr(args, name) for name in ("license", "base_model", "language")}
+    folder = pruner.save_pretrained(args.output, overwrite=args.overwrite, **fields)
     if not args.json:
         print(pruner.report.summary())
         print(f"saved to {folder}", flush=True)

@@ -35,7 +35,8 @@ _READING_HELP = {
 }
 
 _SENTENCE = """Measure the perplexity of a model, dense or pruned, by the paper's protocol,
-and its accuracy on any task of lm-evaluation-harness (pip install "optimum-sleb[eval]")."""
+and its accuracy on any task of lm-evaluation-harness
+(pip install "optimum-sleb[eval]")."""
 _EXAMPLES = (
     (
         "Perplexity beside the dense model's, and onto the card.",

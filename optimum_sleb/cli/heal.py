@@ -49,7 +49,8 @@ _COUNTS = {
 }
 
 _SENTENCE = """Fine-tune a pruned model, and save it with its report and card, the pruned and
-the healed model side by side (pip install "optimum-sleb[heal]")."""
+the healed model side by side
+(pip install "optimum-sleb[heal]")."""
 _EXAMPLES = (
     ("LoRA on your own text, the first thing to try.", "heal --model smaller --output healed --dataset my_text.jsonl"),
     (

@@ -9,7 +9,12 @@ from ..errors import ConfigError, ModelNotFoundError
 
 
 def check_output_options(args: Namespace) -> None:
-    """Refuse what belongs to a push where nothing is pushed."""
+    """Refuse what belongs to a push where nothing is pushed, and what no card can say."""
+    fields = (args.license, args.base_model, args.language)
+    if any(field is not None for field in fields):
+        from ..card.base_card import given_fields  # takes a third of a second
+
+        given_fields(*fields)
     _refuse_unused(args, ("private",), "--push-to-hub", args.push_to_hub is not None)
 
 

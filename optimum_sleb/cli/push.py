@@ -10,8 +10,8 @@ from .common import add_card_arguments, exit_on_known_errors, keep_transformers_
 from .describe import describe
 from .printing import add_printing_arguments, printing
 
-_SENTENCE = """Upload the folder of a pruned model to the Hub, in one commit. The token is that of
-`hf auth login`, or HF_TOKEN."""
+_SENTENCE = """Upload the folder of a pruned model to the Hub, in one commit. The token is that
+of `hf auth login`, or HF_TOKEN."""
 _EXAMPLES = (
     ("To your own repository, which is made if need be.", "push --folder smaller --repo me/smollm2-sleb-20"),
     (
@@ -48,9 +48,12 @@ class PushCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Run the command."""
         with exit_on_known_errors("push"), printing(self.args):
-            from ..hub.push import push_folder
+            from ..card.base_card import given_fields
 
             args = self.args
+            fields = given_fields(args.license, args.base_model, args.language)
+            from ..hub.push import push_folder
+
             keep_transformers_quiet()
             address = push_folder(
                 Path(args.folder),
@@ -61,5 +64,6 @@ class PushCommand(BaseOptimumCLICommand):
                 commit_message=args.commit_message,
                 commit_description=args.commit_description,
                 tags=args.tags,
+                fields=fields,
             )
             print(json.dumps({"commit": address}) if args.json else f"pushed to {address}")

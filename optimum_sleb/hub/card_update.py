@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..card.base_card import read_own_card
 from ..errors import PushError
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.protocol import paper_scores
@@ -48,7 +49,8 @@ def add_to_report_and_card(
             raise PushError(f"The model in {folder} was replaced while it was measured; measure the new one.")
         report = _with_measurements(report, evaluations, speeds)
         # The existing card holds licence and language, so the Hub need not be asked again.
-        replace_files(folder, lambda fresh: write_report_and_card(fresh, report, folder.name, str(folder)))
+        fields = read_own_card(str(folder))
+        replace_files(folder, lambda fresh: write_report_and_card(fresh, report, folder.name, fields))
     return report
 
 

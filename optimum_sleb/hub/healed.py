@@ -127,7 +127,7 @@ def save_healed(
             healing=(*before.healing, *healings),
             evaluations=healed_evaluations(before.evaluations, evaluations),
         )
-        return write_sleb_files(folder, report, report.recipe, directory.name)
+        return write_sleb_files(folder, report, report.recipe, directory.name, parent=str(parent))
 
     switch_cache_on(remove_autocast(model))
     report = write_folder(directory, fill, overwrite)

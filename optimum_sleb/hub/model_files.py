@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..card.base_card import read_base_card
+from ..card.base_card import BaseCardFields, read_base_card, read_own_card
 from ..card.card import has_plot, render_card
 from ..card.loss_plot import draw_losses
 from ..config import SLEBConfig
@@ -16,10 +16,18 @@ from ..report.report import PruningReport
 from ..runtime.files import file_sha256
 
 
-def write_sleb_files(folder: Path, report: PruningReport, recipe: SLEBConfig | None, load_from: str) -> PruningReport:
+def write_sleb_files(
+    folder: Path,
+    report: PruningReport,
+    recipe: SLEBConfig | None,
+    load_from: str,
+    given: BaseCardFields | None = None,
+    parent: str | None = None,
+) -> PruningReport:
     """Write recipe, report, plot and card into a folder that already holds the weights.
 
-    Return the report with size and fingerprint of the weight files; `recipe` is `None` without a search.
+    Return the report with size and fingerprint of the weight files; `recipe` is `None` without a search. What is not
+    `given` for the card comes from the card of the pruned model that this one was made of, then from the dense one's.
     """
     fingerprint = _fingerprint(_weight_files(folder))
     report = replace(report, size_on_disk=size_on_disk(folder), weights_sha256=fingerprint)
@@ -27,14 +35,15 @@ def write_sleb_files(folder: Path, report: PruningReport, recipe: SLEBConfig | N
         recipe.save_pretrained(folder)
     if has_plot(report):
         draw_losses(report, folder / PLOT_FILE_NAME)
-    write_report_and_card(folder, report, load_from, report.base_model)
+    fields = (given or BaseCardFields()).or_else(read_own_card(parent) if parent else BaseCardFields())
+    write_report_and_card(folder, report, load_from, fields.or_else(read_base_card(report.base_model)))
     return report
 
 
-def write_report_and_card(folder: Path, report: PruningReport, load_from: str, base_card_of: str | None) -> None:
-    """Write the two files that tell of measurements; the card takes over fields of the card of `base_card_of`."""
+def write_report_and_card(folder: Path, report: PruningReport, load_from: str, fields: BaseCardFields) -> None:
+    """Write the two files that tell of measurements."""
     report.save(folder)
-    render_card(report, load_from, read_base_card(base_card_of)).save(folder / CARD_FILE_NAME)
+    render_card(report, load_from, fields).save(folder / CARD_FILE_NAME)
 
 
 def check_model_folder(folder: Path) -> PruningReport:

@@ -10,16 +10,21 @@ import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
-from ..card.card import address_card
+from ..card.base_card import BaseCardFields, hub_name
+from ..card.card import address_card, name_origin
 from ..card.format import one_line
 from ..errors import OutputFolderError, PushError
 from ..report.folder import CARD_FILE_NAME, JOURNAL_FILE_NAME, SLEB_FILES, WEIGHT_FILES, lock_folder
+from ..report.report import PruningReport
 from ..runtime.json import shown
+from ..runtime.logs import get_logger
 from ..runtime.secrets import without_secrets
 from .answers import reason_of
 from .companions import is_companion
 from .model_files import check_model_folder
 from .target import check_visibility
+
+logger = get_logger(__name__)
 
 # What transformers writes beside the weights, and what a repository needs. Logs, checkpoints and notes stay here.
 _OTHER_FILES = (
@@ -40,6 +45,7 @@ def push_folder(
     commit_message: str | None = None,
     commit_description: str | None = None,
     tags: Sequence[str] | None = None,
+    fields: BaseCardFields | None = None,
 ) -> str:
     """Upload a saved folder in one commit and return its address; arguments as in `SLEBPruner.push_to_hub`.
 
@@ -48,11 +54,14 @@ def push_folder(
     check_tags(tags)
     report = check_model_folder(directory)
     message = commit_message or f"SLEB: {len(report.removed_blocks)} decoder blocks removed"
+    card = _card(directory / CARD_FILE_NAME)
+    if tags:
+        card.data["tags"] = list(dict.fromkeys([*_tags_of(card), *tags]))
+    name_origin(card, fields or BaseCardFields())
+    _warn_of_missing_fields(card, report)
     try:
         with lock_folder(directory) if os.access(directory, os.W_OK) else nullcontext():
-            return _upload(
-                directory, repo_id, private, token, revision, create_pr, message, commit_description, tags or ()
-            )
+            return _upload(directory, repo_id, private, token, revision, create_pr, message, commit_description, card)
     except (PushError, OutputFolderError):
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
@@ -70,9 +79,8 @@ def _upload(
     create_pr: bool,
     message: str,
     description: str | None,
-    tags: Sequence[str],
+    card: ModelCard,
 ) -> str:
-    card = _card(directory / CARD_FILE_NAME)
     api = HfApi(token=token)
     # create_repo puts the user's name in front where only the model's name was given.
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -82,8 +90,6 @@ def _upload(
     head = api.model_info(repo_id, revision=revision).sha
     files = dict(_files(directory, card.content))
     address_card(card, repo_id)
-    if tags:
-        card.data["tags"] = list(dict.fromkeys([*_tags_of(card), *tags]))
     remote = api.list_repo_files(repo_id, revision=revision)
     stale = [name for name in remote if name not in files and _belongs_to_a_model(name)]
     commit = api.create_commit(
@@ -114,6 +120,19 @@ def check_tags(tags: Sequence[str] | None) -> None:
 def _tags_of(card: ModelCard) -> list[str]:
     tags = getattr(card.data, "tags", None)
     return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+
+
+def _warn_of_missing_fields(card: ModelCard, report: PruningReport) -> None:
+    """Warn where readers would not learn what they may do with a model, as its dense model was a local file."""
+    if hub_name(report.base_model) is not None:
+        return
+    missing = [name for name in ("license", "base_model", "language") if not card.data.get(name)]
+    if missing:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        logger.warning(
+            f"The dense model is not on the Hub, so the card names no {' and no '.join(missing)}; give them when "
+            f"the model is saved or pushed ({', '.join(f'{name}=' for name in missing)}; {options})."
+        )
 
 
 def _card(file: Path) -> ModelCard:

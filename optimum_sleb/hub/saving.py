@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging
 
+from ..card.base_card import BaseCardFields, given_fields
 from ..config import SLEBConfig
 from ..errors import ConfigError, ReportError
 from ..models.provenance import set_model_name
@@ -53,6 +54,9 @@ class Saving:
         *,
         overwrite: bool = False,
         max_shard_size: str = "50GB",
+        license: str | None = None,
+        base_model: str | None = None,
+        language: str | Sequence[str] | None = None,
         push_to_hub: bool = False,
         repo_id: str | None = None,
         **kwargs: Any,
@@ -69,6 +73,9 @@ class Saving:
             save_directory: The folder to write.
             overwrite: Replace a model that is there already.
             max_shard_size: Largest size of one weight file, such as `"5GB"`.
+            license: The licence for the card, such as `"apache-2.0"`; `None` takes it from the dense model's card.
+            base_model: Name of the dense model on the Hub, for the card of one that was a local file.
+            language: Language of the model for the card, or several: `"en"`, `["en", "de"]`.
             push_to_hub: Upload the folder as well. The repository is looked at before anything is written.
             repo_id: The repository; `None` is one of the folder's name.
             **kwargs: With `push_to_hub`, the other arguments of `SLEBPruner.push_to_hub`.
@@ -80,7 +87,8 @@ class Saving:
             ReportError: If nothing has been pruned yet.
             OutputFolderError: If the folder holds a model already, or cannot be written.
             VerificationError: If the saved folder does not give the model's logits; then nothing is written.
-            ConfigError: If there are arguments for a push, but `push_to_hub` is not set.
+            ConfigError: If there are arguments for a push, but `push_to_hub` is not set, or if the Hub does not know
+                such a licence, name or language.
             PushError: If the push fails; the folder is complete by then, and `push_to_hub` can be called again.
 
         Example:
@@ -91,13 +99,14 @@ class Saving:
         directory = Path(save_directory)
         name = directory.name.strip(".") or real_folder(directory).name
         self.report  # noqa: B018 - refuses before the Hub is asked
+        fields = given_fields(license, base_model, language)
         given = [*([] if repo_id is None else ["repo_id"]), *kwargs]
         _check_push_arguments(given, push_to_hub)
         if push_to_hub:
             asked = {key: kwargs[key] for key in ("private", "token", "create_pr") if key in kwargs}
             check_target(repo_id or name, **asked)
             check_tags(kwargs.get("tags"))
-        write_folder(directory, lambda folder: self._write(folder, name, max_shard_size), overwrite)
+        write_folder(directory, lambda folder: self._write(folder, name, fields, max_shard_size), overwrite)
         set_model_name(self.model, str(directory))
         self._folder = directory
         if push_to_hub:
@@ -116,6 +125,9 @@ class Saving:
         commit_message: str | None = None,
         commit_description: str | None = None,
         tags: Sequence[str] | None = None,
+        license: str | None = None,
+        base_model: str | None = None,
+        language: str | Sequence[str] | None = None,
     ) -> str:
         """Upload the folder that was saved last, in one commit; if none was saved, upload a temporary one.
 
@@ -132,12 +144,16 @@ class Saving:
             commit_message: The message of the commit; `None` states how many blocks were removed.
             commit_description: More about the commit, below its message.
             tags: Tags for the card on the Hub, beside `sleb`, `pruned` and `depth-pruning`.
+            license: The licence for the card on the Hub; `None` leaves what the folder's card says.
+            base_model: Name of the dense model on the Hub, for the card of one that was a local file.
+            language: Language of the model for the card, or several: `"en"`, `["en", "de"]`.
 
         Returns:
             The address of the commit, or of the pull request.
 
         Raises:
             ReportError: If nothing has been pruned yet.
+            ConfigError: If the Hub does not know such a licence, name or language.
             OutputFolderError: If there is no room for the temporary folder.
             PushError: If the Hub refuses the upload, or the model was changed since it was saved. The folder is
                 unchanged, and the push can be tried again.
@@ -147,10 +163,11 @@ class Saving:
             pruner.push_to_hub("me/smollm2-sleb-20", private=True, tags=["my-experiment"])
             ```
         """
+        fields = given_fields(license, base_model, language)
         with TemporaryDirectory() as temporary:
             folder = self._folder or Path(temporary, "model")
             if self._folder is None:
-                write_folder(folder, lambda fresh: self._write(fresh, repo_id), overwrite=False)
+                write_folder(folder, lambda fresh: self._write(fresh, repo_id, fields), overwrite=False)
             else:
                 check_unchanged_since_save(folder, self.model)
             address = push_folder(
@@ -163,15 +180,17 @@ class Saving:
                 commit_message=commit_message,
                 commit_description=commit_description,
                 tags=tags,
+                fields=fields,
             )
         if revision is None and not create_pr:
             set_model_name(self.model, repo_id)
         return address
 
-    def _write(self, folder: Path, load_from: str, max_shard_size: str = "50GB") -> None:
+    def _write(self, folder: Path, load_from: str, fields: BaseCardFields, max_shard_size: str = "50GB") -> None:
         report = self.report
         save_model(folder, self.model, self._processing_class, self._origin, max_shard_size)
-        self._report = write_sleb_files(folder, report, self._recipe, load_from)
+        parent = self._origin.name if report.previous is not None else None
+        self._report = write_sleb_files(folder, report, self._recipe, load_from, fields, parent)
 
 
 def _check_push_arguments(given: Sequence[str], push_to_hub: bool) -> None:

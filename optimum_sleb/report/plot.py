@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..blocks.criterion import unit_of
+from ..config import as_ranges
 from ..errors import ReportError
 from .plot_style import BLUE, BROWN, INK, ORANGE, label_removed_blocks, new_figure, style_axes, use_log_scale
 from .stack_plot import draw_stack, named_as_protected
@@ -48,11 +49,15 @@ def plot_losses(report: Report) -> Figure:
     numbers, values = zip(*points, strict=True)
     axes.plot(numbers, values, color=BLUE, marker="o", markersize=6, linewidth=2, label="the model", zorder=3)
     axes.set_ylim(lowest, highest)
+    if not report.depths:
+        _name_blocks(axes, [step.block for step in report.steps], dict(points), first)
     if report.criterion is None:
         use_log_scale(axes, (1, 1.5, 2, 3, 4, 5, 7))
     style_axes(axes, _label(report.metric, unit_of(report.criterion)))
     axes.yaxis.label.set_parse_math(False)  # a name is no formula
     label_removed_blocks(axes)
+    if report.depths:
+        axes.set_xlabel(f"decoder blocks removed; the last set is {as_ranges(report.depths[-1].removed)}")
     _add_legend(figure, axes, "sets" if report.depths else "candidates")
     return figure
 
@@ -99,6 +104,21 @@ def _draw_losing(axes: Axes, number: int, perplexities: Sequence[float], highest
             fontsize=8,
             linespacing=1.0,
         )
+
+
+def _name_blocks(axes: Axes, blocks: Sequence[int], points: dict[int, float], first: int) -> None:
+    """Write the number of the block that a step took beside its point."""
+    size = max(5.0, min(9.0, 150 / len(blocks)))
+    for number, block in enumerate(blocks, start=first + 1):
+        if number in points:
+            axes.annotate(
+                str(block),
+                (number, points[number]),
+                xytext=(4, -4 - size),
+                textcoords="offset points",
+                color=BLUE,
+                fontsize=size,
+            )
 
 
 def _add_legend(figure: Figure, axes: Axes, losers: str) -> None:

@@ -14,11 +14,13 @@ from jinja2 import UndefinedError
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.card.base_card import BaseCardFields
-from optimum_sleb.card.card import address_card, render_card
+from optimum_sleb.card.card import address_card, name_origin, render_card
 from optimum_sleb.card.format import format_number
 from optimum_sleb.report.records import EvaluationRecord, StepRecord, TargetRecord
 from optimum_sleb.report.report import PruningReport
 
+from ..conftest import make_tokenizer
+from ..families import tiny_model
 from ..report.sets import make_set_report
 from ..report.test_report import make_report
 
@@ -77,15 +79,13 @@ def test_card_says_what_the_report_says() -> None:
                             "name": "wikitext2",
                             "type": "Salesforce/wikitext",
                             "config": "wikitext-2-raw-v1",
-                            "split": split,
+                            "split": "test",
                         },
-                        "metrics": [{"type": "perplexity", "value": value, "args": {"protocol": protocol}}],
+                        "metrics": [
+                            {"type": "perplexity", "value": 1234.5, "args": {"protocol": "8 windows of 20 tokens"}}
+                        ],
                     }
-                    for split, value, protocol in [
-                        ("test", 1234.5, "8 windows of 20 tokens"),
-                        ("train", report.perplexity_after, calibration),
-                    ]
-                ],
+                ],  # and not the perplexity of the calibration text, which is no evaluation
             }
         ],
     }
@@ -262,17 +262,15 @@ def test_every_number_is_the_reports(report: PruningReport, load_from: str) -> N
     assert not re.search(r"\.nan|\.inf", FRONT_MATTER.match(content)[1].lower().replace("name", ""))
     # Its measurements are the report's, to the last digit.
     values = [result.metric_value for result in card.data.eval_results or []]
-    assert sorted(values) == sorted(
-        [one.after for one in report.evaluations]
-        + [value for value in [report.perplexity_after] if value is not None and value < float("inf")]
-    )
+    assert sorted(values) == sorted(one.after for one in report.evaluations)
+    on_calibration = report.perplexity_after is not None and report.perplexity_after < float("inf")
     # So are those of the table, to the digits that it shows: every row has four cells, whatever the names are.
     rows = [line for line in card.text.splitlines() if line.startswith("| ")][1:]
     shown = [[cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", row)[1:-1]] for row in rows]
     assert all(len(row) == 4 for row in shown)
     assert shown[0][1:3] == [str(report.original_num_blocks), str(len(report.blocks_after))]
     assert shown[1][1:3] == [f"{report.parameters_before:,}", f"{report.parameters_after:,}"]
-    shown_evaluations = shown[-len(values) :] if values else []
+    shown_evaluations = shown[len(shown) - len(values) - on_calibration :]
     for row, evaluation in zip(shown_evaluations, report.evaluations, strict=False):
         assert float(row[2].replace(",", "")) == pytest.approx(evaluation.after, abs=0.0051)
         assert row[1:3] == [format_number(evaluation.before), format_number(evaluation.after)]
@@ -327,9 +325,7 @@ def test_a_criterion_is_no_perplexity() -> None:
     card = render_card(report, "me/small")
     row = table_of(card)[r"mean of org.my\_metrics:soft\_errors, wikitext2"]
     assert row[:2] == ["-2.00", "-1.50"]
-    (result,) = front_matter_of(card.content)["model-index"][0]["results"]
-    assert result["metrics"][0]["type"] == "mean of org.my_metrics:soft_errors"
-    assert result["metrics"][0]["value"] == -1.5
+    assert "model-index" not in front_matter_of(card.content)
     assert "raised the criterion org.my\\_metrics:soft\\_errors on the calibration text least" in card.text
     before_limits = card.text.partition("## Limits")[0]
     assert "erplexity" not in before_limits
@@ -349,8 +345,7 @@ def test_the_divergence_is_told_with_its_unit_and_the_perplexity() -> None:
     ]
     assert table_of(card)["perplexity, wikitext2"] == ["7.40", "9.90", calibration]
     assert list(table_of(card))[-2:] == ["KL divergence from the dense model, wikitext2", "perplexity, wikitext2"]
-    (result,) = front_matter_of(card.content)["model-index"][0]["results"]
-    assert result["metrics"][0]["type"] == "KL divergence from the dense model"
+    assert "model-index" not in front_matter_of(card.content)
     assert "raised the KL divergence from the dense model on the calibration text least" in card.text
     assert "![KL divergence from the dense model on the calibration text against" in card.text
     assert "whoever made this model" not in card.text
@@ -425,3 +420,29 @@ def test_a_report_is_data_and_no_template(code: str, tmp_path: Path) -> None:
     assert "8641969" not in card.content.replace(code, "")
     assert card.content.count("library_name: transformers") == 1, "the front matter stands once"
     assert front_matter_of(card.content)["library_name"] == "transformers"
+
+
+def test_what_is_given_of_a_local_dense_model() -> None:
+    report = replace(make_report(), base_model="/home/me/model.gguf")
+    fields = BaseCardFields(license="apache-2.0", language=["en"], base_model="me/dense_1")
+    card = render_card(report, "me/small", fields)
+    data = front_matter_of(card.content)
+    assert (data["license"], data["language"], data["base_model"]) == ("apache-2.0", ["en"], "me/dense_1")
+    assert data["base_model_relation"] == "finetune"
+    assert "[me/dense\\_1](https://huggingface.co/me/dense_1) with 3 of its 8 decoder blocks removed" in card.text
+
+    later = render_card(report, "me/small")
+    later.text = later.text.replace("## Use", "Added by hand.\n\n## Use")
+    name_origin(later, fields)
+    assert later.text.replace("Added by hand.\n\n", "") == card.text
+    assert front_matter_of(later.content) == data
+
+
+def test_the_use_of_a_card_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tiny_model().save_pretrained(tmp_path / "small")
+    make_tokenizer(add_bos=False).save_pretrained(tmp_path / "small")
+    card = render_card(make_report(), str(tmp_path / "small"))
+    code = re.search(r"```python\n(.*?)```", card.text, flags=re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line]) == 5
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out

@@ -11,8 +11,10 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM
 
 from optimum_sleb import ConfigError, PushError, SLEBConfig, SLEBPruner
+from optimum_sleb.hub.card_update import add_to_report_and_card
 from optimum_sleb.hub.model_files import check_model_folder
 from optimum_sleb.hub.push import push_folder
+from optimum_sleb.report.records import EvaluationRecord
 
 from .. import mishaps
 from ..conftest import make_text, make_tokenizer
@@ -294,6 +296,35 @@ def test_from_the_hub_to_the_hub(hub: LocalHub, model_folder: Path) -> None:
     assert again.report.removed_blocks == (2, 4)
     assert again.tokenizer is not None
     assert again.model.config.sleb["base_model"] == "you/dense"
+
+
+@pytest.mark.long
+def test_the_card_of_a_local_dense_model_says_what_is_given(
+    hub: LocalHub, model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pruner = SLEBPruner.from_pretrained(model_folder)
+    pruner.remove([2])
+    pruner.save_pretrained(tmp_path / "pruned", license="mit")
+    with pytest.raises(ConfigError, match="is no identifier of the Hub"):
+        pruner.push_to_hub(REPO, license="the MIT one")
+    assert REPO not in hub.repositories
+    pruner.push_to_hub(REPO)
+    assert "the card names no base_model and no language; give them when" in caplog.text
+    assert "(base_model=, language=; --base-model, --language)" in caplog.text
+    caplog.clear()
+    pruner.push_to_hub(REPO, base_model="you/dense", language="en")
+    assert "names no" not in caplog.text
+    card = ModelCard(hub.files(REPO)["README.md"].decode())
+    assert (card.data.license, card.data.base_model, card.data.language) == ("mit", "you/dense", ["en"])
+    assert "[you/dense](https://huggingface.co/you/dense) with 1 of its 6 decoder blocks removed" in card.text
+
+    # What was said once is kept: by a later run, and where measurements are added.
+    again = SLEBPruner.from_pretrained(tmp_path / "pruned")
+    again.remove([3])
+    again.save_pretrained(tmp_path / "again", base_model="you/dense")
+    add_to_report_and_card(tmp_path / "again", [EvaluationRecord("perplexity", "wikitext2", "8 windows", 33.25)])
+    kept = ModelCard.load(tmp_path / "again" / "README.md").data
+    assert (kept.license, kept.base_model) == ("mit", "you/dense")
 
 
 class TestCompleteness:
