@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick reliability attacks matrix oldest lint types clean
+.PHONY: demo test quick reliability attacks matrix oldest lint types docs wheel release-check clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -65,5 +65,35 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+# The site of docs/, in `site/`; a link that leads nowhere is an error. It needs no torch: sources are read, not run.
+DOCS := .venv-docs
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -c "import tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs']))" \
+		> $(DOCS)/requirements.txt
+	$(DOCS)/bin/pip install --quiet --constraint constraints.txt --requirement $(DOCS)/requirements.txt
+	touch $@
+
+docs: $(DOCS)/.installed
+	PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+# What `pip install dist/*.whl` takes; nothing but Python and pip is needed.
+wheel:
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# What a release must pass: build, metadata, and the README's first command with the wheel in an environment of its own.
+RELEASE := .venv-release
+release-check:
+	rm -rf $(RELEASE) dist
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet build twine
+	$(RELEASE)/bin/python -m build --outdir dist .
+	$(RELEASE)/bin/twine check --strict dist/*
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(RELEASE)/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	$(RELEASE)/bin/python -I tests/release_check.py README.md
+
 clean:
-	rm -rf $(VENV) $(OLDEST) demo .cache
+	rm -rf $(VENV) $(OLDEST) $(DOCS) $(RELEASE) demo .cache site dist
