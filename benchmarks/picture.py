@@ -36,7 +36,9 @@ class Row:
 def rows(results: dict[str, Any], healed: dict[str, Any], quality: list[dict[str, Any]]) -> list[Row]:
     """The models: dense, published at each depth, the best of each depth that was measured, and the healed one."""
     speedups = {
-        one["name"]: one["before"] / one["after"] for one in results["speeds"]["smollm2"] if one["scenario"] == "prompt"
+        one["name"]: one["before"] / one["after"]
+        for one in results["speeds"]["smollm2"]
+        if one["scenario"] == "prompt"
     }
     best = {row["depth"]: row for row in quality if row["row"] == "best" and "smollm2-135m" in row["model"].lower()}
     drawn = []
@@ -51,7 +53,9 @@ def rows(results: dict[str, Any], healed: dict[str, Any], quality: list[dict[str
             drawn.append(Row(f"{depth}, best preset", tuple(found["blocks"]), text["value"], speedup, "best"))
         if model["removed"] == healed["plain"]["blocks"]:
             text = healed["lora-plain"]["wikitext2"]
-            drawn.append(Row(f"{depth}, then healed", tuple(model["removed"]), text["perplexity"], speedup, "published"))
+            drawn.append(
+                Row(f"{depth}, then healed", tuple(model["removed"]), text["perplexity"], speedup, "published")
+            )
     return drawn
 
 

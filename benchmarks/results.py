@@ -34,7 +34,7 @@ from optimum_sleb.evaluation.time_shares import measure_time_shares
 from optimum_sleb.evaluation.timing import time_in_turns
 from optimum_sleb.runtime.json import parse
 
-# The removals of one search of SmolLM2-135M-Instruct, in bfloat16 (README.md, "What it costs").
+# The removals of one search of SmolLM2-135M-Instruct, in bfloat16 (docs/results.md).
 ORDER = (5, 4, 26, 25, 3, 6, 7, 14, 13)
 MODELS = {"dense": 0, "10 %": 3, "20 %": 6, "30 %": 9, "20 %, compensated": 6}
 SHAPE = "llama-2-7b"

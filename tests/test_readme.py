@@ -1,26 +1,33 @@
-"""The README is run as it is written, with a tiny model in the place of the large one."""
+"""The README, and the pages that a newcomer follows, are run as they are written, with a tiny model in the place of the
+large one."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from optimum_sleb import SLEBCallback, SLEBConfig, SLEBPruner
+from optimum_sleb import SLEBCallback, SLEBPruner
 
 from .conftest import ROOT
 from .families import tiny_model
 from .hub.local_hub import LocalHub
 from .test_trainer import sft_trainer
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODEL = "HuggingFaceTB/SmolLM2-135M"
+README = "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text_of(page), flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -43,32 +50,45 @@ def put_in_place(model_folder: Path, text_file: Path):
 
 
 @pytest.mark.long
-def test_python(put_in_place, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [README, "docs/quickstart.md"])
+def test_python(page: str, put_in_place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, *_ = blocks("python")
+    code, *_ = blocks(page, "python")
     assert MODEL in code
-    exec(compile(put_in_place(code), "README.md", "exec"), {})
+    assert len([line for line in code.splitlines() if line]) == 5
+    exec(compile(put_in_place(code), page, "exec"), {})
     assert (tmp_path / "smollm2-sleb-20" / "config.json").is_file()
-    assert "config.json" in hub.files("me/smollm2-sleb-20")
 
 
 @pytest.mark.long
-def test_trainer(tmp_path: Path, tokenizer, one_thread) -> None:
-    (code,) = [code for code in blocks("python") if "from_trainer" in code]
-    (callback,) = re.findall(r"`(trainer\.add_callback\(.*?\))`", README)
+def test_python_of_the_hub_page(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer) -> None:
+    monkeypatch.chdir(tmp_path)
+    for code in blocks("docs/hub.md", "python"):
+        names: dict[str, Any] = {"pruner": SLEBPruner(tiny_model(), tokenizer)}
+        names["pruner"].remove([2])
+        exec(code.replace('("smaller"', '("smaller", overwrite=True'), names)
+        assert "config.json" in hub.files("me/smaller")
+    assert "license: apache-2.0" in (tmp_path / "smaller" / "README.md").read_text()
+
+
+@pytest.mark.long
+def test_trainer(tmp_path: Path, tokenizer, one_thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pruning, callback = blocks("docs/trainer.md", "python")
     model = tiny_model()
-    names = {"SLEBPruner": SLEBPruner, "SLEBConfig": SLEBConfig, "SLEBCallback": SLEBCallback}
-    names["trainer"] = trainer = sft_trainer(tmp_path, model, tokenizer)
+    names: dict[str, Any] = {"trainer": sft_trainer(tmp_path, model, tokenizer)}
     exec(callback, names)
-    exec(code, names)
+    exec(pruning, names)
     assert model.config.num_hidden_layers == 4
-    assert trainer.callback_handler.callbacks[-1].__class__ is SLEBCallback
+    assert names["trainer"].callback_handler.callbacks[-1].__class__ is SLEBCallback
+    assert (tmp_path / "pruned" / "config.json").is_file()
 
 
 @pytest.mark.long
-def test_commands(put_in_place, hub: LocalHub, tmp_path: Path) -> None:
-    commands = "\n".join(code for code in blocks("bash") if "optimum-cli" in code)
-    assert commands.count("optimum-cli sleb") >= 3
+@pytest.mark.parametrize(("page", "least"), [(README, 3), ("docs/quickstart.md", 8)])
+def test_commands(page: str, least: int, put_in_place, hub: LocalHub, tmp_path: Path) -> None:
+    commands = "\n".join(code for code in blocks(page, "bash") if "optimum-cli" in code)
+    assert commands.count("optimum-cli sleb") >= least
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", put_in_place(commands)],
@@ -78,17 +98,37 @@ def test_commands(put_in_place, hub: LocalHub, tmp_path: Path) -> None:
         env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
-    assert "config.json" in hub.files("me/smollm2-sleb")
+    assert (tmp_path / "smollm2-best" / "config.json").is_file()
+    if "sleb push" in commands:
+        assert "config.json" in hub.files("me/smollm2-sleb")
 
 
 def test_make_targets_exist() -> None:
-    targets = re.findall(r"make (\w+)", "\n".join(blocks("bash")))
-    assert {"demo", "test"} <= set(targets)
+    targets = set(re.findall(r"(?:^|`)make ([\w-]+)", text_of(README), re.MULTILINE))
+    assert {"demo", "docs", "test", "wheel"} <= targets
     for target in targets:
         done = subprocess.run(["make", "--dry-run", target], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_it_fits_two_screens() -> None:
+    assert len(text_of(README).splitlines()) <= 120
+
+
+def test_the_numbers_are_those_that_were_measured() -> None:
+    results = json.loads(text_of("benchmarks/results.json"))
+    healed = json.loads(text_of("docs/healing.json"))["models"]
+    (prompt,) = [one for one in results["speeds"]["smollm2"] if (one["name"], one["scenario"]) == ("20 %", "prompt")]
+    models = [healed["dense"], healed["plain"], healed["lora-plain"]]
+    expected = {
+        "perplexity, WikiText-2": [f"{one['wikitext2']['perplexity']:.1f}" for one in models],
+        "perplexity, C4": [f"{one['c4']['perplexity']:.1f}" for one in models],
+        "zero-shot, mean of five tasks": [f"{one['zero_shot_mean'][0]:.1%}".replace("%", " %") for one in models],
+        "a prompt of 2048 tokens, one H100": [f"{prompt['before']:.1f} ms", f"{prompt['after']:.1f} ms"],
+        "parameters": [f"{results['models'][name]['parameters'] / 1e6:.1f} M" for name in ("dense", "20 %")],
+    }
+    for name, numbers in expected.items():
+        cells = re.search(rf"^\| {re.escape(name)} \|(.*)\|$", text_of(README), re.MULTILINE)[1].split("|")
+        dense, published, best, last = (cell.strip() for cell in cells)
+        assert [dense, published, last][: len(numbers)] == numbers, name
+        assert best
