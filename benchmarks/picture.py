@@ -35,11 +35,8 @@ class Row:
 
 def rows(results: dict[str, Any], healed: dict[str, Any], quality: list[dict[str, Any]]) -> list[Row]:
     """The models: dense, published at each depth, the best of each depth that was measured, and the healed one."""
-    speedups = {
-        one["name"]: one["before"] / one["after"]
-        for one in results["speeds"]["smollm2"]
-        if one["scenario"] == "prompt"
-    }
+    timed = [one for one in results["speeds"]["smollm2"] if one["scenario"] == "prompt"]
+    speedups = {one["name"]: one["before"] / one["after"] for one in timed}
     best = {row["depth"]: row for row in quality if row["row"] == "best" and "smollm2-135m" in row["model"].lower()}
     drawn = []
     for depth, name in DEPTHS.items():

@@ -11,9 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import optimum_sleb
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import optimum_sleb
 
 WORDS = [f"word{number}" for number in range(90)]
 MODEL = "HuggingFaceTB/SmolLM2-135M"

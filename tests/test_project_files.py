@@ -14,6 +14,7 @@ from optimum_sleb import __version__
 from .conftest import ROOT
 
 YAML_FILES = [
+    "mkdocs.yml",
     ".pre-commit-config.yaml",
     "CITATION.cff",
     *(str(p.relative_to(ROOT)) for p in ROOT.glob(".github/**/*.yml")),
@@ -31,7 +32,7 @@ def test_yaml_can_be_read(name: str) -> None:
 
 def test_the_workflow_runs_every_check() -> None:
     job = read(".github/workflows/ci.yml")["jobs"]["make"]
-    assert " ".join(job["strategy"]["matrix"]["targets"]).split() == ["lint", "types", "quick", "test", "matrix"]
+    assert " ".join(job["strategy"]["matrix"]["targets"]).split() == ["lint", "types", "docs", "quick", "test", "matrix"]
     assert job["steps"][-1]["run"] == "make ${{ matrix.targets }}"
 
 
