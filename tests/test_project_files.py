@@ -32,7 +32,8 @@ def test_yaml_can_be_read(name: str) -> None:
 
 def test_the_workflow_runs_every_check() -> None:
     job = read(".github/workflows/ci.yml")["jobs"]["make"]
-    assert " ".join(job["strategy"]["matrix"]["targets"]).split() == ["lint", "types", "docs", "quick", "test", "matrix"]
+    run = " ".join(job["strategy"]["matrix"]["targets"]).split()
+    assert run == ["lint", "types", "docs", "quick", "test", "matrix"]
     assert job["steps"][-1]["run"] == "make ${{ matrix.targets }}"
 
 
