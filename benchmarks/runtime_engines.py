@@ -45,7 +45,9 @@ def measure(engine: Engine, reference: list[dict[str, Any]]) -> dict[str, Any]:
         began = time.perf_counter()
         own = engine.generate(prompt, len(tokens))
         seconds += time.perf_counter() - began
-        greedy += next((at for at, pair in enumerate(zip(own, tokens, strict=True)) if pair[0] != pair[1]), len(tokens))
+        greedy += next(
+            (at for at, pair in enumerate(zip(own, tokens, strict=True)) if pair[0] != pair[1]), len(tokens)
+        )
     count = sum(len(case["tokens"]) for case in reference)
     return {
         "tokens": count,
@@ -144,7 +146,8 @@ def trl(model: Path, reference: list[dict[str, Any]]) -> tuple[Engine, dict[str,
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {"max_steps": 1, "per_device_train_batch_size": len(texts), "learning_rate": 1e-4}
         arguments = SFTConfig(folder, **settings, report_to="none", save_strategy="no", use_cpu=True, bf16=False)
-        trainer = SFTTrainer(trained, arguments, Dataset.from_dict({"text": texts}), processing_class=tokenizer)
+        data = Dataset.from_dict({"text": texts})
+        trainer = SFTTrainer(trained, arguments, train_dataset=data, processing_class=tokenizer)
         first = trainer.train().training_loss
         still = [name for name, value in trained.named_parameters() if torch.equal(value, before[name])]
         assert not still, f"one step did not move {still}"
@@ -258,10 +261,14 @@ def quantised(config: Callable[[], Any]) -> Callable[[Path, list[dict[str, Any]]
 
 def _torchao(bits: int) -> Any:
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
+    from torchao.quantization.quant_primitives import MappingType
     from transformers import TorchAoConfig
 
+    if bits == 8:
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    # Int4WeightOnlyConfig, which packs two weights into a byte, needs a GPU.
     return TorchAoConfig(
-        Int8WeightOnlyConfig() if bits == 8 else IntxWeightOnlyConfig(torch.int4, granularity=PerGroup(32))
+        IntxWeightOnlyConfig(torch.int4, granularity=PerGroup(32), mapping_type=MappingType.ASYMMETRIC)
     )
 
 
