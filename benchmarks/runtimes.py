@@ -44,21 +44,18 @@ def least(name: str, tokens: int) -> int:
     return round(tokens * next((share for ending, share in LEAST.items() if name.endswith(ending)), 1.0))
 
 
-def prune(model: dict[str, Any], work: Path) -> None:
+def prune(model: dict[str, Any], gguf: Path, work: Path) -> None:
     """Fetch the dense model, and save it in float32 as it is and without its blocks."""
-    from transformers import AutoModelForCausalLM
-
     from optimum_sleb import SLEBPruner
 
     sys.path.insert(0, str(ROOT / "examples"))
     example = __import__(model["fetch"])
-    example.fetch(work / "gguf")
-    pruner = SLEBPruner.from_pretrained(work / "gguf", gguf_file=example.GGUF_FILE, dtype="float32")
+    example.fetch(gguf)
+    pruner = SLEBPruner.from_pretrained(gguf, gguf_file=example.GGUF_FILE, dtype="float32")
     if not (work / "dense" / "config.json").is_file():
         pruner.model.save_pretrained(work / "dense")
     pruner.remove(model["remove"])
     pruner.save_pretrained(work / "pruned", overwrite=True)
-    assert AutoModelForCausalLM.from_pretrained(work / "pruned").config.num_hidden_layers > 0
 
 
 def converter(work: Path) -> Path:
@@ -135,7 +132,7 @@ def measure(args: argparse.Namespace) -> None:
         model, work = MODELS[key], args.work / key
         work.mkdir(parents=True, exist_ok=True)
         if not (work / "pruned" / "sleb_report.json").is_file():
-            prune(model, work)
+            prune(model, ROOT / ".cache" / key, work)
         if not (work / "reference.json").is_file():
             write_reference(work)
         to_gguf(script, work)

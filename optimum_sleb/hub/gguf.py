@@ -37,8 +37,8 @@ def convert_to_gguf(folder: str, output: str, converter: Path, gguf_type: str = 
         if done.returncode != 0 or not fresh.is_file():
             last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
             raise UnsupportedModelError(
-                f"llama.cpp's converter {str(converter)!r} could not convert {folder!r} ({last.strip()[:500]}); install "
-                "what llama.cpp's requirements name, or run it by hand for all that it says."
+                f"llama.cpp's converter {str(converter)!r} could not convert {folder!r} ({last.strip()[:500]}); "
+                "install what llama.cpp's requirements name, or run it by hand for all that it says."
             )
         return fresh.replace(target)
     finally:
