@@ -29,12 +29,8 @@ COLUMNS = (
 
 def runtimes_of(model: dict[str, Any]) -> tuple[str, ...]:
     """The runtimes that a model went through with all that was tried, by the names that cards use."""
-    names = dict.fromkeys(runtime for runtime, _ in NAMES.values())
-    return tuple(
-        name
-        for name in names
-        if all(key in model["results"] for key, (runtime, _) in NAMES.items() if runtime == name)
-    )
+    missing = {runtime for key, (runtime, _) in NAMES.items() if key not in model["results"]}
+    return tuple(dict.fromkeys(runtime for runtime, _ in NAMES.values() if runtime not in missing))
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -66,9 +62,9 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 def _training(found: dict[str, Any]) -> str:
     peft, trl = found["peft"], found["trl"]
     return (
-        f"PEFT: an adapter on all linear layers, filled with random numbers, moves the logits by up to "
-        f"{peft['adapter_moves']:.2g}; saved and loaded it gives the same within {peft['loaded_differs']:.1g}, and merged "
-        f"within {peft['merged_differs']:.1g}. TRL: one step on the three texts takes their loss from "
+        "PEFT: an adapter on all linear layers, filled with random numbers, moves the logits by up to "
+        f"{peft['adapter_moves']:.2g}; saved and loaded it gives the same within {peft['loaded_differs']:.1g}, and "
+        f"merged within {peft['merged_differs']:.1g}. TRL: one step on the three texts takes their loss from "
         f"{trl['loss_before']:.3f} to {trl['loss_after']:.3f} and moves every parameter."
     )
 

@@ -23,6 +23,7 @@ MOST_LINES_OF_ALL = 12_000 + sum(
         "best without training: search over sets and its report, KL, compensation of every block, presets": 1_300,
         "in hand: table, plot, files from the Hub, keywords, companions of the weights, checks before loading": 950,
         "healing: LoRA, full and distillation, packing, written teachers, text of the model's own, its command": 1_720,
+        "runtimes: those that a card may name, and the export to GGUF, mergekit and llama-quantize": 260,
     }.values()
 )
 MOST_MODULES_AT_THE_TOP = 12

@@ -29,13 +29,14 @@ def test_the_page_is_what_was_measured() -> None:
 def test_no_cell_is_empty() -> None:
     lines = [line for line in WRITER["figures"](RESULTS).splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert len(rows) == len(RESULTS["models"]) * (len(WRITER["NAMES"]) + 2)
+    assert len(rows) == sum(1 + len(model["results"]) for model in RESULTS["models"].values())
     assert all(cell for row in rows for cell in row[1:])
 
 
 def test_every_runtime_did_what_it_must(script) -> None:
+    assert set(RESULTS["models"]["smollm2"]["results"]) == {"dense", *WRITER["NAMES"]}
     for model in RESULTS["models"].values():
-        assert list(model["results"]) == ["dense", *WRITER["NAMES"]]
+        assert {"dense", "peft", "trl"} <= set(model["results"]) <= {"dense", *WRITER["NAMES"]}
         for name, one in model["results"].items():
             if name != "dense":
                 assert one["next"] >= script["least"](name, one["tokens"])
@@ -60,7 +61,6 @@ def test_the_commands_can_be_read() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE):
         assert (ROOT / "docs" / target).exists(), target
-    headings = {
-        re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in PAGE.splitlines() if line[:3] == "## "
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= headings
+    headings = [line[3:].lower() for line in PAGE.splitlines() if line.startswith("## ")]
+    anchors = {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
