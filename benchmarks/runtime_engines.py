@@ -304,8 +304,9 @@ def main(name: str, model: str, reference_file: str) -> None:
 
 
 def llama_quantize(source: Path, target: Path) -> None:
-    """Quantise a GGUF file to Q4_K_M, on one thread."""
-    subprocess.run([Path(sys.executable).with_name("ik-llama-quantize"), source, target, "Q4_K_M", "1"], check=True)
+    """Quantise a GGUF file to Q4_K_M."""
+    command = [Path(sys.executable).with_name("ik-llama-quantize"), "quantize"]
+    subprocess.run([*command, source, target, "Q4_K_M"], check=True)
 
 
 if __name__ == "__main__":
