@@ -121,7 +121,7 @@ def run(name: str, work: Path, oldest: Path | None) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Make the models, try the runtimes one by one, and keep each result at once: a second call goes on."""
+    """Make the models, unless they are there, try the runtimes one by one, and keep each result at once."""
     import torch
     from runtime_engines import ENGINES
 
