@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick reliability attacks matrix oldest lint types docs wheel release-check clean
+.PHONY: demo test quick reliability attacks matrix oldest lint types docs wheel runtimes release-check clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -58,6 +58,25 @@ oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -m "not matrix" tests/test_trainer.py tests/test_callback.py tests/hub/test_healed.py \
 		tests/test_healing_page.py tests/healing tests/test_examples.py tests/test_pruner.py tests/architectures
 
+# Pruned models in every runtime that docs/runtimes.md claims; writes the tables of that page. What runs them is too much
+# for .venv, and the oldest transformers needs a place of its own. What was measured is kept in .cache/runtimes.
+RUNTIMES := .venv-runtimes
+RUNTIMES_PINS := xllamacpp==2026.10.11549 ik-llama-cpp-python==0.1.5 onnx==1.23.2 onnxscript==0.7.2 \
+	onnxruntime==1.32.0 sentencepiece==0.2.3
+$(RUNTIMES)/.installed: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(RUNTIMES)
+	$(RUNTIMES)/bin/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(RUNTIMES)/bin/pip install --quiet --constraint constraints.txt --editable '.[gguf,heal,quantised]' $(RUNTIMES_PINS)
+	$(PYTHON) -m venv $(RUNTIMES)/oldest
+	$(RUNTIMES)/oldest/bin/pip install --quiet --constraint constraints.txt torch==2.13.0 numpy
+	$(RUNTIMES)/oldest/bin/pip install --quiet transformers==5.17.0
+	touch $@
+
+runtimes: $(RUNTIMES)/.installed
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUNTIMES)/bin/python benchmarks/runtimes.py measure --work .cache/runtimes \
+		--oldest $(RUNTIMES)/oldest/bin/python
+	$(RUNTIMES)/bin/python benchmarks/runtimes.py page
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -96,4 +115,4 @@ release-check:
 	$(RELEASE)/bin/python -I tests/release_check.py README.md
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(DOCS) $(RELEASE) demo .cache site dist
+	rm -rf $(VENV) $(OLDEST) $(DOCS) $(RELEASE) $(RUNTIMES) demo .cache site dist

@@ -24,6 +24,7 @@ MOST_LINES_OF_ALL = 12_000 + sum(
         "in hand: table, plot, files from the Hub, keywords, companions of the weights, checks before loading": 950,
         "healing: LoRA, full and distillation, packing, written teachers, text of the model's own, its command": 1_720,
         "first contact: help in order with examples, what a card says of a local dense model, names in the plot": 390,
+        "runtimes: those that a card may name, and the export to GGUF, mergekit and llama-quantize": 260,
     }.values()
 )
 MOST_MODULES_AT_THE_TOP = 12

@@ -17,6 +17,7 @@ from .compensation_table import compensation_rows, metric_of_fits
 from .format import escape_markdown, one_line, public_dataset_name
 from .front_matter import front_matter
 from .limits import protected_blocks, sentences_on_limits
+from .runtimes import sentence_on_runtimes
 from .set_search import depth_rows, pool_in_words
 from .stack_diagram import stack_diagram
 from .tables import calibration_evaluation, comparison_rows, describe_windows
@@ -51,6 +52,7 @@ def render_card(report: PruningReport, load_from: str, base_card: BaseCardFields
         has_plot=has_plot(report),
         load_arguments=_quoted(one_line(load_from)) + (", trust_remote_code=True" if remote_code else ""),
         remote_code=remote_code,
+        runtimes=sentence_on_runtimes(report),
         quantised="quantization_config" in report.loading,
         takes_images=takes_images(report.architecture),
         searched=report.search is not None,

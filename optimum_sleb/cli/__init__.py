@@ -8,6 +8,7 @@ from .benchmark import BenchmarkCommand
 from .check import CheckCommand
 from .describe import describe
 from .evaluate import EvaluateCommand
+from .export import ExportCommand
 from .heal import HealCommand
 from .prune import PruneCommand
 from .push import PushCommand
@@ -27,6 +28,7 @@ class SLEBCommand(BaseOptimumCLICommand):
         CommandInfo("heal", "Fine-tune a pruned model, and save it with report and card.", HealCommand),
         CommandInfo("evaluate", "Measure perplexity and accuracy of a model, dense or pruned.", EvaluateCommand),
         CommandInfo("benchmark", "Time a model, and the dense one beside it.", BenchmarkCommand),
+        CommandInfo("export", "Write a pruned model, or its blocks, as others' tools take them.", ExportCommand),
         CommandInfo("push", "Upload a pruned model's folder to the Hub, in one commit.", PushCommand),
     )
 

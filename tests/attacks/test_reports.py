@@ -123,6 +123,9 @@ class Doors:
         options = ["--tasks", self.text, *WINDOWS, "--update-card", "--device", "cpu"]
         return run_command(["evaluate", "--model", folder, *options])
 
+    def export(self, folder: Path) -> Outcome:
+        return run_command(["export", "--report", folder / REPORT_FILE_NAME, "--format", "mergekit-yaml"])
+
     def load(self, folder: Path) -> Outcome:
         return call(PruningReport.load, folder / REPORT_FILE_NAME)
 
@@ -170,7 +173,7 @@ def judge(outcome: Outcome, *names: object) -> None:
         assert_refused(outcome, *names)
 
 
-@pytest.mark.parametrize("door", ["load", "remove", "push", "update", "again"])
+@pytest.mark.parametrize("door", ["load", "export", "remove", "push", "update", "again"])
 @pytest.mark.parametrize("how", [*BYTES, *NUMBERS, *PLACES])
 def test_a_report_that_is_none(how: str, door: str, folder: Path, doors: Doors) -> None:
     damage(folder / REPORT_FILE_NAME, how)
@@ -260,7 +263,7 @@ LIES: dict[str, list[tuple[tuple[str | int, ...], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("door", ["remove", "push", "update", "again", "curve", "apply"])
+@pytest.mark.parametrize("door", ["remove", "export", "push", "update", "again", "curve", "apply"])
 @pytest.mark.parametrize("lie", LIES)
 def test_a_report_that_lies(lie: str, door: str, folder: Path, doors: Doors) -> None:
     for path, value in LIES[lie]:

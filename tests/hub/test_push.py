@@ -56,7 +56,7 @@ def test_what_is_pushed_is_the_folder_and_loads(hub: LocalHub, folder: Path) -> 
     assert {"model.safetensors", "sleb_config.json", "sleb_report.json", "sleb_loss.png"} <= set(pushed)
     # The card names the repository where the local one names the folder, and is the same otherwise.
     assert 'AutoModelForCausalLM.from_pretrained("me/small")' in card
-    assert 'LLM("me/small")' in card
+    assert 'AutoTokenizer.from_pretrained("me/small")' in card
     assert card.replace('"me/small"', '"pruned"').replace("# small", "# pruned") == local_card.replace(
         "- name: pruned", "- name: small"
     )
