@@ -19,6 +19,10 @@ with gr.Blocks(title="optimum-sleb", analytics_enabled=False, delete_cache=(3600
     events = Events(form, LIMITS)
     one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "job", "show_progress": "hidden"}
     quiet = {"api_visibility": "private"}
+    # Where the page is one column, what is shown lies below what is asked.
+    down = "() => { if (innerWidth < 800) document.getElementById('shown').scrollIntoView({behavior: 'smooth'}) }"
+    for button in (form.check, form.prune):
+        button.click(None, js=down, api_visibility="private")
     work = {"outputs": form.outputs, **one_at_a_time, **quiet}
     model, recipe = [form.model, form.archive], [form.preset, form.by, form.share, form.number]
     data = [form.text, form.text_file, form.length, form.windows]
@@ -42,7 +46,7 @@ with gr.Blocks(title="optimum-sleb", analytics_enabled=False, delete_cache=(3600
 
 if __name__ == "__main__":
     page.queue(max_size=20)
-    theme = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"])
+    theme = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"])
     page.launch(
         theme=theme, css_paths=HERE / "style.css", max_file_size=int(LIMITS.gigabytes * 1e9), footer_links=["gradio"]
     )

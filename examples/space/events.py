@@ -26,25 +26,21 @@ class Events:
         self._form, self._limits, self._sessions = form, limits, Sessions()
 
     def at_work(self, session: Session, work: Callable[[Any], Any], show: Callable[[Any], Page]) -> Iterator[Page]:
-        """Do some work, and yield the page as it goes: how far it is, and at the end its result or why there is none."""
-        began, last = time.monotonic(), "Starting"
-        yield self._form.busy(waiting(last, 0.0))
+        """Do some work, and yield how far it is, and at the end its result, or why there is none."""
+        form, began, last = self._form, time.monotonic(), "Starting"
+        yield form.busy(waiting(last, 0.0))
         try:
             for news in session.run(work):
                 last = news or last
                 elapsed = time.monotonic() - began
                 if isinstance(last, View):
-                    pictures = (
-                        {self._form.chart: chart(last), self._form.strip: strip(last.blocks, last.removed)}
-                        if news
-                        else {}
-                    )
-                    yield {self._form.progress: bar(last, elapsed, session.note), **pictures}
+                    pictures = {form.chart: chart(last), form.strip: strip(last.blocks, last.removed)} if news else {}
+                    yield {form.progress: bar(last, elapsed, session.note), **pictures}
                 else:
-                    yield {self._form.progress: waiting(session.note or last, elapsed)}
-            yield {**self._form.idle(), **show(session.job.result)}
+                    yield {form.progress: waiting(session.note or last, elapsed)}
+            yield {**form.idle(), **show(session.job.result)}
         except Exception as error:
-            yield self._form.idle(sentence_of(error))
+            yield form.idle(sentence_of(error))
 
     def on_check(self, name: str, upload: str | None, request: gr.Request) -> Iterator[Page]:
         """Show which blocks of the model may go."""
@@ -83,12 +79,8 @@ class Events:
             session.found, most = found, len(found.view.steps)
             slider = gr.update(minimum=0 if most == 1 else 1, maximum=most, value=most)
             told = self._form.idle(found.note, "note") if found.note else {}
-            return {
-                **told,
-                self._form.result: gr.update(visible=True),
-                self._form.depth: slider,
-                **self.at_depth(session, most),
-            }
+            shown = {self._form.result: gr.update(visible=True), self._form.depth: slider}
+            return {**told, **shown, **self.at_depth(session, most)}
 
         hidden = {self._form.result: gr.update(visible=False), self._form.chart: "", self._form.strip: ""}
         yield hidden

@@ -134,5 +134,5 @@ class Form:
 
 
 _EMPTY = f"""<div class="sleb-empty"><p>Name a model and press <b>Check</b>: in seconds you see which of its blocks may
-go. Then <b>Search</b>: each candidate's loss appears here as it is measured, and one search gives every depth.</p>
-{strip(range(24), (9, 10, 17, 18, 20), {0: "", 23: ""})}</div>"""
+go. Then <b>Search</b>: each candidate's loss appears here as it is measured, and one search gives every depth, such as this one of another model:</p>
+{strip(range(24), (9, 10, 17, 18, 20))}</div>"""

@@ -17,7 +17,7 @@ def numbers(found: Found, depth: int) -> str:
     rows = [
         ("Blocks", f"{len(view.blocks) - depth}", f"of {len(view.blocks)}"),
         (view.metric.capitalize(), shown(value, view.metric), f"before {shown(view.before, view.metric)}"),
-        ("Parameters", f"{after / 1e6:,.4g} M", f"-{1 - after / before:.1%}"),
+        ("Parameters", f"{after / 1e6:,.1f} M" if after > 1e6 else f"{after:,}", f"-{1 - after / before:.1%}"),
         ("Size", size_in_words(bytes_after), f"before {size_in_words(bytes_before)}"),
     ]
     report = found.report
