@@ -106,13 +106,22 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
-def tiny_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of eight blocks, packed as a person would pack its folder."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_model(num_hidden_layers=8).save_pretrained(folder)
+def zip_of(folder: Path, num_blocks: int) -> Path:
+    """A tiny model, packed as a person would pack its folder."""
+    tiny_model(num_hidden_layers=num_blocks).save_pretrained(folder)
     make_tokenizer(add_bos=False).save_pretrained(folder)
     return Path(shutil.make_archive(str(folder), "zip", folder.parent, folder.name))
+
+
+@pytest.fixture(scope="session")
+def tiny_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return zip_of(tmp_path_factory.mktemp("models") / "tiny", 8)
+
+
+@pytest.fixture(scope="session")
+def deep_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many small blocks, so that a search takes a while and a step does not."""
+    return zip_of(tmp_path_factory.mktemp("models") / "deep", 40)
 
 
 @pytest.fixture

@@ -186,17 +186,17 @@ def test_the_packages_own_sentences(visitor: Visitor, tiny_zip: Path, words: str
     assert visitor.page.locator("#result").is_hidden()
 
 
-def start_long_search(visitor: Visitor, tiny_zip: Path) -> None:
+def start_long_search(visitor: Visitor, deep_zip: Path) -> None:
     """Start a search of which the first step is soon made, and the last one is not."""
-    visitor.upload(tiny_zip)
-    visitor.remove(6, length=100, windows=100)
-    visitor.write("text", make_text(10_500))
+    visitor.upload(deep_zip)
+    visitor.remove(30, length=100, windows=32)
+    visitor.write("text", make_text(3_500))
     visitor.press("prune")
     visitor.page.wait_for_selector("#chart .sleb-plot .sleb-dot >> nth=1")
 
 
-def test_cancel_and_search_again(visitor: Visitor, tiny_zip: Path, words: str) -> None:
-    start_long_search(visitor, tiny_zip)
+def test_cancel_and_search_again(visitor: Visitor, deep_zip: Path, words: str) -> None:
+    start_long_search(visitor, deep_zip)
     assert visitor.page.locator("#prune").is_disabled()
     visitor.press("cancel")
     assert visitor.message() == "Cancelled."
@@ -207,20 +207,20 @@ def test_cancel_and_search_again(visitor: Visitor, tiny_zip: Path, words: str) -
     visitor.wait_for_result()
 
 
-def test_stop_keeps_what_is_found(visitor: Visitor, tiny_zip: Path) -> None:
-    start_long_search(visitor, tiny_zip)
+def test_stop_keeps_what_is_found(visitor: Visitor, deep_zip: Path) -> None:
+    start_long_search(visitor, deep_zip)
     visitor.press("stop")
     visitor.wait_for_result()
-    assert 1 <= len(visitor.gone()) < 6
+    assert 1 <= len(visitor.gone()) < 30
 
 
-def test_who_leaves_is_forgotten(browser: Any, served: Served, tiny_zip: Path) -> None:
+def test_who_leaves_is_forgotten(browser: Any, served: Served, deep_zip: Path) -> None:
     def folders() -> set[Path]:
         return set(served.folder.glob("sleb-space-*"))
 
     before = folders()
     visitor = Visitor(browser, served.url)
-    start_long_search(visitor, tiny_zip)
+    start_long_search(visitor, deep_zip)
     assert len(folders() - before) == 1
     visitor.close()
     ends = time.monotonic() + 30
