@@ -1,8 +1,12 @@
 """The layout of the page: what can be filled in, and what is shown."""
 
 import gradio as gr
+import torch
 from limits import Limits
 from pictures import strip
+
+# So much text that a search of a small model takes minutes.
+_WINDOWS = 32 if torch.cuda.is_available() else 4
 
 _INTRO = """# Make a language model shallower
 
@@ -67,7 +71,7 @@ class Form:
                     value=256, precision=0, minimum=2, label="Tokens of a window", min_width=120, elem_id="length"
                 )
                 self.windows = gr.Number(
-                    value=8, precision=0, minimum=1, label="Windows", min_width=120, elem_id="windows"
+                    value=_WINDOWS, precision=0, minimum=1, label="Windows", min_width=120, elem_id="windows"
                 )
         self.prune = gr.Button("Search and prune", variant="primary", elem_id="prune")
         with gr.Row(visible=False) as self.ways_out:
@@ -134,5 +138,6 @@ class Form:
 
 
 _EMPTY = f"""<div class="sleb-empty"><p>Name a model and press <b>Check</b>: in seconds you see which of its blocks may
-go. Then <b>Search</b>: each candidate's loss appears here as it is measured, and one search gives every depth, such as this one of another model:</p>
+go. Then <b>Search</b>: each candidate's loss appears here as it is measured, and one search gives every depth,
+such as this one of another model:</p>
 {strip(range(24), (9, 10, 17, 18, 20))}</div>"""

@@ -47,7 +47,8 @@ def chart(view: View, depth: int | None = None) -> str:
     """Return the metric after each step, with the candidates that lost; `depth` is marked."""
     values = [view.before, *(step.value for step in view.steps)]
     is_log = view.metric == "perplexity"
-    low, high = min(values), max(values)
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite), max(finite)
     high += 0.6 * max(high - low, 0.05 * abs(high), 1e-9)  # room for the candidates; those far above do not stretch it
     low, high = (math.log(low), math.log(high)) if is_log else (low, high)
     low -= 0.06 * (high - low)
@@ -57,7 +58,7 @@ def chart(view: View, depth: int | None = None) -> str:
         return 3 + 94 * step / most
 
     def y(value: float) -> float:
-        return 100 * ((math.log(value) if is_log else value) - low) / (high - low)
+        return 100 * min(((math.log(value) if is_log else value) - low) / (high - low), 1.01)
 
     marks, above = [], 0
     for number, step in enumerate(view.steps, start=1):

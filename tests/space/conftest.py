@@ -1,4 +1,4 @@
-"""The page of examples/space as a visitor meets it: collected as for a Space, served, and opened in a real Chromium."""
+"""The page of examples/space as a visitor meets it: collected as for a Space, served, and opened in a Chromium."""
 
 import os
 import shutil

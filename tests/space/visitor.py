@@ -5,6 +5,7 @@ from typing import Any
 
 # A tiny model takes seconds; the machine may be busy.
 PATIENCE = 120_000  # milliseconds
+FURTHER = "A text file, and how much is read of it"
 
 
 class Visitor:
@@ -36,7 +37,7 @@ class Visitor:
         self.choose("Number")
         self.write("number", str(number))
         if not self.page.locator("#length").is_visible():
-            self.open("A text file, and how much is read of it")
+            self.open(FURTHER)
         self.write("length", str(length))
         self.write("windows", str(windows))
 
