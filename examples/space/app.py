@@ -26,15 +26,16 @@ with gr.Blocks(title="optimum-sleb", analytics_enabled=False, delete_cache=(3600
     work = {"outputs": form.outputs, **one_at_a_time, **quiet}
     model, recipe = [form.model, form.archive], [form.preset, form.by, form.share, form.number]
     data = [form.text, form.text_file, form.length, form.windows]
-    form.check.click(events.on_check, model, **work)
-    form.prune.click(events.on_prune, [*model, *recipe, *data], **work)
-    form.make.click(events.on_make, [form.depth], **work)
+    at_once = {"concurrency_limit": None, "show_progress": "hidden", **quiet}
+    asked = {"fn": events.on_ask, "inputs": None, "outputs": form.outputs, **at_once}
+    form.check.click(**asked).then(events.on_check, model, **work)
+    form.prune.click(**asked).then(events.on_prune, [*model, *recipe, *data], **work)
+    form.make.click(**asked).then(events.on_make, [form.depth], **work)
     pushed = [form.depth, form.repository, form.private]
     if ON_SPACE:
-        form.push.click(events.on_push_signed_in, pushed, **work)
+        form.push.click(**asked).then(events.on_push_signed_in, pushed, **work)
     else:
-        form.push.click(events.on_push, [*pushed, form.token], **work)
-    at_once = {"concurrency_limit": None, "show_progress": "hidden", **quiet}
+        form.push.click(**asked).then(events.on_push, [*pushed, form.token], **work)
     form.depth.change(events.on_depth, [form.depth], form.outputs, trigger_mode="always_last", **at_once)
     form.by.change(
         lambda by: (gr.update(visible=by == "share"), gr.update(visible=by == "number")),

@@ -42,6 +42,11 @@ class Events:
         except Exception as error:
             yield form.idle(sentence_of(error))
 
+    def on_ask(self) -> Page:
+        """Show that a button was pressed, and what it waits for: work is done for one visitor after the other."""
+        what = "Waiting until another visitor is served" if self._sessions.is_one_served else "Starting"
+        return {**self._form.busy(waiting(what, 0.0)), self._form.ways_out: gr.update(visible=False)}
+
     def on_check(self, name: str, upload: str | None, request: gr.Request) -> Iterator[Page]:
         """Show which blocks of the model may go."""
         session = self._sessions.of(request.session_hash)

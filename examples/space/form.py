@@ -53,7 +53,7 @@ class Form:
             value=4, precision=0, minimum=1, label="Blocks to remove", visible=False, elem_id="number"
         )
         self.preset = gr.Radio(
-            [("Published: fast", "published"), ("Best quality: several times as long", "best")], value="published",
+            [("Published", "published"), ("Best quality, slower", "best")], value="published",
             label="Recipe", elem_id="preset",
         )  # fmt: skip
         self.text = gr.Textbox(

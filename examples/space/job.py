@@ -23,6 +23,11 @@ class Job:
         self._told: Queue[Any] = Queue()
         self._thread = Thread(target=self._run, args=(work,), daemon=True)
 
+    @property
+    def is_running(self) -> bool:
+        """Return whether the work goes on."""
+        return self._thread.is_alive()
+
     def tell(self, news: Any = None) -> None:
         """Tell how far the work is; ends it where it was cancelled."""
         if self.cancelled.is_set():
@@ -34,13 +39,13 @@ class Job:
         """Do the work, and yield what it tells, or `None` at each beat; raise its error at the end."""
         self._thread.start()
         try:
-            while self._thread.is_alive() or not self._told.empty():
+            while self.is_running or not self._told.empty():
                 try:
                     yield self._told.get(timeout=BEAT)
                 except Empty:
                     yield None
         finally:  # also where the visitor left
-            if self._thread.is_alive():
+            if self.is_running:
                 self.cancelled.set()
                 self._thread.join()
         if self.error is not None:

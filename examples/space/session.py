@@ -74,6 +74,11 @@ class Sessions:
             self._sessions[key] = Session()
         return self._sessions[key]
 
+    @property
+    def is_one_served(self) -> bool:
+        """Return whether work of any visitor runs."""
+        return any(session.job is not None and session.job.is_running for session in self._sessions.values())
+
     def close(self, name: str | None) -> None:
         """Forget a visitor."""
         if (session := self._sessions.pop(name or "one", None)) is not None:

@@ -214,6 +214,20 @@ def test_stop_keeps_what_is_found(visitor: Visitor, deep_zip: Path) -> None:
     assert 1 <= len(visitor.gone()) < 30
 
 
+def test_one_visitor_after_the_other(visitor: Visitor, browser: Any, deep_zip: Path, tiny_zip: Path) -> None:
+    start_long_search(visitor, deep_zip)
+    second = Visitor(browser, visitor.page.url)
+    second.upload(tiny_zip)
+    second.press("check")
+    second.page.wait_for_selector("#progress >> text=Waiting until another visitor is served")
+    assert second.page.locator("#prune").is_disabled()
+    assert second.page.locator("#cancel").is_hidden()
+    visitor.press("cancel")
+    assert second.message() == "LlamaForCausalLM: 8 of 8 blocks can be removed."
+    assert visitor.message() == "Cancelled."
+    second.close()
+
+
 def test_who_leaves_is_forgotten(browser: Any, served: Served, deep_zip: Path) -> None:
     def folders() -> set[Path]:
         return set(served.folder.glob("sleb-space-*"))
