@@ -27,6 +27,9 @@ class Form:
                 self.message = gr.HTML(elem_id="message")
                 self.empty = gr.HTML(_EMPTY, elem_id="empty")
                 self.progress = gr.HTML(elem_id="progress")
+                with gr.Row(visible=False, elem_id="ways-out") as self.ways_out:
+                    self.stop = gr.Button("Stop here", size="sm", min_width=100, elem_id="stop")
+                    self.cancel = gr.Button("Cancel", size="sm", min_width=100, elem_id="cancel")
                 self.strip = gr.HTML(elem_id="strip")
                 self.chart = gr.HTML(elem_id="chart")
                 with gr.Column(visible=False, elem_id="result") as self.result:
@@ -74,9 +77,6 @@ class Form:
                     value=_WINDOWS, precision=0, minimum=1, label="Windows", min_width=120, elem_id="windows"
                 )
         self.prune = gr.Button("Search and prune", variant="primary", elem_id="prune")
-        with gr.Row(visible=False) as self.ways_out:
-            self.stop = gr.Button("Stop, keep what is found", min_width=140, elem_id="stop")
-            self.cancel = gr.Button("Cancel", variant="stop", min_width=100, elem_id="cancel")
         gr.Markdown(
             f"One visitor is served at a time, the others wait. A search may take {limits.minutes:g} minutes; what it "
             "has found by then is kept.", elem_id="limits",
