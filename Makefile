@@ -29,7 +29,7 @@ $(SPACE)/.installed: $(VENV)/.installed constraints.txt
 	$(PYTHON) -m venv $(SPACE)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 		$$($(SPACE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth
-	$(SPACE)/bin/pip install --quiet --constraint constraints.txt gradio playwright
+	$(SPACE)/bin/pip install --quiet --constraint constraints.txt "gradio[oauth]" playwright
 	touch $@
 
 space: $(SPACE)/.installed

@@ -15,7 +15,7 @@ from optimum_sleb import PruningReport, SLEBConfig, SLEBPruner
 from ..conftest import make_text
 from ..families import random_ids
 from ..hub.local_hub import TOKEN, LocalHub
-from .conftest import Served
+from .conftest import Served, serving
 from .visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -122,6 +122,27 @@ def test_push_with_the_visitors_token(
     assert TOKEN not in served.log.read_text()
     written = (file for file in served.folder.rglob("*") if file.is_file())
     assert not any(TOKEN.encode() in file.read_bytes() for file in written)
+
+
+def test_on_a_space_the_visitor_signs_in(browser: Any, tiny_zip: Path, words: str, tmp_path: Path) -> None:
+    """With the variables that Hugging Face sets; whom it signs in cannot be tried here."""
+    space = {"SYSTEM": "spaces", "SPACE_ID": "me/shallower", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    oauth = {"CLIENT_ID": "id", "CLIENT_SECRET": "word", "SCOPES": "openid profile write-repos manage-repos"}
+    oauth = {f"OAUTH_{name}": value for name, value in oauth.items()}
+    with serving(tmp_path, **space, **oauth, OPENID_PROVIDER_URL="http://127.0.0.1:9") as served:
+        visitor = Visitor(browser, served.url)
+        visitor.upload(tiny_zip)
+        visitor.remove(1)
+        visitor.write("text", words)
+        visitor.press("prune")
+        visitor.wait_for_result()
+        visitor.open("Push to the Hub")
+        visitor.page.get_by_text("Sign in with Hugging Face").wait_for()
+        assert visitor.page.locator("#token").is_hidden()
+        visitor.write("repository", "me/a")
+        visitor.press("push")
+        assert visitor.message().startswith("There is no token; sign in")
+        visitor.close()
 
 
 def test_a_model_of_the_hub(
