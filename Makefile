@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick reliability attacks matrix oldest lint types docs wheel runtimes release-check clean
+.PHONY: demo space space-test test quick reliability attacks matrix oldest lint types docs wheel runtimes release-check clean
 
 # torch comes first and alone: pulled in by another package it may come as another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,6 +21,23 @@ $(VENV)/.complete: $(VENV)/.installed
 # The real SmolLM2-135M-Instruct, made shallower; leaves the pruned model in demo/pruned.
 demo: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/prune_smollm2.py demo/dense demo/pruned
+
+# The page in the browser, at http://127.0.0.1:7860. Gradio and what drives a browser live in an environment of their own,
+# which sees the packages of the first one.
+SPACE := .venv-space
+$(SPACE)/.installed: $(VENV)/.installed constraints.txt
+	$(PYTHON) -m venv $(SPACE)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(SPACE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth
+	$(SPACE)/bin/pip install --quiet --constraint constraints.txt "gradio[oauth]" playwright
+	touch $@
+
+space: $(SPACE)/.installed
+	PYTHONPATH=$(CURDIR) SLEB_SPACE_FOLDERS=1 $(SPACE)/bin/python examples/space/app.py
+
+# In a real Chromium (`apt-get install chromium`); skipped, with the reason, where there is none.
+space-test: $(SPACE)/.installed
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(SPACE)/bin/python -m pytest -q -rs tests/space
 
 test: $(VENV)/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not matrix"
@@ -115,4 +132,4 @@ release-check:
 	$(RELEASE)/bin/python -I tests/release_check.py README.md
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(DOCS) $(RELEASE) $(RUNTIMES) demo .cache site dist
+	rm -rf $(VENV) $(OLDEST) $(DOCS) $(RELEASE) $(RUNTIMES) $(SPACE) demo .cache site dist
