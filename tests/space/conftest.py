@@ -27,7 +27,7 @@ def why_no_browser() -> str | None:
     """Why the page cannot be driven here, if so."""
     missing = [name for name in ("gradio", "playwright") if find_spec(name) is None]
     if missing:
-        return f"{' and '.join(missing)} is not installed: run `make space-test`"
+        return f"not installed: {', '.join(missing)}; run `make space-test`"
     return None if CHROMIUM else "there is no Chromium: apt-get install chromium"
 
 

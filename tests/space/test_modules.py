@@ -122,6 +122,7 @@ def test_what_is_told_is_what_the_report_says(space: Any, model_folder: Path, tm
         assert set(made.report.removed_blocks) == space.search.blocks_of(found, depth)
 
 
+@pytest.mark.long
 def test_a_search_ends_in_time(space: Any, model_folder: Path, text_file: Path) -> None:
     job = space.job.Job(lambda job: None)
     config = space.search.recipe_of("published", "number", 20, 3, 20, 4)
@@ -131,6 +132,7 @@ def test_a_search_ends_in_time(space: Any, model_folder: Path, text_file: Path) 
     assert "The 0 minutes of this page were over" in found.note
 
 
+@pytest.mark.long
 def test_a_model_that_was_pruned_before(space: Any, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     pruner = SLEBPruner.from_pretrained(model_folder)
     pruner.remove([2])
@@ -194,6 +196,7 @@ def test_files_are_short() -> None:
     assert {file.name for file in SPACE.glob("*.py") if len(file.read_text().splitlines()) > 150} == set()
 
 
+@pytest.mark.long
 def test_what_is_collected_imports_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, SPACE / "collect.py", tmp_path / "space"], check=True)
     code = "import search, optimum_sleb; print(optimum_sleb.__file__); assert search.EXAMPLE_TEXT.is_file()"
