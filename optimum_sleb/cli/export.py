@@ -11,9 +11,20 @@ from optimum.commands.base import BaseOptimumCLICommand
 from ..errors import ConfigError, OutputFolderError
 from ..runtime.files import replace_file
 from .common import exit_on_known_errors
+from .describe import describe
 from .printing import add_printing_arguments, printing
 
 _OF_GGUF = ("llama_cpp", "gguf_type")
+
+_SENTENCE = "Write a pruned model, or the blocks that went, as others' tools take them."
+_EXAMPLES = (
+    (
+        "A GGUF file, by llama.cpp's own converter.",
+        "export --model DIR --format gguf --llama-cpp llama.cpp --output m.gguf",
+    ),
+    ("The same cut as a passthrough merge.", "export --report DIR --format mergekit-yaml --output cut.yaml"),
+    ("The blocks for llama-quantize --prune-layers.", "export --report DIR --format prune-layers"),
+)
 
 
 class ExportCommand(BaseOptimumCLICommand):
@@ -22,6 +33,7 @@ class ExportCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Declare the arguments."""
+        describe(parser, _SENTENCE, "export (--model DIR | --report DIR) --format FORMAT [options]", _EXAMPLES)
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--model", help="Folder that prune or remove wrote.")
         what.add_argument("--report", help="Report (or folder) of a run; not for gguf, which needs the model.")
