@@ -8,8 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-
 from ..conftest import ROOT
 from .conftest import CHROMIUM, serving
 from .visitor import FURTHER, Visitor
@@ -48,6 +46,8 @@ def take(browser: Any, url: str, model: str) -> None:
 
 
 if __name__ == "__main__":
+    from playwright.sync_api import sync_playwright  # not where the tests are collected, maybe without a browser
+
     model = str(Path(sys.argv[1]).resolve())
     here = tempfile.TemporaryDirectory()
     with here as folder, serving(Path(folder), SLEB_SPACE_FOLDERS="1") as page, sync_playwright() as driver:
