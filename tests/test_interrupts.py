@@ -164,8 +164,8 @@ def test_ctrl_c_in_a_run_leaves_a_whole_model(run: str) -> None:
         if len(pruner.blocks) == NUM_BLOCKS:
             assert whole_state(model) == before, line
             return
-        # The interrupt came when all was done.
-        assert line[0] in (END[0], "/base.py", "/runtime/turns.py", "/blocks/state.py"), line
+        # The interrupt came when all was done, in the end of a context around it.
+        assert line[0] in (END[0], "/base.py", "/runtime/turns.py", "/runtime/undo.py", "/blocks/state.py"), line
         assert pruner.report.blocks_after == pruner.blocks
         model = odd_model(dtype=torch.bfloat16)
         pruner, before = SLEBPruner(model), whole_state(model)

@@ -34,6 +34,7 @@ class StoredRecipe:
             A dictionary that `from_dict` takes and that can be written as JSON.
 
         Example:
+            >>> from optimum_sleb import SLEBConfig
             >>> SLEBConfig(num_blocks_to_remove=4).to_dict()["num_blocks_to_remove"]
             4
         """
@@ -53,6 +54,7 @@ class StoredRecipe:
             ConfigError: If a key is unknown or a value is not allowed.
 
         Example:
+            >>> from optimum_sleb import SLEBConfig
             >>> SLEBConfig.from_dict({"sparsity": 0.2}).sparsity
             0.2
         """

@@ -22,8 +22,8 @@ def shared_block_passes(stacks: Iterable[Sequence[int]]) -> int:
     """Return the block passes of the exact search for several stacks, per window: one for every block on top of the
     same blocks below, in whichever of them. For the candidates of a greedy step it is `exact_block_passes`.
 
-    >>> shared_block_passes([(0, 2, 3), (0, 1, 3), (0, 1, 2)])
-    7
+    >>> shared_block_passes([(0, 2, 3), (0, 1, 3), (0, 1, 2)]), exact_block_passes(range(4), [1, 2, 3])
+    (6, 6)
     """
     return len({tuple(stack[:end]) for stack in stacks for end in range(1, len(stack) + 1)})
 

@@ -142,7 +142,7 @@ def test_the_journal_stays_and_the_search_goes_on(
         raise IndexError("list index out of range")
 
     with monkeypatch.context() as patch:
-        patch.setattr("optimum_sleb.search.run.greedy_removals", fail_after_one)
+        patch.setattr("optimum_sleb.search.greedy_search.greedy_removals", fail_after_one)
         outcome = run_command(command)
     assert outcome.code == 70
     assert outcome.err.splitlines()[-1].endswith(
