@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from healing import machine
 from shapes import SHAPES, random_model
 
 from optimum_sleb import SearchCallback, SearchControl, SearchState, SLEBConfig, SLEBPruner
@@ -83,9 +84,7 @@ def main() -> None:
         "compilation": report.search.compilation,
         "removed": report.removed_blocks,
         "gigabytes_beyond_the_weights": (torch.cuda.max_memory_allocated() - before) / 1e9 if on_cuda else None,
-        "device": torch.cuda.get_device_name() if on_cuda else "CPU",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        **machine(),
         "date": datetime.now(UTC).date().isoformat(),
     }
     print(json.dumps(result, indent=2))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-import transformers
+from healing import machine
 from shapes import SHAPES, random_model
 
 from optimum_sleb.blocks.stack import find_decoder_stack
@@ -61,9 +61,7 @@ def main() -> None:
         "tried": sum(len(cut.tried) for cut in record.cuts),
         "seconds": time.perf_counter() - started,
         "gigabytes_beyond_the_weights": (torch.cuda.max_memory_allocated() - before) / 1e9 if on_cuda else None,
-        "device": torch.cuda.get_device_name() if on_cuda else "CPU",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        **machine(),
         "date": datetime.now(UTC).date().isoformat(),
     }
     print(json.dumps(result, indent=2))

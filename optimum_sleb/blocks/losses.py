@@ -38,6 +38,16 @@ def nll_sums(logits: Tensor, targets: Tensor) -> Tensor:
     return nll.view(len(targets), -1).sum(dim=1)
 
 
+def kl_of_positions(wanted: Tensor, given: Tensor) -> Tensor:
+    """Return KL(wanted || given) in nats at each position, in float32, from logits (..., vocabulary).
+
+    >>> kl_of_positions(torch.zeros(2), torch.tensor([0.0, 1.0]))  # log((1 + e) / 2) - 1/2
+    tensor(0.1201)
+    """
+    wanted, given = wanted.float().log_softmax(dim=-1), given.float().log_softmax(dim=-1)
+    return (wanted.exp() * (wanted - given)).sum(dim=-1)
+
+
 def kl_sums(dense: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     """Return KL(dense || shortened) in nats, (batch,), summed in float32 over the positions that predict a target.
     It is made of the logits of both models, (batch, positions, vocabulary).
@@ -45,9 +55,7 @@ def kl_sums(dense: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     >>> kl_sums(torch.zeros(1, 1, 2), torch.tensor([[[0.0, 1.0]]]), torch.tensor([[1]]))  # log((1 + e) / 2) - 1/2
     tensor([0.1201])
     """
-    expected, found = dense.float().log_softmax(dim=-1), logits.float().log_softmax(dim=-1)
-    terms = expected.exp() * (expected - found)
-    return terms.sum(dim=-1).masked_fill(targets.to(logits.device) == IGNORED, 0).sum(dim=1)
+    return kl_of_positions(dense, logits).masked_fill(targets.to(logits.device) == IGNORED, 0).sum(dim=1)
 
 
 def window_losses(nll: Tensor, targets: Tensor) -> Tensor:

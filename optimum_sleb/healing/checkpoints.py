@@ -15,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..errors import JournalError
 from ..runtime.files import replace_file
 from ..runtime.json import read_json
+from .headers import open_header
 
 RUN_FILE_NAME = "healing.json"
 # Written into a checkpoint when everything else in it is; one that a kill cut short has none.
@@ -24,31 +25,21 @@ _WHOLE = "healing_checkpoint.json"
 def open_run(folder: Path, header: dict[str, Any], resume: bool) -> dict[str, Any]:
     """Write what a healing is of into its folder; return what was kept there by an earlier start of the same one.
     Refuse the folder of another healing, and one of the same where `resume` does not ask to go on."""
-    file = folder / RUN_FILE_NAME
-    if not file.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_file(file, json.dumps(header))
-        except OSError as error:
-            raise JournalError(f"{folder} cannot be written ({error}); name another folder (output_dir).") from error
+    found = open_header(folder / RUN_FILE_NAME, header)
+    if found is None:
         return {}
     if not resume:
         raise JournalError(
             f"{folder} holds a healing that was begun; go on with it (resume=True, --resume), name another folder, or "
             "remove this one."
         )
-    try:
-        found = read_json(file)
-        earlier = {name: found[name] for name in header}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JournalError(f"{file} is damaged ({error}); remove the folder to start anew.") from error
     for name, value in header.items():
-        if earlier[name] != json.loads(json.dumps(value)):
+        if found[name] != json.loads(json.dumps(value)):
             raise JournalError(
-                f"{folder} holds a healing with {name}={earlier[name]!r}, but now it is {value!r}; ask for the same, "
+                f"{folder} holds a healing with {name}={found[name]!r}, but now it is {value!r}; ask for the same, "
                 "name another folder, or remove this one."
             )
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def keep_in_run(folder: Path, values: dict[str, Any]) -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..blocks.losses import MAX_LOGITS
+from ..blocks.losses import MAX_LOGITS, kl_of_positions
 
 # Probability below which the logarithm of what is left beside the likeliest tokens is not followed.
 _LEAST = 1e-6
@@ -40,8 +39,7 @@ def _in_parts(function: Callable[..., Tensor], student: Tensor, *wanted: Tensor)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    given, wanted = student.float().log_softmax(-1), teacher.float().log_softmax(-1)
-    return F.kl_div(given, wanted, log_target=True, reduction="sum")
+    return kl_of_positions(teacher, student).sum()
 
 
 def _top_divergence(student: Tensor, log_probabilities: Tensor, tokens: Tensor) -> Tensor:

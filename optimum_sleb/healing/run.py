@@ -71,10 +71,10 @@ class Healing:
         per_step = self.settings.batch_size * sum(map(len, rows["input_ids"])) / len(rows)
         steps = self.budget.steps_for(per_step) or kept.get("steps")
 
-        def trainer_of(steps: int, clock: Clock, **more: Any) -> HealingTrainer:
+        def trainer_of(settings: Settings, steps: int, clock: Clock, **more: Any) -> HealingTrainer:
             options = {**self.options, **more}
             folder, saves = self.place.folder, self.place.keeps
-            arguments = training_arguments(self.settings, self.model, folder, steps, saves, options)
+            arguments = training_arguments(settings, self.model, folder, steps, saves, options)
             return HealingTrainer(
                 trained,
                 arguments,
@@ -94,7 +94,7 @@ class Healing:
         )
         # Several processes would not stop at the same step.
         minutes = self.budget.minutes if self.processes.world_size == 1 else None
-        trainer = trainer_of(steps, clock := Clock(seconds, minutes))
+        trainer = trainer_of(self.settings, steps, clock := Clock(seconds, minutes))
         if checkpoint is not None and clock.is_over(state := state_in(checkpoint), steps):
             restore(trained, checkpoint)  # the Trainer would take one more step
         else:
@@ -149,12 +149,8 @@ class Healing:
         """Return how many steps the minutes allow, by a few that are timed: at a rate of 0 they change nothing."""
         timed = replace(self.settings, learning_rate=0.0)
         clock = Clock()
-        settings, self.settings = self.settings, timed
-        try:
-            trainer = trainer_of(_WARM_STEPS + _TIMED_STEPS, clock, save_strategy="no", report_to="none")
-            trainer.train()
-        finally:
-            self.settings = settings
+        trainer = trainer_of(timed, _WARM_STEPS + _TIMED_STEPS, clock, save_strategy="no", report_to="none")
+        trainer.train()
         remove_autocast(trainer.model)
         seconds = (clock.step_times[-1] - clock.step_times[_WARM_STEPS - 1]) / _TIMED_STEPS
         return max(1, int(60 * (self.budget.minutes or 0.0) / seconds))

@@ -18,7 +18,6 @@ from ..calibration.windows import TokenWindows
 from ..card.format import public_dataset_name
 from ..errors import CalibrationError, JournalError
 from ..runtime.logs import get_logger
-from ..runtime.undo import undoing
 from .shards import Shards
 from .teacher import Lesson
 
@@ -84,13 +83,13 @@ def _generate(
 ) -> None:
     ends = model.generation_config.eos_token_id
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
-    state = torch.random.get_rng_state()
 
     def answers(span: range) -> list[dict[str, Tensor]]:
         torch.manual_seed(seed + span.start)  # of each shard, so that an interrupted pass goes on with the same ones
         return _answers(model, [prompts[number % len(prompts)] for number in span], length, ends)
 
-    with evaluating(model), undoing(lambda: torch.random.set_rng_state(state)):
+    devices = [model.device] if model.device.type == "cuda" else []
+    with evaluating(model), torch.random.fork_rng(devices):
         shards.fill(answers, lambda done: logger.info(f"{done:,} of {count:,} answers are written."))
 
 

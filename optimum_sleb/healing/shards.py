@@ -1,6 +1,5 @@
 """Tensors by the numbers of rows, written in shards: what an interrupted pass has finished is not computed again."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import JournalError
-from ..runtime.files import replace_file
-from ..runtime.json import read_json
+from .headers import open_header
 
 _HEADER = "pass.json"
 
@@ -28,24 +26,12 @@ class Shards:
             range(start, min(start + rows_per_shard, num_rows)) for start in range(0, num_rows, rows_per_shard)
         ]
         header = {**header, "num_rows": num_rows, "rows_per_shard": rows_per_shard}
-        file = folder / _HEADER
-        if not file.is_file():
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                replace_file(file, json.dumps(header))
-            except OSError as error:
-                raise JournalError(f"{folder} cannot be written ({error}); name another folder.") from error
-            return
-        try:
-            found = read_json(file)
-        except (OSError, ValueError) as error:
-            raise JournalError(f"{file} cannot be read ({error}); remove the folder to start anew.") from error
+        found = open_header(folder / _HEADER, header) or header
         for name, value in header.items():
-            there = found.get(name) if isinstance(found, dict) else None
-            if there != value:
+            if found[name] != value:
                 raise JournalError(
-                    f"{folder} was computed with {name}={there!r}, but now it is {value!r}; name another folder, or "
-                    "remove this one."
+                    f"{folder} was computed with {name}={found[name]!r}, but now it is {value!r}; name another "
+                    "folder, or remove this one."
                 )
 
     def missing(self) -> list[range]:
