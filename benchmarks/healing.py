@@ -8,7 +8,8 @@
 model that has a line already is left out, so that a second call goes on. The text to heal on is WikiText-2 (validation
 text, and the first megabyte of the training text) and the first half of the C4 sample (`-c4`: that alone; `-own`: what
 the dense model wrote, from its first token on); it is tested on WikiText-2 test text, on the second half of the C4
-sample, and on the paper's five zero-shot tasks, of each the first rows. `--best` is a pruned model, saved.
+sample, on the paper's five zero-shot tasks, of each the first rows, and on LAMBADA, where the last word of a passage
+must be the likeliest. `--best` is a pruned model, saved.
 """
 
 import argparse
@@ -208,9 +209,13 @@ def run_part(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
         result[name] = {"perplexity": measured.perplexity, "windows": measured.num_windows}
         log(part, f"{name} {measured.perplexity:.2f}")
     if not arguments.no_tasks:
-        scores = evaluate(model, tokenizer, ZERO_SHOT, limit=arguments.limit, data_dir=arguments.data)
+        batch_size = 128 if device() == "cuda" else 8
+        harness = {"limit": arguments.limit, "data_dir": arguments.data, "batch_size": batch_size}
+        scores = evaluate(model, tokenizer, ZERO_SHOT, **harness)
         result["zero_shot"] = {score.task: [score.value, score.stderr] for score in paper_scores(scores)}
         result["zero_shot_mean"] = result["zero_shot"].pop(MEAN)
+        of_lambada = evaluate(model, tokenizer, ["lambada_openai"], **harness)
+        result["lambada"] = next([score.value, score.stderr] for score in of_lambada if score.metric == "acc")
     return result
 
 
@@ -363,8 +368,8 @@ def figures(results: dict[str, Any]) -> str:
     """The table of results, and how they were made."""
     made, models = results["made"], results["models"]
     rows = [
-        "| | WikiText-2 test | C4 | recovered | zero-shot mean | tokens | minutes |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| | WikiText-2 test | C4 | recovered | zero-shot mean | LAMBADA | tokens | minutes |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for part in (part for part in PARTS if part in models):
         one = models[part]
@@ -374,12 +379,12 @@ def figures(results: dict[str, Any]) -> str:
         minutes = "" if seconds is None else f"{seconds / 60:.1f}"
         tokens = f"{one['tokens'] / 1e6:.1f} M" if "tokens" in one else ""
         perplexities = [f"{one[text]['perplexity']:.1f}" for text in ("wikitext2", "c4")]
-        zero_shot = _percent(one["zero_shot_mean"]) if "zero_shot_mean" in one else ""
+        accuracies = [_percent(one[name]) if name in one else "" for name in ("zero_shot_mean", "lambada")]
         cells = [
             name_of(part),
             *perplexities,
             told,
-            zero_shot,
+            *accuracies,
             tokens,
             minutes,
         ]
@@ -402,8 +407,10 @@ def figures(results: dict[str, Any]) -> str:
         f"tokens. Recipes: {'; '.join(used)}. Perplexity of the model as saved, in bfloat16, on {windows[0]} and "
         f'{windows[1]} windows of {made["window_length"]} tokens. "Recovered" is the share of what the cut added to '
         "the perplexity, on WikiText-2 and C4. Zero-shot: the mean of PIQA, WinoGrande, HellaSwag, ARC-easy and "
-        f"ARC-challenge, in per cent, on the first {made['limit']} rows. Measured on {made['gpus']} {made['device']} "
-        f"with torch {made['torch']}, transformers {made['transformers']}, on {made['date']}; {ran}."
+        f"ARC-challenge, in per cent, on the first {made['limit']} rows; LAMBADA: how often the last word of a "
+        "passage is the model's first choice, in per cent, on as many. "
+        f"Measured on {made['gpus']} {made['device']} with torch {made['torch']}, transformers "
+        f"{made['transformers']}, on {made['date']}; {ran}."
     )
     return "\n".join([*rows, "", textwrap.fill(told, width=119)]) + "\n"
 

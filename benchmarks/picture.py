@@ -48,11 +48,9 @@ def rows(results: dict[str, Any], healed: dict[str, Any], quality: list[dict[str
             found = best[depth]
             text = found["perplexity"]["wikitext2"]
             drawn.append(Row(f"{depth}, best preset", tuple(found["blocks"]), text["value"], speedup, "best"))
-        if model["removed"] == healed["plain"]["blocks"]:
-            text = healed["lora-plain"]["wikitext2"]
-            drawn.append(
-                Row(f"{depth}, then healed", tuple(model["removed"]), text["perplexity"], speedup, "published")
-            )
+        if depth in best and best[depth]["blocks"] == healed["best"]["blocks"]:
+            after = healed["full-best"]["wikitext2"]["perplexity"]
+            drawn.append(Row(f"{depth}, best, healed", tuple(best[depth]["blocks"]), after, speedup, "best"))
     return drawn
 
 

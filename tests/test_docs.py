@@ -82,14 +82,15 @@ def test_a_measured_best_model_comes_into_the_picture() -> None:
         "speeds": {"smollm2": [{"name": "10 %", "scenario": "prompt", "before": 3.0, "after": 2.0}]},
     }
     best = {"row": "best", "model": "SmolLM2-135M.gguf", "depth": 3, "blocks": [4, 5, 6]}
-    healed = {"plain": {"blocks": [1]}}
+    healed = {"best": {"blocks": [4, 5, 6]}, "full-best": {"wikitext2": {"perplexity": 22.0}}}
     rows = picture["rows"](results, healed, [best | {"perplexity": {"wikitext2": {"value": 25.04}}}])
     assert [(row.name, row.gone, row.perplexity, row.speedup) for row in rows if row.colour == "best"] == [
-        ("3, best preset", (4, 5, 6), 25.04, 1.5)
+        ("3, best preset", (4, 5, 6), 25.04, 1.5),
+        ("3, best, healed", (4, 5, 6), 22.0, 1.5),
     ]
     drawn = picture["picture"](rows, picture["LIGHT"])
     assert ">25.0<" in drawn
-    assert drawn.count(f'fill="{picture["LIGHT"]["best"]}"') == 4  # three blocks and a bar
+    assert drawn.count(f'fill="{picture["LIGHT"]["best"]}"') == 8  # three blocks and a bar each
 
 
 def test_model_card_page() -> None:
