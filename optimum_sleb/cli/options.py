@@ -35,8 +35,8 @@ def check_source_options(args: Namespace, *models: str | None) -> None:
 
 def check_search_options(args: Namespace, config: SLEBConfig) -> None:
     """Refuse options of a search that another option keeps from being used, or that cannot go together."""
-    if config.search != "racing" and config.racing_confidence != SLEBConfig.racing_confidence:
-        raise ConfigError("--racing-confidence belongs to --search racing; choose that search, or leave it out.")
+    if config.search not in ("racing", "auto") and config.racing_confidence != SLEBConfig.racing_confidence:
+        raise ConfigError("--racing-confidence belongs to --search racing or auto; choose one, or leave it out.")
     if config.search == "reference" and args.offload == "cpu":
         raise ConfigError(
             "--search reference runs the whole model for every candidate, but --offload cpu leaves its blocks in host "

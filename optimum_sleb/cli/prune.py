@@ -77,7 +77,8 @@ _SEARCH_HELP = {
     "search_space": "runs: each depth has its own best set of blocks, and runs of neighbours compete (default: one "
     "block after the other)",
     "beam_width": "Sets of blocks that go on to the next depth (default: 4 with --search-space runs, else 1)",
-    "search": "exact shares work between candidates; racing gives up those surely behind; reference is as published",
+    "search": "exact shares work between candidates; racing gives up those surely behind; auto races where 32 windows "
+    "or more are there; reference is as published",
     "racing_confidence": "Standard errors behind the leader at which a race gives a candidate up",
     "search_dtype": "Precision of the search; auto is the model's own, float32 on a CPU",
     "batch_size": "Windows in one forward pass (default: as many as keep the device busy and fit its memory)",

@@ -8,7 +8,7 @@ from .limits import as_ranges, block_numbers
 from .presets import PRESETS
 from .quantity import quantity_of
 from .recipe import SLEBConfig
-from .sets import most_sets, searches_sets, width_of_beam
+from .sets import most_sets, races, searches_sets, width_of_beam
 from .stored import RECIPE_FILE_NAME
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "most_sets",
     "num_asked_for",
     "quantity_of",
+    "races",
     "recipe_of",
     "searches_sets",
     "width_of_beam",

@@ -9,7 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "wikitext2+c4",
         "criterion": "kl",
         "search_space": "runs",
-        "search": "racing",
+        "search": "auto",
         "compensate": "every-block",
     },
 }

@@ -80,8 +80,9 @@ class SLEBConfig(StoredRecipe):
             windows that are held back from the fit decides.
         beam_width: Number of sets that go on to the next depth; `None` is 4 with `search_space="runs"`, else 1.
         search: `"exact"` shares the work between candidates; `"reference"` runs the whole model for each of them, as
-            published; both measure the same losses. `"racing"` gives up candidates that are clearly worse.
-        racing_confidence: With `"racing"`, a candidate is given up when its loss is so many standard errors behind the
+            published; both measure the same losses. `"racing"` gives up candidates that are clearly worse. `"auto"`
+            races where there are 32 windows or more, and is exact with fewer.
+        racing_confidence: In a race, a candidate is given up when its loss is so many standard errors behind the
             best one.
         search_dtype: Precision of the search: `"float32"`, the `"model"`'s own, or `"auto"`: the model's own, but
             float32 for a model in half precision on a CPU, where half precision is several times slower. The model's
@@ -131,7 +132,7 @@ class SLEBConfig(StoredRecipe):
     compensate: Literal["no", "after", "during", "every-block"] = "no"
     search_space: Literal["runs"] | None = None
     beam_width: int | None = None
-    search: Literal["exact", "racing", "reference"] = "exact"
+    search: Literal["exact", "racing", "reference", "auto"] = "exact"
     racing_confidence: float = 3.5
     search_dtype: Literal["auto", "float32", "model"] = "auto"
     batch_size: int | None = None

@@ -1,4 +1,4 @@
-"""A search over sets of blocks, as a recipe asks for it."""
+"""How a recipe searches: over sets of blocks or one by one, by a race or on all windows."""
 
 from typing import Any, TypeAlias
 
@@ -8,6 +8,8 @@ from ..errors import ConfigError
 Recipe: TypeAlias = Any
 
 _WIDTH_WITH_RUNS = 4
+# With fewer, the first looks of a race are a large share of all windows already.
+_FEWEST_WINDOWS_TO_RACE = 32
 
 
 def searches_sets(recipe: Recipe) -> bool:
@@ -20,6 +22,11 @@ def width_of_beam(recipe: Recipe) -> int:
     if recipe.beam_width is not None:
         return int(recipe.beam_width)
     return 1 if recipe.search_space is None else _WIDTH_WITH_RUNS
+
+
+def races(recipe: Recipe, num_windows: int) -> bool:
+    """Return whether candidates that are surely behind are given up before all windows are measured."""
+    return recipe.search == "racing" or (recipe.search == "auto" and num_windows >= _FEWEST_WINDOWS_TO_RACE)
 
 
 def most_sets(recipe: Recipe, num_candidates: int) -> int:

@@ -12,7 +12,7 @@ from ..blocks.losses import same_losses
 from ..blocks.packed import packed_modules
 from ..blocks.runner import open_runner
 from ..blocks.stack import probe_ids
-from ..config import SLEBConfig, num_asked_for, width_of_beam
+from ..config import SLEBConfig, num_asked_for, races, width_of_beam
 from .cost import exact_search_passes
 from .exact import ExactLosses
 
@@ -69,7 +69,7 @@ def _pays(losses: ExactLosses, config: SLEBConfig, candidates: Sequence[int]) ->
     passes = exact_search_passes(num_blocks, num_asked_for(config, num_blocks) or 1, candidates)
     # A depth of a search over sets is worth that many steps of a greedy one.
     num_steps = width_of_beam(config) + (config.search_space == "runs")
-    tokens = num_steps * losses.windows.num_tokens * (_SHARE_OF_A_RACE if config.search == "racing" else 1)
+    tokens = num_steps * losses.windows.num_tokens * (_SHARE_OF_A_RACE if races(config, len(losses.windows)) else 1)
     hidden, logits = passes[0] * tokens * width, passes[1] * tokens * vocab_size_of(losses.model)
     return (
         hidden * _SECONDS_SAVED_PER_HIDDEN_ELEMENT > _SECONDS_TO_COMPILE_BLOCKS,

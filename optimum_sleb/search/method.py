@@ -13,7 +13,7 @@ from ..blocks.losses import same_losses
 from ..blocks.offload import loading_hooks
 from ..blocks.stack import DecoderStack, probe_ids
 from ..calibration.windows import TokenWindows
-from ..config import SLEBConfig, most_sets
+from ..config import SLEBConfig, most_sets, races
 from ..errors import UnsupportedModelError
 from ..runtime.ranks import Ranks
 from .batch_size import choose_batch_size, fit_layerwise
@@ -61,7 +61,7 @@ def choose_method(
         reference = ReferenceLosses(*measured, ranks=ranks, criterion=criterion)
         compilation = Compilation(UNCOMPILED, "not compiled: the reference runs the model as it is")
         return _method(reference, config, reason, compilation)
-    chunk = CHUNK if config.search == "racing" else None
+    chunk = CHUNK if races(config, len(windows)) else None
     if stack.loader is not None:
         reason = "blocks are brought to the device one at a time"
         layerwise = LayerwiseLosses(*measured, ranks=ranks, criterion=criterion, windows_at_a_time=size)
@@ -103,7 +103,7 @@ def _why_reference(
 
 
 def _method(losses: CandidateLosses, config: SLEBConfig, reason: str, compilation: Compilation) -> SearchMethod:
-    if config.search == "racing":
+    if races(config, len(losses.windows)):
         race = Race(losses, config.racing_confidence, config.seed)
         return SearchMethod(race.measure, race.measure_stacks, losses, "racing", reason, compilation)
 

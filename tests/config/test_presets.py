@@ -43,5 +43,5 @@ def test_it_travels_as_its_fields() -> None:
     assert SLEBConfig.from_dict(best.to_dict()) == best
     assert repr(best) == (
         "SLEBConfig(sparsity=0.2, dataset='wikitext2+c4', criterion='kl', compensate='every-block', "
-        "search_space='runs', search='racing')"
+        "search_space='runs', search='auto')"
     )

@@ -47,7 +47,10 @@ def test_defaults_are_the_published_ones() -> None:
         ({"sparsity": 0.2, "early_barrier": -1}, "early_barrier must be at least 0, got -1"),
         ({"sparsity": 0.2, "racing_confidence": 0.0}, "racing_confidence must be a positive number, got 0.0"),
         ({"sparsity": 0.2, "batch_size": True}, "batch_size must be int or None; got True"),
-        ({"sparsity": 0.2, "search": "fast"}, "search must be one of 'exact', 'racing', 'reference'; got 'fast'"),
+        (
+            {"sparsity": 0.2, "search": "fast"},
+            "must be one of 'exact', 'racing', 'reference', 'auto'; got 'fast'",
+        ),
     ],
 )
 def test_refusals(values: dict, message: str) -> None:

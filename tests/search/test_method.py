@@ -23,9 +23,9 @@ class InPlaceBlock(LlamaDecoderLayer):
         return hidden_states.copy_(output)
 
 
-def choose(model, config=None):
+def choose(model, config=None, num_windows=2):
     stack = find_decoder_stack(model)
-    windows = TokenWindows(tuple(random_ids(2, 12)))
+    windows = TokenWindows(tuple(random_ids(num_windows, 12)))
     config = config or SLEBConfig(num_blocks_to_remove=1)
     return choose_method(model, stack, windows, range(1, 5), config, Ranks.alone())
 
@@ -35,6 +35,18 @@ def test_takes_the_exact_search_where_it_agrees(device: str) -> None:
     assert method.name == "exact"
     assert isinstance(method.losses, ExactLosses)
     assert "agrees" in method.reason
+
+
+@pytest.mark.parametrize(("num_windows", "name"), [(31, "exact"), (32, "racing")])
+def test_auto_races_where_there_are_windows_enough(num_windows: int, name: str) -> None:
+    chosen, named = (
+        choose(tiny_model(), SLEBConfig(num_blocks_to_remove=1, search=search), num_windows)
+        for search in ("auto", name)
+    )
+    assert (chosen.name, chosen.losses.batch_size) == (name, named.losses.batch_size)
+    first, second = (method.measure(range(6), range(1, 5)) for method in (chosen, named))
+    assert first.dropped == second.dropped
+    assert torch.equal(first.matrix, second.matrix)
 
 
 @pytest.mark.filterwarnings("error")
