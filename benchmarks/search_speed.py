@@ -36,6 +36,7 @@ from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.models.loading import load_model, load_tokenizer
 from optimum_sleb.runtime.ranks import Ranks
 from optimum_sleb.search.candidate_losses import CandidateLosses
+from optimum_sleb.search.criterion import choose_criterion
 from optimum_sleb.search.method import choose_method
 from optimum_sleb.search.result import SearchResult
 from optimum_sleb.search.run import open_search
@@ -60,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--removals", type=int, help="Time whole searches for so many blocks.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="Orders of the windows of a race.")
+    parser.add_argument("--criterion", choices=["kl"], help="Of whole searches, instead of cross-entropy.")
     parser.add_argument("--methods", nargs="+", default=["reference", "exact", "racing"])
     parser.add_argument("--compile", choices=["auto", "always", "never"], default="auto")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -180,7 +182,8 @@ def search(
     model: PreTrainedModel, stack: DecoderStack, windows: TokenWindows, candidates: range, config: SLEBConfig
 ) -> SearchResult:
     """Run a whole search."""
-    with open_search(model, stack, windows, candidates, config, ranks=Ranks.alone()) as opened:
+    criterion = choose_criterion(config.criterion, None)
+    with open_search(model, stack, windows, candidates, config, criterion, ranks=Ranks.alone()) as opened:
         return list(opened.removals())[-1]
 
 
@@ -195,6 +198,7 @@ def time_jobs(model: PreTrainedModel, windows: TokenWindows, arguments: argparse
             config = SLEBConfig(
                 num_blocks_to_remove=arguments.removals,
                 search=name,
+                criterion=arguments.criterion,
                 seed=seed,
                 batch_size=arguments.batch_size,
                 compile=arguments.compile,

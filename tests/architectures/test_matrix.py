@@ -57,6 +57,10 @@ def test_several_at_once() -> None:
     assert [verdict.status for verdict in verdicts] == ["exact", "refused"]
 
 
+# All architectures take ten minutes of two quiet cores; a machine that does other work needs more before it hangs.
+pytestmark = pytest.mark.timeout(2400)
+
+
 @pytest.fixture(scope="module")
 def verdicts() -> list[Verdict]:
     return list(try_architectures(architectures(), jobs=2))
