@@ -23,6 +23,7 @@ from ..runtime.ranks import Ranks
 from . import float16
 from .candidate_losses import CandidateLosses
 from .compensating import open_compensator
+from .dense_losses import of_dense
 from .following import Followers
 from .greedy import Refusals
 from .greedy_search import GreedySearch
@@ -125,7 +126,7 @@ def _why_not_together(
 
 def _finite_loss(losses: CandidateLosses) -> float:
     """Return the loss before any removal, summed over windows; raise NonFiniteLossError if it is not finite."""
-    of_windows = losses.losses_of(range(len(losses.stack)))
+    of_windows = of_dense(losses).losses_of(range(len(losses.stack)))
     if not of_windows.isfinite().all():
         window = int((~of_windows.isfinite()).nonzero()[0])
         raise NonFiniteLossError(
