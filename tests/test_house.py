@@ -25,6 +25,7 @@ MOST_LINES_OF_ALL = 12_000 + sum(
         "healing: LoRA, full and distillation, packing, written teachers, text of the model's own, its command": 1_720,
         "first contact: help in order with examples, what a card says of a local dense model, names in the plot": 390,
         "runtimes: those that a card may name, and the export to GGUF, mergekit and llama-quantize": 260,
+        "before the first step: what the checks of all blocks share, the dense model by norm and head alone": 190,
     }.values()
 )
 MOST_MODULES_AT_THE_TOP = 12

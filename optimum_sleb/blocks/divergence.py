@@ -39,17 +39,18 @@ class Divergence(Criterion):
 
     def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the losses, (batch,), of a final hidden state (batch, length, width)."""
-        dense = self._states_of(batch.ids, hidden.device)
+        dense = self.states_of(batch.ids, hidden.device)
         return window_losses(tail.kl(hidden, dense, batch.ids, batch.targets), batch.targets)
 
     def of_model(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return the losses, (batch,), by one forward pass of the whole model."""
         logits = logits_of(model, batch.ids)
         with open_runner(model, self._stack) as runner:
-            dense = runner.logits(self._states_of(batch.ids, batch.ids.device), batch.ids)
+            dense = runner.logits(self.states_of(batch.ids, batch.ids.device), batch.ids)
         return window_losses(kl_sums(dense, logits, batch.targets), batch.targets)
 
-    def _states_of(self, ids: Tensor, device: torch.device) -> Tensor:
+    def states_of(self, ids: Tensor, device: torch.device) -> Tensor:
+        """Return the last hidden states of the dense model, (batch, length, width), for windows it was run on."""
         # The candidates of a step ask for the same batch one after the other.
         if self._last is None or self._last[0] is not ids:
             states = torch.stack([self._states[_key(row)] for row in ids], dim=-3)

@@ -20,35 +20,36 @@ _STARTS = range(4)
 
 
 def only_holds_position(
-    dense: nn.Module, blocks: str, kept: Sequence[int], path: str, attribute: str, new: Any
+    blocks: Sequence[dict[str, nn.Module]],  # modules of each block of the dense model, by their names in it
+    kept: Sequence[int],
+    place: int,  # of the block after the removal
+    part: str,  # name of a module in it
+    attribute: str,
+    new: Any,
 ) -> bool:
     """Tell whether an attribute in a kept block only holds the block's position, so that its new value is harmless.
 
     An integer does if it counts the blocks, before and after the removal; a list does if it has an entry for every
-    block and keeps the entries of the kept blocks. `path` is the module's name after the removal.
+    block and keeps the entries of the kept blocks.
     """
-    position, _, part = path.removeprefix(f"{blocks}.").partition(".")
-    stack = dense.get_submodule(blocks)
-    assert isinstance(stack, nn.ModuleList)
-    module = stack[kept[int(position)]].get_submodule(part)
+    module = blocks[kept[place]][part]
     old = vars(module)[attribute]
     if (type(module).__name__, attribute) in _OF_THE_STACK:
         return True
-    if isinstance(old, list | tuple) and len(old) == len(stack):
+    if isinstance(old, list | tuple) and len(old) == len(blocks):
         return type(new) is type(old) and list(new) == [old[index] for index in kept]
     if type(old) is not int or type(new) is not int:
         return False
-    values = dict(_through_the_stack(stack, part, attribute))
+    values = dict(_through_the_stack(blocks, part, attribute))
     return any(
-        new == start + step * int(position) and all(value == start + step * index for index, value in values.items())
+        new == start + step * place and all(value == start + step * index for index, value in values.items())
         for step in _STEPS
         for start in _STARTS
     )
 
 
-def _through_the_stack(stack: nn.ModuleList, part: str, attribute: str) -> Iterator[tuple[int, Any]]:
+def _through_the_stack(blocks: Sequence[dict[str, nn.Module]], part: str, attribute: str) -> Iterator[tuple[int, Any]]:
     """Yield index and value of an attribute, for all blocks that have it."""
-    for index, block in enumerate(stack):
-        module = dict(block.named_modules()).get(part)
-        if module is not None and attribute in vars(module):
-            yield index, vars(module)[attribute]
+    for index, modules in enumerate(blocks):
+        if part in modules and attribute in vars(modules[part]):
+            yield index, vars(modules[part])[attribute]

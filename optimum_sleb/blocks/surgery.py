@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,23 +62,36 @@ def build_shortened(
     weights, where the model computes in another for a while. Raise UnsupportedModelError if the config fails.
     """
     device = init_empty_weights(include_buffers=False) if real_buffers else torch.device("meta")
-    config = copy.deepcopy(model.config)
-    try:
-        shorten_config(config, kept)
+    fields = shortened_fields(model.config, kept)
+    with _refusing_layout():
         # Convert the config as saving and loading do: some configs derive fields when they are loaded.
-        attention = attn_implementation_of(config)
-        config = type(config).from_dict(config.to_diff_dict())
-        config._attn_implementation = attention
+        config = type(model.config).from_dict(fields)
+        config._attn_implementation = attn_implementation_of(model.config)
         with device, no_init_weights():
             template = type(model)._from_config(config, dtype=stored_dtype or model.dtype)
         if real_buffers:
             _compute_buffers(template)
-    except Exception as error:  # from a family's own code, which does not allow this layout
-        message = message_or_raise(error)
-        raise UnsupportedModelError(f"its config does not allow the remaining layout ({message})") from error
     packed = {new_name(name, stack.path, kept): module for name, module in packed_modules(model).items()}
     adopt_packed_modules(template, {name: module for name, module in packed.items() if name is not None})
     return template
+
+
+def shortened_fields(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, Any]:
+    """Return what is saved of the config of a shortened model, which depends on nothing else of the dense one's.
+    Raise UnsupportedModelError if the config fails."""
+    with _refusing_layout():
+        shortened = copy.deepcopy(config)
+        shorten_config(shortened, kept)
+        return shortened.to_diff_dict()
+
+
+@contextmanager
+def _refusing_layout() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # from a family's own code, which does not allow this layout
+        message = message_or_raise(error)
+        raise UnsupportedModelError(f"its config does not allow the remaining layout ({message})") from error
 
 
 def _compute_buffers(template: PreTrainedModel) -> None:
@@ -185,15 +199,31 @@ def differing_attributes(
 
     The module name is that in `template`; `names` has pairs of names, by default the same in both.
     """
-    modules, template_modules = dict(model.named_modules()), dict(template.named_modules())
-    for old, new in names if names is not None else [(path, path) for path in modules]:
-        template_values = vars(template_modules[new]) if new in template_modules else {}
-        for attribute, value in vars(modules[old]).items():
-            if attribute.startswith("_") or attribute in _RUN_STATE or attribute not in template_values:
-                continue
-            template_value = template_values[attribute]
-            if _is_plain(value) and _is_plain(template_value) and not _same(value, template_value):
-                yield new, attribute, value, template_value
+    of_model, of_template = plain_attributes(model), plain_attributes(template)
+    return differences(of_model, of_template, [(path, path) for path in of_model] if names is None else names)
+
+
+def plain_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Return the numbers, strings, and collections of these, that each module holds, by name of the module."""
+    return {
+        path: {
+            attribute: value
+            for attribute, value in vars(module).items()
+            if not attribute.startswith("_") and attribute not in _RUN_STATE and _is_plain(value)
+        }
+        for path, module in model.named_modules()
+    }
+
+
+def differences(
+    of_model: dict[str, dict[str, Any]], of_template: dict[str, dict[str, Any]], names: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield as `differing_attributes` does, from the plain attributes of both."""
+    for old, new in names:
+        template_values = of_template.get(new, {})
+        for attribute, value in of_model[old].items():
+            if attribute in template_values and not _same(value, template_values[attribute]):
+                yield new, attribute, value, template_values[attribute]
 
 
 def kept_module_names(model: nn.Module, path: str, kept: Sequence[int]) -> list[tuple[str, str]]:
@@ -230,13 +260,24 @@ def new_name(name: str, path: str, kept: Sequence[int]) -> str | None:
 
 def _slices_of(tensor: Tensor, shape: torch.Size, num_blocks: int, kept: Sequence[int]) -> Tensor:
     """Return the slices of the kept blocks where the tensor has one per block, else the tensor itself."""
-    if tensor.dim() != len(shape):
+    dim = sliced_dim(tensor.shape, shape, num_blocks, len(kept))
+    if dim is None:
         return tensor
-    dims = [dim for dim in range(tensor.dim()) if tensor.shape[dim] != shape[dim]]
-    if len(dims) != 1:
-        return tensor
-    dim, size = dims[0], tensor.shape[dims[0]] // num_blocks
-    if (size * num_blocks, size * len(kept)) != (tensor.shape[dim], shape[dim]):
-        return tensor
-    pieces = tensor.split(size, dim=dim)
+    pieces = tensor.split(tensor.shape[dim] // num_blocks, dim=dim)
     return torch.cat([pieces[index] for index in kept], dim=dim)
+
+
+def sliced_dim(shape: torch.Size, shorter: torch.Size, num_blocks: int, num_kept: int) -> int | None:
+    """Return the dimension that has a slice per block, of which some are kept; None where none does.
+
+    >>> sliced_dim(torch.Size([8, 12]), torch.Size([8, 9]), num_blocks=4, num_kept=3)
+    1
+    """
+    if len(shape) != len(shorter):
+        return None
+    dims = [dim for dim in range(len(shape)) if shape[dim] != shorter[dim]]
+    if len(dims) != 1:
+        return None
+    size = shape[dims[0]] // num_blocks
+    fits = (size * num_blocks, size * num_kept) == (shape[dims[0]], shorter[dims[0]])
+    return dims[0] if fits else None

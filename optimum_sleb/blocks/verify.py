@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError, UnsupportedModelError
+from .comparison import Comparison, Inventory
 from .folding import find_fold
 from .forward import evaluating, logits_of, message_or_raise, same_logits
 from .offload import loading_hooks, offloaded_like
-from .renumbering import only_holds_position
-from .rules import PERIODS, RULES, num_image_blocks
-from .shortening import config_changes, text_config_of
+from .rules import num_image_blocks
+from .shortening import config_changes
 from .stack import DecoderStack, probe_ids
 from .surgery import build_shortened, copy_device_hooks, differing_attributes, fill, kept_module_names, kept_state
 
@@ -25,8 +24,8 @@ def reason_not_removable(
     stack: DecoderStack,
     removed: Collection[int],
     *,
-    run: bool = True,  # without, the logits are not compared, which is several times faster
-    dense: PreTrainedModel | None = None,  # `build_shortened` of all blocks; it takes as long as the other checks
+    run: bool = True,  # without, the logits are not compared, which is many times faster
+    comparison: Comparison | None = None,  # of this model; kept for several sets of blocks, it saves most of the time
     stored_dtype: torch.dtype | None = None,  # of the weights, where the model computes in another for a while
 ) -> str | None:
     """Return why these blocks cannot be removed together, as the end of a sentence, or None where they can.
@@ -40,23 +39,23 @@ def reason_not_removable(
     if any(index < num_image_blocks(model.config) for index in removed):
         return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
+    comparison = comparison or Comparison(model, stack, stored_dtype)
     try:
-        template = build_shortened(model, stack, kept, real_buffers=run, stored_dtype=stored_dtype)
+        template = (
+            Inventory(build_shortened(model, stack, kept, stored_dtype=stored_dtype))
+            if run
+            else comparison.template(kept)
+        )
     except UnsupportedModelError as error:
         return str(error)
-    if stack.loader is not None:
-        stack.loader.release_all()  # the shortened model shares the weights in host memory
-    state = kept_state(model, stack, kept, template)
-    reason = _difference_in_weights(model, template, state)
+    reason = comparison.difference_in_weights(template, kept)
     if reason is None and removed:
-        if dense is None:
-            dense = build_shortened(model, stack, range(len(stack)), real_buffers=False, stored_dtype=stored_dtype)
-        reason = _difference_in_constants(dense, template, stack, kept)
+        reason = comparison.difference_in_constants(template, kept)
     if reason is None and run:
-        reason = _difference_in_logits(model, template, stack, kept, state)
+        reason = _difference_in_logits(model, template.model, stack, kept)
     if reason is None and not removed:
         # Is the model what its config says? Only checked now, as some families change their attributes when they run.
-        reason = _difference_in_constants(model, template, stack, kept)
+        reason = comparison.difference_from_itself(Inventory(template.model))
     return reason
 
 
@@ -70,14 +69,16 @@ def removable_blocks(
             f"This {name} does not compute what it would after being saved and loaded again: it was changed in memory "
             "(hooks, buffers cast by .to(), ...). Save it, load it in the right dtype, prune that."
         )
-    dense = build_shortened(model, stack, range(len(stack)), real_buffers=False)
-    reasons = {block: reason_not_removable(model, stack, {block}, run=False, dense=dense) for block in candidates}
+    comparison = Comparison(model, stack)
+    reasons = {
+        block: reason_not_removable(model, stack, {block}, run=False, comparison=comparison) for block in candidates
+    }
     passed = [block for block in candidates if reasons[block] is None]
     # Run the shortened model for three candidates only; where one of them fails, run it for all.
     sample = {*passed[:1], *passed[len(passed) // 2 :][:1], *passed[-1:]}
-    of_sample = {block: reason_not_removable(model, stack, {block}, dense=dense) for block in sample}
+    of_sample = {block: reason_not_removable(model, stack, {block}, comparison=comparison) for block in sample}
     if any(of_sample.values()):
-        reasons |= {block: reason_not_removable(model, stack, {block}, dense=dense) for block in passed}
+        reasons |= {block: reason_not_removable(model, stack, {block}, comparison=comparison) for block in passed}
     barred = {block: reason for block, reason in reasons.items() if reason is not None}
     if len(barred) == len(candidates):
         first = min(barred)
@@ -147,51 +148,16 @@ def check_block_numbers(dense_numbers: Sequence[int], blocks: Sequence[int]) -> 
         raise ConfigError(f"Between 1 and {most} blocks can be removed; got {len(blocks)}; name so many.")
 
 
-def _difference_in_weights(model: PreTrainedModel, template: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
-    """Compare names and shapes of the remaining weights with those that the edited config calls for."""
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    template_shapes = {name: tensor.shape for name, tensor in template.state_dict().items()}
-    names = sorted(shapes.keys() | template_shapes.keys())
-    differing = [name for name in names if shapes.get(name) != template_shapes.get(name)]
-    if not differing:
-        return None
-    return (
-        f"the remaining blocks would need other weights at their new places ({len(differing)} differ, the first is "
-        f"{differing[0]}), because this architecture builds its blocks by position{_position_fields(model)}"
-    )
-
-
-def _difference_in_constants(
-    dense: PreTrainedModel, template: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
-) -> str | None:
-    """Compare the plain attributes of the kept blocks; those that can be folded may differ."""
-    names = kept_module_names(dense, stack.path, kept)
-    moved = len(kept) < len(stack)
-    for path, attribute, dense_value, template_value in differing_attributes(dense, template, names):
-        if not path.startswith(f"{stack.path}."):
-            continue
-        # Where no block moves, these differ only by earlier runs, such as the longest window seen.
-        if not moved and type(template_value) in (int, list, tuple, set, dict):
-            continue
-        if moved and only_holds_position(dense, stack.path, kept, path, attribute, template_value):
-            continue
-        if find_fold(template.get_submodule(path), attribute) is None:
-            return (
-                f"the remaining blocks would change, because they depend on their position: {path}.{attribute} would "
-                f"be {template_value!r} instead of {dense_value!r}"
-            )
-    return None
-
-
 def _difference_in_logits(
     model: PreTrainedModel,
     template: PreTrainedModel,
     stack: DecoderStack,
     kept: Sequence[int],
-    state: dict[str, Tensor],
 ) -> str | None:
     """Compare the logits of the rebuilt model with those of the dense model with the blocks skipped."""
-    fill(template, model, state)
+    if stack.loader is not None:
+        stack.loader.release_all()  # the shortened model shares the weights in host memory
+    fill(template, model, kept_state(model, stack, kept, template))
     for path, attribute, old, new in differing_attributes(model, template, kept_module_names(model, stack.path, kept)):
         fold = find_fold(template.get_submodule(path), attribute)
         if fold is not None:
@@ -240,10 +206,3 @@ def cache_failure(model: PreTrainedModel) -> str | None:
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
     agree = bool((cached - uncached).abs().max() <= tolerance * uncached.abs().max())
     return None if agree else "generation with a cache gives other logits than without"
-
-
-def _position_fields(model: PreTrainedModel) -> str:
-    """Return the config fields that are known to depend on block positions, as a hint in an error message."""
-    values = vars(text_config_of(model.config))
-    fields = [name for name in (*RULES, *PERIODS) if values.get(name) is not None]
-    return f" (it has {', '.join(fields)})" if fields else ""

@@ -9,6 +9,7 @@ from ..blocks.criterion import CROSS_ENTROPY, KL
 from ..blocks.kernels import UNCOMPILED
 from ..blocks.losses import perplexity_of
 from .candidate_losses import CandidateLosses
+from .dense_losses import of_dense
 from .exact import ExactLosses
 
 
@@ -18,6 +19,8 @@ def perplexity_without(losses: CandidateLosses, removed: Collection[int]) -> flo
     Raise OutOfMemoryError if not even one window fits."""
     if losses.criterion.name != KL:
         return None
+    if not removed:
+        losses = of_dense(losses)
     # For one pass, compiling another loss does not pay.
     changes: dict[str, Any] = {"kernels": UNCOMPILED} if isinstance(losses, ExactLosses) else {}
     by_cross_entropy = replace(losses, criterion=CROSS_ENTROPY, journal=None, **changes)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import integrations
-from transformers.integrations.integration_utils import default_logdir
 
 from ..blocks.criterion import KL
 from ..config import SLEBConfig
@@ -57,6 +56,9 @@ class _TensorBoard(_Writer):
     """Event files in TENSORBOARD_LOGGING_DIR, or in `runs/...` of the folder of the progress or of this process."""
 
     def _open(self, recipe: dict[str, Any]) -> None:
+        # Imports PEFT and bitsandbytes where they are installed: two seconds.
+        from transformers.integrations.integration_utils import default_logdir
+
         try:
             module = importlib.import_module("torch.utils.tensorboard")
         except ImportError:

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..blocks import verify
+from ..blocks.comparison import Comparison
 from ..blocks.criterion import CROSS_ENTROPY, Criterion
 from ..blocks.precision import computes_in_float32, computing_in_float32
 from ..blocks.shortening import only_num_blocks_changes
@@ -22,6 +23,7 @@ from ..runtime.ranks import Ranks
 from . import float16
 from .candidate_losses import CandidateLosses
 from .compensating import open_compensator
+from .dense_losses import of_dense
 from .following import Followers
 from .greedy import Refusals
 from .greedy_search import GreedySearch
@@ -72,7 +74,8 @@ def open_search(
         )
         with compensation as compensator:
             method.losses.journal = journal
-            refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, ranks))
+            comparison = Comparison(model, stack, stored_dtype)
+            refusals = Refusals(partial(_why_not_together, model, stack, stored_dtype, comparison, ranks))
             perplexity_before = perplexity_without(method.losses, ())
             result = SearchResult((), (), record_of(method, loss_before, perplexity_before))
             followers = followers or Followers(config, ranks)
@@ -104,19 +107,26 @@ def progress_bar(
 
 
 def _why_not_together(
-    model: PreTrainedModel, stack: DecoderStack, stored_dtype: torch.dtype, ranks: Ranks, removed: set[int]
+    model: PreTrainedModel,
+    stack: DecoderStack,
+    stored_dtype: torch.dtype,
+    comparison: Comparison,
+    ranks: Ranks,
+    removed: set[int],
 ) -> str | None:
     """Return why a set of blocks cannot be removed together, if so; the same in all processes."""
     # If all removals are alike, those run before the search stand for this one; building the config is enough.
     alike = only_num_blocks_changes(model.config, [index for index in range(len(stack)) if index not in removed])
     return ranks.from_first(
-        lambda: verify.reason_not_removable(model, stack, removed, run=not alike, stored_dtype=stored_dtype)
+        lambda: verify.reason_not_removable(
+            model, stack, removed, run=not alike, comparison=comparison, stored_dtype=stored_dtype
+        )
     )
 
 
 def _finite_loss(losses: CandidateLosses) -> float:
     """Return the loss before any removal, summed over windows; raise NonFiniteLossError if it is not finite."""
-    of_windows = losses.losses_of(range(len(losses.stack)))
+    of_windows = of_dense(losses).losses_of(range(len(losses.stack)))
     if not of_windows.isfinite().all():
         window = int((~of_windows.isfinite()).nonzero()[0])
         raise NonFiniteLossError(

@@ -6,17 +6,16 @@ from torch import nn
 from optimum_sleb.blocks.renumbering import only_holds_position
 
 
-def stack_of(values: list[Any]) -> nn.Module:
-    """A model whose blocks have these values of an attribute."""
-    model = nn.Module()
-    model.blocks = nn.ModuleList()
+def blocks_of(values: list[Any]) -> list[dict[str, nn.Module]]:
+    """The modules of blocks that have these values of an attribute."""
+    blocks = []
     for value in values:
         block = nn.Module()
         block.attention = nn.Module()
         if value is not None:
             block.attention.number = value
-        model.blocks.append(block)
-    return model
+        blocks.append(dict(block.named_modules()))
+    return blocks
 
 
 @pytest.mark.parametrize(
@@ -41,15 +40,15 @@ def stack_of(values: list[Any]) -> nn.Module:
     ],
 )
 def test_the_third_block_without_the_second(values: list[Any], new: Any, expected: bool) -> None:
-    assert only_holds_position(stack_of(values), "blocks", [0, 2, 3], "blocks.1.attention", "number", new) is expected
+    assert only_holds_position(blocks_of(values), [0, 2, 3], 1, "attention", "number", new) is expected
 
 
 def test_what_describes_the_stack_goes_by_name() -> None:
     class MiniMaxLightningAttention(nn.Module):
         num_hidden_layers: int
 
-    model = stack_of([None] * 3)
-    for block in model.blocks:
-        block.attention = MiniMaxLightningAttention()
-        block.attention.num_hidden_layers = 3
-    assert only_holds_position(model, "blocks", [0, 2], "blocks.0.attention", "num_hidden_layers", 2)
+    blocks = blocks_of([None] * 3)
+    for modules in blocks:
+        modules["attention"] = MiniMaxLightningAttention()
+        modules["attention"].num_hidden_layers = 3
+    assert only_holds_position(blocks, [0, 2], 0, "attention", "num_hidden_layers", 2)

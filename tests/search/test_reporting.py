@@ -1,5 +1,6 @@
 """What is written to a service is what the search did. The services are not installed: fakes take their places."""
 
+import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from optimum_sleb import ConfigError, PruningReport, SLEBConfig, SLEBPruner
 from optimum_sleb.search.reporting import services_of
 
+from ..conftest import ROOT
 from ..families import random_ids, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -122,6 +124,13 @@ def test_a_run_that_is_open_stays_open(service: Service) -> None:
     prune("wandb")
     assert service.of("init") == service.of("finish") == []
     assert len(service.of("log")) == 3
+
+
+@pytest.mark.long
+def test_without_a_service_no_integration_is_imported() -> None:
+    """They bring PEFT and bitsandbytes, two seconds of every command."""
+    code = "import sys, optimum_sleb.pruner; sys.exit('transformers.integrations.integration_utils' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_all_and_none(service: Service) -> None:
