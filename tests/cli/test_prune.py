@@ -83,4 +83,4 @@ def test_the_preset_from_folder_to_folder(model_folder: Path, text_file: Path, t
     assert report.recipe == SLEBConfig.best(**given, beam_width=2)
     assert (len(report.depths), report.search.criterion) == (2, "kl")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "--criterion kl --compensate every-block --search-space runs --beam-width 2 --search racing" in card
+    assert "--criterion kl --compensate every-block --search-space runs --beam-width 2 --search auto" in card
