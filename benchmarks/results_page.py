@@ -36,7 +36,11 @@ optimum-cli sleb benchmark --model DIR --baseline MODEL
 """
 LAUNCHES = """
 So what is timed here is mostly the program that launches; it too has less to do with fewer blocks, but is noisy."""
-PLAIN = "All plain cuts come from one search; nothing was trained afterwards."
+ELSEWHERE = """\
+This page has the published procedure, and one model compensated at the gaps. What was measured later stands elsewhere:
+the best preset on [quality.md](quality.md), healed models on [healing.md](healing.md), the time that a search takes in
+[benchmarks](../benchmarks/README.md)."""
+PLAIN = "All plain cuts come from one search, on WikiText-2; nothing was trained afterwards."
 COMPENSATED = """ The compensated model was searched
 for with `compensate="during"` ([quality.md](quality.md)), on WikiText-2 validation text and
 the first half of the C4 sample."""
@@ -51,6 +55,7 @@ def page(results: dict[str, Any]) -> str:
     parts = [
         "# Results",
         f"Measured on {results['date']} on {results['device']}, {versions}, in bfloat16.",
+        ELSEWHERE,
         _quality(results["models"]),
         *(_speeds(results["speeds"][name], title) for name, title in TITLES.items() if name in results["speeds"]),
         "## The commands",
