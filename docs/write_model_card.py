@@ -21,13 +21,8 @@ INTRODUCTION = """\
 from [`model_card_template.md`](../model_card_template.md) and the folder's report. Only what was measured stands in
 it: the perplexity of the calibration text too, but as what it is, and not as an evaluation in the front matter.
 
-The dense model's licence and language are taken from its own card, where there is one. For a dense model that is a
-local file, give them to `save_pretrained` or `push_to_hub`, or to the commands, which warn of what is missing when the
-model is pushed:
-
-```bash
-optimum-cli sleb push --folder DIR --repo me/smaller --license apache-2.0 --base-model org/dense --language en
-```
+The dense model's licence and language are taken from its own card, where there is one; how to give those of
+[a local file](hub.md#a-dense-model-that-is-a-local-file), and what is pushed, stands on the page of the Hub.
 
 After a search over sets of blocks (`search_space="runs"`) the card says how many sets were compared and lists the best
 one of each depth, from `depths` of the report; the steps of such a report are the last depth's blocks, ascending and
