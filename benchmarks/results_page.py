@@ -39,7 +39,8 @@ So what is timed here is mostly the program that launches; it too has less to do
 ELSEWHERE = """\
 This page has the published procedure, and one model compensated at the gaps. What was measured later stands elsewhere:
 the best preset on [quality.md](quality.md), healed models on [healing.md](healing.md), the time that a search takes in
-[benchmarks](../benchmarks/README.md)."""
+[benchmarks](../benchmarks/README.md). SmolLM2 is a Q4_1 file out of a wheel of PyPI, dequantised when it is loaded:
+that is what "dense" means here."""
 PLAIN = "All plain cuts come from one search, on WikiText-2; nothing was trained afterwards."
 COMPENSATED = """ The compensated model was searched
 for with `compensate="during"` ([quality.md](quality.md)), on WikiText-2 validation text and
