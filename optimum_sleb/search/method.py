@@ -54,8 +54,8 @@ def choose_method(
     `candidates` are those of the first step, ascending. Raise OutOfMemoryError if not even one window fits."""
     size = config.batch_size or 1
     measured = (model, stack, windows, size, on_progress)
-    criterion.prepare(model, stack, windows.batches(1))
     reason = _why_reference(model, stack, candidates, config, ranks)
+    criterion.prepare(model, stack, windows.batches(1), by_block=reason is None)
     if reason is not None:
         # One window at a time is the published procedure.
         reference = ReferenceLosses(*measured, ranks=ranks, criterion=criterion)
