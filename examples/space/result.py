@@ -43,6 +43,8 @@ def archive(job: Job, found: Found, depth: int, folder: Path) -> Path:
     job.tell("Saving and checking the folder")
     saved = pruner.save_pretrained(folder / name, overwrite=True)
     job.tell("Packing it")
+    for earlier in folder.glob("*-sleb-*.zip"):  # as large as models, and the page offers the last one alone
+        earlier.unlink()
     target = folder / f"{name}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:  # weights do not get smaller
         for file in sorted(path for path in saved.rglob("*") if path.is_file()):

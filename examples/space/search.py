@@ -35,7 +35,8 @@ class Found:
 
 def recipe_of(preset: str, by: str, share: float, number: float, length: float, windows: float) -> SLEBConfig:
     """Return the recipe of the form."""
-    for name, value in {"Number of blocks": number, "Tokens of a window": length, "Windows": windows}.items():
+    asked = {"Number of blocks": number} if by == "number" else {}
+    for name, value in {**asked, "Tokens of a window": length, "Windows": windows}.items():
         if value is None or value != int(value):
             raise PageError(f"{name} must be a whole number.")
     amount: dict[str, Any] = {"sparsity": share / 100} if by == "share" else {"num_blocks_to_remove": int(number)}

@@ -77,7 +77,8 @@ class Sessions:
     @property
     def is_one_served(self) -> bool:
         """Return whether work of any visitor runs."""
-        return any(session.job is not None and session.job.is_running for session in self._sessions.values())
+        # A list, because others come and go meanwhile, in threads of their own.
+        return any(session.job is not None and session.job.is_running for session in list(self._sessions.values()))
 
     def close(self, name: str | None) -> None:
         """Forget a visitor."""

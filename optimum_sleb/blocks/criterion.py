@@ -50,9 +50,10 @@ class Criterion(ABC):
     is_fused = False  # the tail has a kernel for it, which may be compiled
 
     def prepare(  # noqa: B027 - most need nothing
-        self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch]
+        self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch], *, by_block: bool = True
     ) -> None:
-        """Look at the dense model before a search, on the windows that it is measured on."""
+        """Look at the dense model before a search, on the windows that it is measured on; `by_block` tells whether
+        blocks that are run one by one compute what the model does."""
 
     @abstractmethod
     def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:

@@ -1,16 +1,19 @@
 """The KL divergence of the shortened model from the dense one, as a criterion: it has no noise of labels."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .criterion import KL, Batch, Criterion, Tail
-from .forward import logits_of
+from .forward import evaluating, logits_of
 from .losses import kl_sums, window_losses
 from .runner import open_runner
 from .stack import DecoderStack
+from .standins import hidden_state_of
+from .state import removing_hooks
 
 
 class Divergence(Criterion):
@@ -27,15 +30,30 @@ class Divergence(Criterion):
         self._last: tuple[Tensor, Tensor] | None = None  # token ids of a batch, and the states on its device
 
     @torch.no_grad()
-    def prepare(self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch]) -> None:
+    def prepare(
+        self, model: PreTrainedModel, stack: DecoderStack, batches: Iterable[Batch], *, by_block: bool = True
+    ) -> None:
         """Run the model, which still has all blocks and its own weights, on the windows it is measured on."""
-        self._model, self._stack = model, stack
+        self._stack = stack
         inputs = [batch.ids.to(model.device) for batch in batches]
-        with open_runner(model, stack) as runner:
-            ends = runner.run_all((runner.start(ids) for ids in inputs), range(len(stack)))
-            for end, ids in zip(ends, inputs, strict=True):
-                for row, state in zip(ids, end.hidden.movedim(-3, 0), strict=True):
-                    self._states[_key(row)] = state.cpu()
+        if by_block:  # those in host memory are brought to the device once for all windows
+            with open_runner(model, stack) as runner:
+                ends = runner.run_all((runner.start(ids) for ids in inputs), range(len(stack)))
+                for end, ids in zip(ends, inputs, strict=True):
+                    self._keep(ids, end.hidden)
+            return
+        for ids in inputs:
+            with evaluating(model), removing_hooks() as hooks:
+                keep = partial(self._keep_output, ids)
+                hooks.append(stack.blocks[max(stack.forms)].register_forward_hook(keep))
+                logits_of(model, ids)
+
+    def _keep_output(self, ids: Tensor, _last: nn.Module, _args: object, output: object) -> None:
+        self._keep(ids, hidden_state_of(output))
+
+    def _keep(self, ids: Tensor, states: Tensor) -> None:
+        for row, state in zip(ids, states.movedim(-3, 0), strict=True):
+            self._states[_key(row)] = state.to("cpu", copy=True)  # the model may go on to change it in place
 
     def of_hidden(self, tail: Tail, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the losses, (batch,), of a final hidden state (batch, length, width)."""

@@ -39,6 +39,8 @@ def reason_not_removable(
     if any(index < num_image_blocks(model.config) for index in removed):
         return f"image features enter behind the first {num_image_blocks(model.config)} blocks, by number"
     kept = [index for index in range(len(stack)) if index not in removed]
+    if not kept:
+        return "no block would be left"
     comparison = comparison or Comparison(model, stack, stored_dtype)
     try:
         template = (

@@ -40,6 +40,9 @@ def _is_repeatable(run: PruningReport) -> bool:
     criterion = run.recipe and run.recipe.criterion
     if criterion and criterion != KL and not re.fullmatch(r"(?!__main__)[\w.]+:[\w.]+", criterion):
         return False  # no other process can import the function
+    texts = (value for value in vars(run.recipe).values() if isinstance(value, str)) if run.recipe else ()
+    if not all(map(str.isprintable, texts)):
+        return False  # a line break would split the command
     parts = split_mixture(run.recipe.dataset) if run.recipe else []
     return all(_is_name_of_data(part) for part in parts)
 
@@ -55,15 +58,14 @@ def _model_name(base_model: str | None) -> str:
 
 
 def _command(run: PruningReport, model: str, output: str) -> str:
-    words = ["optimum-cli", "sleb", "prune" if run.recipe else "remove", "--model", model]
+    words = ["optimum-cli", "sleb", "prune" if run.recipe else "remove", "--model", one_line(model)]
     for name, value in run.loading.items():
-        words += [_option(name)] if value == "True" else [_option(name), value]
+        words += [_option(name)] if value == "True" else [_option(name), one_line(value)]
     if run.recipe is None:
         words += ["--blocks", *(str(step.block) for step in run.steps)]
     else:
         words += _amount(run.recipe, run) + _recipe_options(run.recipe, run)
-    # A line break in a name would split the command.
-    return shlex.join(one_line(word) for word in [*words, "--output", output])
+    return shlex.join([*words, "--output", one_line(output)])
 
 
 def _amount(recipe: SLEBConfig, run: PruningReport) -> list[str]:
@@ -85,7 +87,8 @@ def _recipe_options(recipe: SLEBConfig, run: PruningReport) -> list[str]:
         if field.name == "max_windows" and value is None and run.calibration is not None:
             value = run.calibration.num_windows * len(split_mixture(recipe.dataset))  # keeps every window of each part
         if field.name not in (*AMOUNTS, *BELONGS_TO, "dataset", "bos_per_window") and value != field.default:
-            words += [_option(field.name), str(value)]
+            text = str(value)  # one that begins with a dash would be taken for an option
+            words += [f"{_option(field.name)}={text}"] if text.startswith("-") else [_option(field.name), text]
     return words
 
 

@@ -1,6 +1,5 @@
 """Several sequences in one row, told apart by their positions; or rows padded to one length."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,28 +40,25 @@ def can_be_packed(model: PreTrainedModel) -> bool:
     return bool((together.float() - expected).norm() <= tolerance * expected.norm())
 
 
-@dataclass
-class RowCollator:
-    """What makes a batch of rows: tensors of (batch, length) of the longest row, padded on the right."""
+def batch_of(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Return rows as a batch: tensors of (batch, length) of the longest row, padded on the right, and as `rows` the
+    numbers of the rows, where the data set has them."""
+    # Any token does for padding: no other sees it, and its label is ignored. A model's own may be none of its tokens.
+    ids = _padded(rows, "input_ids", 0)
+    batch = {"input_ids": ids, "labels": _padded(rows, "labels", IGNORED)}
+    if "seq_lengths" in rows[0]:
+        batch["position_ids"] = torch.stack([_positions(row["seq_lengths"], ids.shape[1]) for row in rows])
+    elif any(len(row["input_ids"]) < ids.shape[1] for row in rows):
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        batch["attention_mask"] = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    if "row" in rows[0]:
+        batch["rows"] = torch.tensor([row["row"] for row in rows])
+    return batch
 
-    padding: int  # a token id; its label is ignored
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return the batch; `rows` are the numbers of the rows, where the data set has them."""
-        ids = self._padded(rows, "input_ids", self.padding)
-        batch = {"input_ids": ids, "labels": self._padded(rows, "labels", IGNORED)}
-        if "seq_lengths" in rows[0]:
-            batch["position_ids"] = torch.stack([_positions(row["seq_lengths"], ids.shape[1]) for row in rows])
-        elif any(len(row["input_ids"]) < ids.shape[1] for row in rows):
-            lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-            batch["attention_mask"] = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        if "row" in rows[0]:
-            batch["rows"] = torch.tensor([row["row"] for row in rows])
-        return batch
-
-    def _padded(self, rows: list[dict[str, Any]], name: str, value: int) -> Tensor:
-        tensors = [torch.as_tensor(row[name]) for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+def _padded(rows: list[dict[str, Any]], name: str, value: int) -> Tensor:
+    tensors = [torch.as_tensor(row[name]) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
 
 
 def _positions(lengths: list[int], total: int) -> Tensor:

@@ -19,7 +19,7 @@ from .adapters import merged, with_adapter
 from .budget import Budget
 from .checkpoints import Clock, keep_in_run, last_checkpoint, open_run, restore, state_in
 from .data import rows_of
-from .packing import RowCollator, can_be_packed, packed
+from .packing import batch_of, can_be_packed, packed
 from .settings import Settings
 from .teacher import Lesson, LiveTeacher, Teacher, written_teacher
 from .trainer import HealingArguments, HealingTrainer, training_arguments
@@ -59,10 +59,9 @@ class Healing:
         with self._first_process_first():  # it writes what the others read
             kept = self._open()
             checkpoint, seconds = last_checkpoint(self.place.folder)
-        collator = RowCollator(getattr(self.model.generation_config, "pad_token_id", None) or 0)
         rows = self._rows()
         with self._first_process_first():
-            teacher = self._teacher(rows, collator)
+            teacher = self._teacher(rows)
         if self.settings.rank is None:
             self.model.float()  # in half precision, small updates are rounded away
         set_seed(self.settings.seed)  # adapters begin at random
@@ -80,7 +79,7 @@ class Healing:
                 arguments,
                 teacher=teacher,
                 train_dataset=rows,
-                data_collator=collator,
+                data_collator=batch_of,
                 callbacks=[clock],
             )
 
@@ -135,15 +134,13 @@ class Healing:
                 logger.info(f"{type(self.model).__name__} does not tell packed rows apart, so that they are padded.")
         return rows if self.lesson is None else rows.add_column("row", list(range(len(rows))))
 
-    def _teacher(self, rows: Dataset, collator: RowCollator) -> Teacher | None:
+    def _teacher(self, rows: Dataset) -> Teacher | None:
         if self.lesson is None:
             return None
         if self.lesson.cache is None:
             return LiveTeacher(self.lesson.load(self.model))
         data = f"{self.loaded.windows.fingerprint} {'packed' if 'seq_lengths' in rows.column_names else 'padded'}"
-        return written_teacher(
-            self.lesson.cache, self.lesson, self.model, rows, data, collator, self.settings.micro_batch_size
-        )
+        return written_teacher(self.lesson.cache, self.lesson, self.model, rows, data, self.settings.micro_batch_size)
 
     def _steps_of_minutes(self, trainer_of: Any) -> int:
         """Return how many steps the minutes allow, by a few that are timed: at a rate of 0 they change nothing."""

@@ -60,12 +60,14 @@ def own_windows(
         if shards.missing():
             _generate(shards, lesson.load(student), places, count, length, seed)
         rows = [shards.row(number) for number in range(count)]
+        columns = {name: [row[name].numpy() for row in rows] for name in ("input_ids", "labels")}
         fresh = folder / "rows.new"
         shutil.rmtree(fresh, ignore_errors=True)  # what a kill left
-        Dataset.from_dict(
-            {name: [row[name].numpy() for row in rows] for name in ("input_ids", "labels")}
-        ).save_to_disk(str(fresh))
-        fresh.rename(done)
+        try:
+            Dataset.from_dict(columns).save_to_disk(str(fresh))
+            fresh.rename(done)
+        except OSError as error:
+            raise JournalError(f"{done} cannot be written ({error}); make room there, and try again.") from error
     try:
         kept = load_from_disk(str(done)).with_format("torch")
     except MemoryError:

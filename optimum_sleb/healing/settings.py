@@ -100,7 +100,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     of_trainer = {field.name for field in fields(TrainingArguments) if field.init} - _NOT_OF_THE_TRAINER
     for name in options:
         if name not in READING and name not in of_trainer:
-            near = get_close_matches(name, [*READING, *of_trainer], n=1)
+            near = [] if name in _NOT_OF_THE_TRAINER else get_close_matches(name, [*READING, *of_trainer], n=1)
             remedy = f"did you mean {near[0]}? Change it" if near else "leave it out"
             raise ConfigError(
                 f"There is no argument {name[:60]!r} of heal, of reading data or of the Trainer that can be set; "

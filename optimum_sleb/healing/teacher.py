@@ -17,7 +17,7 @@ from ..models.loading import load_model
 from ..runtime.json import shown
 from ..runtime.logs import get_logger
 from .divergence import divergence, top_divergence
-from .packing import RowCollator
+from .packing import batch_of
 from .shards import Shards
 
 logger = get_logger(__name__)
@@ -136,7 +136,6 @@ def written_teacher(
     student: PreTrainedModel,
     rows: Dataset,
     fingerprint: str,
-    collator: RowCollator,
     batch_size: int,
 ) -> WrittenTeacher:
     """Return a teacher from a folder, which is filled first: what is there is not computed again, and a teacher that
@@ -151,7 +150,7 @@ def written_teacher(
     def likeliest(span: range) -> list[dict[str, Tensor]]:
         found = []
         for start in range(span.start, span.stop, batch_size):
-            batch = collator([rows[number] for number in range(start, min(start + batch_size, span.stop))])
+            batch = batch_of([rows[number] for number in range(start, min(start + batch_size, span.stop))])
             counted = counted_positions(batch.pop("labels"))
             batch.pop("rows", None)
             logits = predictions(model, batch, counted)

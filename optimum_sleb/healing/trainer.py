@@ -10,6 +10,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from ..calibration.texts import first_line
 from ..errors import ConfigError
 from ..runtime.json import shown
+from ..runtime.ranks import LONGEST_WAIT
 from .settings import Settings
 from .teacher import Teacher, counted_positions
 
@@ -87,6 +88,7 @@ def training_arguments(
         "per_device_train_batch_size": settings.micro_batch_size,
         "report_to": "none",
         "include_num_input_tokens_seen": "all",
+        "ddp_timeout": int(LONGEST_WAIT.total_seconds()),  # one process writes what the others read, and they wait
     }
     recomputing = {"gradient_checkpointing": True} if settings.recomputes else {}
     given = {**defaults, **recomputing, **options}

@@ -16,8 +16,9 @@ from .memory import ran_out_of_memory
 
 T = TypeVar("T")
 
-# Long, because the others wait while one process saves a large model. The launcher notices a process that ended.
-_TIMEOUT = timedelta(days=2)
+# Long, because the others wait while one process does what it alone does, such as to save a large model. The launcher
+# notices a process that ended.
+LONGEST_WAIT = timedelta(days=2)
 
 
 class _Failure(NamedTuple):
@@ -55,7 +56,7 @@ class Ranks:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return cls.alone()
         if not dist.is_initialized():
-            PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_TIMEOUT)
+            PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=LONGEST_WAIT)
         return cls(together=True)
 
     def close(self) -> None:

@@ -52,10 +52,11 @@ def choose_method(
     """Choose the fast search if its losses agree with those of the reference on a short window; else the reference,
     with a warning, or UnsupportedModelError if it cannot run because the blocks are in host memory.
     `candidates` are those of the first step, ascending. Raise OutOfMemoryError if not even one window fits."""
-    size = config.batch_size or 1
+    # A batch of more windows than there are would never be run, so nothing must be compiled for it.
+    size = min(config.batch_size or 1, -(-len(windows) // ranks.size))
     measured = (model, stack, windows, size, on_progress)
-    criterion.prepare(model, stack, windows.batches(1))
     reason = _why_reference(model, stack, candidates, config, ranks)
+    criterion.prepare(model, stack, windows.batches(1), by_block=reason is None)
     if reason is not None:
         # One window at a time is the published procedure.
         reference = ReferenceLosses(*measured, ranks=ranks, criterion=criterion)

@@ -77,7 +77,8 @@ class Race:
         return StepLosses({row: losses[row] for row in racing}, dropped)
 
     def _next_look(self, seen: int, has_history: bool) -> int:
-        chunk = max(CHUNK, self.losses.batch_size * self.losses.ranks.size)
+        # Several processes look as often as one does, unless some of them would have no window.
+        chunk = max(CHUNK, self.losses.batch_size, self.losses.ranks.size)
         return seen + chunk if seen or has_history else max(chunk, _FIRST_LOOK)
 
     def _behind(self, racing: list[int], seen: Tensor, history: Sequence[Tensor], num_kept: int) -> list[int]:

@@ -1,5 +1,8 @@
 """The divergence from the dense model, against the same by whole logits of both models."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +12,7 @@ from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.divergence import Divergence
 from optimum_sleb.blocks.forward import evaluating, logits_of, vocab_size_of
 from optimum_sleb.blocks.kernels import Kernels
+from optimum_sleb.blocks.runner import BlockRunner, Stream
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search.exact import ExactLosses
@@ -78,3 +82,36 @@ def test_every_search_lowers_it(search: str) -> None:
         assert step.block == min(sums, key=sums.__getitem__)
         assert step.loss == pytest.approx(sums[step.block], rel=1e-3)
         removed.add(step.block)
+
+
+@pytest.mark.parametrize("way", ["fail", "differ"])
+def test_a_family_whose_blocks_do_not_run_one_by_one(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told apart from its dense model by its own forward."""
+    run = BlockRunner.run
+
+    def run_otherwise(runner: BlockRunner, stream: Stream, blocks: Iterable[int]) -> Stream:
+        if way == "fail":
+            raise AttributeError("no such thing")
+        found = run(runner, stream, blocks)
+        return replace(found, hidden=found.hidden + 1)
+
+    monkeypatch.setattr(BlockRunner, "run", run_otherwise)
+    windows, model = TokenWindows(tuple(IDS)), tiny_model()
+    config = SLEBConfig(num_blocks_to_remove=1, criterion="kl")
+    with pytest.warns(UserWarning, match="the whole model runs for every candidate"):
+        (step,) = run_search(
+            model, find_decoder_stack(model), windows, range(1, NUM_BLOCKS - 1), config, criterion=Divergence()
+        ).steps
+    expected = {block: by_hand(model, {block}, windows).sum().item() for block in range(1, NUM_BLOCKS - 1)}
+    assert step.losses == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "bloom", "gemma3n_text"])
+def test_the_dense_model_by_its_blocks_and_as_a_whole(family: str) -> None:
+    model = tiny_model(family) if family in FAMILIES else tiny_of(family)
+    stack, windows = find_decoder_stack(model), TokenWindows(tuple(IDS))
+    ways = [Divergence(), Divergence()]
+    for criterion, by_block in zip(ways, (True, False), strict=True):
+        criterion.prepare(model, stack, windows.batches(2), by_block=by_block)
+    one, other = (criterion.states_of(IDS, IDS.device) for criterion in ways)
+    assert torch.equal(one, other)

@@ -38,6 +38,8 @@ def parse(command: str):
             num_blocks_to_remove=3, dataset="me/chat", dataset_config="en", dataset_split="dev", shuffle_buffer=9
         ),
         SLEBConfig(num_blocks_to_remove=3, dataset="me/chat+c4", dataset_revision="v1", seed=3),
+        SLEBConfig(num_blocks_to_remove=3, dataset="mine.txt", document_separator="---"),
+        SLEBConfig(num_blocks_to_remove=3, dataset="my  text.jsonl", document_separator=" ## ", text_column="a  b"),
         SLEBConfig(num_blocks_to_remove=3, dataset="wikitext2:0.5+chat.CSV.gz:0.5", encoding="cp1252"),
         SLEBConfig(num_blocks_to_remove=3, dataset="**/part-*.parquet+saved/+a b/"),
         SLEBConfig(num_blocks_to_remove=3, protected_blocks="0-3,14", early_barrier=4),
@@ -61,6 +63,12 @@ def test_the_command_is_the_recipe(recipe: SLEBConfig) -> None:
 @pytest.mark.parametrize("name", ["__main__:f", "m:f.<locals>.g", "m:<lambda>"])
 def test_a_criterion_that_nobody_else_can_import(name: str) -> None:
     recipe = SLEBConfig(num_blocks_to_remove=3, criterion=name)
+    assert repeat_commands(replace(make_report(), recipe=recipe), "out") == []
+
+
+@pytest.mark.parametrize("given", [{"document_separator": "\n"}, {"text_column": "a\nb"}, {"dataset": "a\nb.txt"}])
+def test_a_line_break_is_told_by_no_command(given: dict[str, str]) -> None:
+    recipe = SLEBConfig(num_blocks_to_remove=3, **given)
     assert repeat_commands(replace(make_report(), recipe=recipe), "out") == []
 
 

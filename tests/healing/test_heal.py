@@ -22,6 +22,8 @@ from optimum_sleb import (
 )
 from optimum_sleb.errors import JournalError
 from optimum_sleb.healing.data import load_windows
+from optimum_sleb.healing.settings import Settings
+from optimum_sleb.healing.trainer import checked_arguments
 from optimum_sleb.hub.healed import healings_of
 
 from ..conftest import make_text, make_tokenizer
@@ -268,7 +270,7 @@ def test_short_rows_are_read_until_they_are_as_many_tokens(tokenizer) -> None:
         ({"wieght_decay": 0.1}, ConfigError, "no argument 'wieght_decay' .* did you mean weight_decay"),
         ({"lr_scheduler_type": "none"}, ConfigError, "The Trainer cannot be made with .*lr_scheduler_type='none'"),
         ({"report_to": "nothing"}, ConfigError, "The Trainer cannot be made with report_to='nothing'"),
-        ({"max_steps": 3}, ConfigError, "no argument 'max_steps'"),
+        ({"max_steps": 3}, ConfigError, "no argument 'max_steps' .* can be set; leave it out"),
         ({"text_column": "body", "data": [{"text": "a"}]}, CalibrationError, "has no field 'body'"),
     ],
 )
@@ -321,3 +323,21 @@ def test_quantised_on_loading(parent: Path, tokenizer, tmp_path: Path) -> None:
     whole = PeftModel.from_pretrained(pruned, tmp_path / "run").merge_and_unload()
     assert whole(ids_of(TEXT[:60]), labels=ids_of(TEXT[:60])).loss.item() < 0.5 * before
     assert save_healed(whole, tmp_path / "healed", healing=healing).healing == (healing,)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("padding", [-1, 64])
+def test_a_padding_token_outside_the_vocabulary(padding: int, pruned, tokenizer) -> None:
+    """As in the configs of early Llamas, and of models whose tokenizer got a token more."""
+    pruned.generation_config.pad_token_id = padding
+    rows = [torch.tensor([3, 4, 5, 6]), torch.tensor([7, 8])] * 4
+    heal(pruned, tokenizer, "full", data=rows, packing=False, **QUICK)
+    (healing,) = healings_of(pruned)
+    assert healing.steps == 12
+
+
+def test_processes_wait_while_one_writes_what_they_read() -> None:
+    settings = Settings.of(tiny_model(), "full", None, None, 4, 20, "auto", 0)
+    day = 24 * 3600
+    assert checked_arguments(settings, tiny_model(), {"report_to": "none"}).ddp_timeout >= day
+    assert checked_arguments(settings, tiny_model(), {"report_to": "none", "ddp_timeout": 60}).ddp_timeout == 60

@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.healing.data import rows_of
-from optimum_sleb.healing.packing import RowCollator, can_be_packed, packed
+from optimum_sleb.healing.packing import batch_of, can_be_packed, packed
 
 from ..families import FAMILIES, tiny_model
 
@@ -22,7 +22,7 @@ def rows() -> Dataset:
 
 @torch.no_grad()
 def loss_sum(model, rows: Dataset) -> torch.Tensor:
-    batch = RowCollator(padding=0)([rows[number] for number in range(len(rows))])
+    batch = batch_of([rows[number] for number in range(len(rows))])
     counted = (batch["labels"][:, 1:] != -100).sum()
     assert counted == sum(LENGTHS) - len(LENGTHS)
     return model(**batch, use_cache=False).loss * counted

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import load_from_disk
+from datasets import Dataset, load_from_disk
 
 from optimum_sleb import SLEBConfig, heal
 from optimum_sleb.errors import CalibrationError, JournalError
@@ -73,6 +73,16 @@ def test_interrupted_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert written(tmp_path / "part").windows.fingerprint == whole.windows.fingerprint
     with pytest.raises(JournalError, match="was computed with num_rows=12, but now it is 13"):
         written(tmp_path / "part", count=13)
+
+
+def test_a_disk_that_is_full(tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(JournalError, match="rows cannot be written .*No space left"):
+        patched.setattr(Dataset, "save_to_disk", full)
+        written(tmp_path, count=1, tokenizer=tokenizer)
+    assert len(written(tmp_path, count=1, tokenizer=tokenizer).windows) == 1
 
 
 def test_what_leaves_no_room(tmp_path: Path, tokenizer) -> None:

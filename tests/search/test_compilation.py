@@ -70,6 +70,15 @@ def test_the_report_says_what_was_compiled(search: str) -> None:
     assert [step.block for step in runs["always"].steps] == [step.block for step in runs["never"].steps]
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("traced_only")
+def test_a_batch_larger_than_the_data() -> None:
+    model, windows = tiny_model(), TokenWindows(tuple(random_ids(3, 12)))
+    config = SLEBConfig(num_blocks_to_remove=1, batch_size=8, compile="always")
+    record = run_search(model, find_decoder_stack(model), windows, range(1, 5), config).record
+    assert (record.compilation, record.batch_size) == ("compiled blocks and loss", 3)
+
+
 def test_pays_for_long_searches_only(monkeypatch: pytest.MonkeyPatch) -> None:
     measure, config = measure_of(), SLEBConfig(num_blocks_to_remove=2)
     assert compilation._pays(measure, config, range(1, NUM_BLOCKS - 1)) == (False, False)

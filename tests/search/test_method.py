@@ -56,6 +56,13 @@ def test_takes_the_reference_where_the_recipe_asks_for_it() -> None:
     assert "recipe" in method.reason
 
 
+@pytest.mark.parametrize("search", ["exact", "racing", "reference"])
+def test_a_batch_has_no_more_windows_than_there_are(search: str) -> None:
+    config = SLEBConfig(num_blocks_to_remove=1, search=search, batch_size=8)
+    assert choose(tiny_model(), config, num_windows=3).losses.batch_size == 3
+    assert choose(tiny_model(), config, num_windows=9).losses.batch_size == 8
+
+
 def test_falls_back_to_the_reference_where_the_fast_search_would_be_wrong() -> None:
     model = tiny_model()
     for block in model.model.layers:

@@ -92,6 +92,16 @@ def test_the_leading_stacks_are_those_of_all_windows(seed: int, order: int, size
     assert measure.progress == size * NUM_WINDOWS
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_several_processes_drop_what_one_does(size: int) -> None:
+    alone, together = recorded([0.0, 0.02, 0.04, 0.06, 0.1, 3.0]), recorded([0.0, 0.02, 0.04, 0.06, 0.1, 3.0])
+    alone.batch_size = together.batch_size = 4
+    together.ranks.size = size
+    dropped = race(alone).dropped
+    assert any(windows % 8 for windows in dropped.values())
+    assert race(together).dropped == dropped
+
+
 def test_one_leader_races_as_blocks_do() -> None:
     blocks, stacks = recorded([0.0, 0.05, 0.1, 2.0, 3.0]), recorded([0.0, 0.05, 0.1, 2.0, 3.0])
     assert race(blocks).dropped == race_stacks(stacks, 1).dropped

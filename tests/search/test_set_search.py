@@ -386,3 +386,13 @@ def test_what_cannot_be_applied_leaves_the_model_as_it_was() -> None:
     assert same_weights(one, pruner())
     assert one.blocks == tuple(range(NUM_BLOCKS))
     assert one._report is None
+
+
+@pytest.mark.parametrize("more", [{}, {"beam_width": 2}], ids=["greedy", "sets"])
+def test_one_block_is_left_whatever_the_budget(more: dict[str, Any]) -> None:
+    pruner = SLEBPruner(tiny_model(num_hidden_layers=3))
+    pruner.prune(
+        SLEBConfig(max_perplexity_increase=1e9, early_barrier=0, latter_barrier=0, **more),
+        calibration=random_ids(2, 12),
+    )
+    assert len(pruner.blocks) == 1

@@ -93,6 +93,7 @@ def test_recipes(space: Any, preset: str) -> None:
     assert space.search.recipe_of(preset, "number", 20, 4, 256, 8) == SLEBConfig(num_blocks_to_remove=4, **given)
     assert "must be a whole number" in refused(lambda: space.search.recipe_of(preset, "number", 20, None, 256, 8))
     assert "must be a whole number" in refused(lambda: space.search.recipe_of(preset, "number", 20, 2.5, 256, 8))
+    assert space.search.recipe_of(preset, "share", 20, None, 256, 8).sparsity == 0.2  # the number is hidden then
 
 
 @pytest.mark.long
@@ -145,6 +146,36 @@ def test_a_model_that_was_pruned_before(space: Any, model_folder: Path, text_fil
     assert found.view.blocks == (0, 1, 3, 4, 5)
     assert space.search.blocks_of(found, 1) == {2, found.report.steps[0].block}
     assert "4</b><span>of 5" in space.result.numbers(found, 1)
+
+
+def test_one_archive_at_a_time(space: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(folder: Path, overwrite: bool) -> Path:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        return folder
+
+    monkeypatch.setattr(space.result, "make", lambda job, found, depth: SimpleNamespace(save_pretrained=save))
+    job, found = space.job.Job(lambda job: None), SimpleNamespace(source=SimpleNamespace(shown="me/tiny"))
+    for depth in (1, 2, 2):
+        made = space.result.archive(job, found, depth, tmp_path)
+        assert list(tmp_path.iterdir()) == [made]
+        assert zipfile.ZipFile(made).namelist() == [f"tiny-sleb-{depth}/config.json"]
+
+
+def test_a_visitor_comes_while_another_one_asks_who_is_served(space: Any) -> None:
+    sessions = space.session.Sessions()
+
+    class Arrival:
+        @property
+        def is_running(self) -> bool:
+            sessions.of("new")
+            return False
+
+    sessions.of("there").job = Arrival()
+    assert not sessions.is_one_served
+    sessions.of("there").job = None
+    sessions.close("there")
+    sessions.close("new")
 
 
 def test_a_job_that_is_cancelled(space: Any) -> None:
