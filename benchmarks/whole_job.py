@@ -145,7 +145,7 @@ def main() -> None:
         "seconds": seconds,
         "steps_seconds": clock.steps,
         "parts_seconds": seconds_of_parts(profile),
-        "sets": [len(depth.sets) + depth.num_dropped for depth in report.depths],
+        "sets": [depth.num_measured for depth in report.depths],
         "share_of_exact_passes": search.exact_block_passes and search.block_passes / search.exact_block_passes,
         "batch_size": search.batch_size,
         "compilation": search.compilation,
