@@ -76,7 +76,7 @@ def main(model_folder: Path, output_folder: Path, names: list[str]) -> None:
     for what in measured["dense"]:
         print(what, *(f"  {name + ':':<11}{values[what]}" for name, values in measured.items()), sep="\n")
     if "best" not in names and DEVICE == "cpu":
-        told.append("best: not run, for it needs more text than a CPU reads in minutes; docs/quality.md has what it gives")
+        told.append("best: not run, for it needs more text than a CPU reads in minutes (docs/quality.md)")
     print(*told, f"saved to {output_folder}", f"the search, drawn: {output_folder / 'sleb_loss.png'}", sep="\n")
 
 
