@@ -24,7 +24,9 @@ from .teacher import Lesson
 logger = get_logger(__name__)
 # Of text without labels, so many tokens of a window are the prompt.
 _PROMPT_OF_TEXT = 16
-_ROWS_AT_A_TIME = {"cuda": 64}
+# Rows that a GPU writes at a time, for models of up to so many parameters: each holds its own keys and values.
+_ROWS_AT_A_TIME = ((1e9, 256), (float("inf"), 64))
+_ROWS_ON_CPU = 8
 
 
 def own_windows(
@@ -48,7 +50,8 @@ def own_windows(
     asked = "no prompt" if prompts is None else public_dataset_name(prompts.source).replace("/", " ")
     source = f"{count:,} answers of {lesson.name} to {asked}"
     done = folder / "rows"
-    batch = _ROWS_AT_A_TIME.get(student.device.type, 8)
+    on_gpu = next(rows for most, rows in _ROWS_AT_A_TIME if student.num_parameters() <= most)
+    batch = on_gpu if student.device.type == "cuda" else _ROWS_ON_CPU
     header = {
         "teacher": lesson.fingerprint,
         "prompts": None if prompts is None else prompts.windows.fingerprint,
