@@ -34,7 +34,7 @@ from .search.compensating import put_weights, repeat_compensation
 from .search.criterion import CriterionFunction, choose_criterion
 from .search.following import Followers
 from .search.progress import Progress
-from .search.reporting import reporting_callbacks, services_of
+from .search.reporting import reporting, services_of
 from .search.result import SearchResult
 from .search.run import open_search
 from .version import __version__
@@ -143,13 +143,15 @@ class SLEBPruner(BasePruner):
                 "calibration": loaded.record(),
                 "weights_before": sample_weights(self.model),
             }
-            with stack_on_device(self.model, self._stack, placement) as stack:
+            with (
+                stack_on_device(self.model, self._stack, placement) as stack,
+                reporting(services, progress_dir) as reporters,
+            ):
                 may_go = candidates_of(config, self.blocks)
                 candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, may_go))
                 details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
                 goal = goal_of(self.model, stack, config, candidates, ranks)
-                callbacks = [*callbacks, *reporting_callbacks(services, progress_dir)]
-                followers = Followers(config, ranks, callbacks, self.blocks)
+                followers = Followers(config, ranks, [*callbacks, *reporters], self.blocks)
                 folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
                 searched = (self.model, stack, loaded.windows, candidates, config)
                 with (
