@@ -17,6 +17,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "quality.md"
 FIRST, LAST = "<!-- figures: written by benchmarks/quality_page.py -->\n", "<!-- end of the figures -->\n"
 TEXTS = {"wikitext2": "WikiText-2", "c4": "C4", "text": "another text"}
 
+# Models by their files; any other goes by its file's name.
+NAMES = {
+    "SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct",
+    "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf": "Qwen2.5-Coder-0.5B-Instruct",
+}
+
 
 def filled(page: str, rows: list[dict[str, Any]]) -> str:
     """A page with the figures of these rows in the place of those that it has."""
@@ -58,7 +64,7 @@ def section(rows: list[dict[str, Any]]) -> str:
         f"bfloat16, {'; '.join(dict.fromkeys(machines))}."
     )
     shown = table([head, *lines], num_left=3)
-    return "\n\n".join([f"### {first['model']}", shown, textwrap.fill(how, width=119)])
+    return "\n\n".join([f"### {NAMES.get(first['model'], first['model'])}", shown, textwrap.fill(how, width=119)])
 
 
 def cells(row: dict[str, Any], texts: list[str], rows: list[dict[str, Any]]) -> list[str]:

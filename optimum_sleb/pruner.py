@@ -32,9 +32,9 @@ from .runtime.ranks import Ranks
 from .search.callbacks import SearchCallback
 from .search.compensating import put_weights, repeat_compensation
 from .search.criterion import CriterionFunction, choose_criterion
-from .search.following import Followers
-from .search.progress import Progress
-from .search.reporting import reporting_callbacks, services_of
+from .search.following import Followers, check_callbacks
+from .search.progress import Progress, check_progress
+from .search.reporting import reporting, services_of
 from .search.result import SearchResult
 from .search.run import open_search
 from .version import __version__
@@ -131,26 +131,26 @@ class SLEBPruner(BasePruner):
         config = recipe_of(config, kwargs, signature(self.prune).parameters)
         ranks = ranks or Ranks.alone()
         with ranks.fail_together():
-            # Both refuse what cannot be, before any data are loaded.
+            # What can be judged without data is judged before any are read.
             config.num_blocks_to_remove_of(len(self._stack), self.blocks)
             lowered, services = choose_criterion(config.criterion, criterion), services_of(report_to)
-            config = replace(config, criterion=lowered.name)
-            loaded = self._load_windows(calibration, config, ranks)
-            config = replace(config, dataset=loaded.source)  # so that the saved recipe tells what was really used
+            check_callbacks(callbacks)
+            folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+            check_progress(folder, resume=resume)
             placement = choose_placement(self.model, config, device, offload, ranks)
-            details: dict[str, Any] = {
-                "recipe": config,
-                "calibration": loaded.record(),
-                "weights_before": sample_weights(self.model),
-            }
-            with stack_on_device(self.model, self._stack, placement) as stack:
+            loaded = self._load_windows(calibration, config, ranks)
+            config = replace(config, criterion=lowered.name, dataset=loaded.source)  # what is really used, and saved
+            details: dict[str, Any] = {"recipe": config, "calibration": loaded.record()}
+            details["weights_before"] = sample_weights(self.model)
+            with (
+                stack_on_device(self.model, self._stack, placement) as stack,
+                reporting(services, progress_dir) as reporters,
+            ):
                 may_go = candidates_of(config, self.blocks)
                 candidates, barred = ranks.from_first(lambda: verify.removable_blocks(self.model, stack, may_go))
                 details["barred_blocks"] = {self.blocks[block]: reason for block, reason in barred.items()}
                 goal = goal_of(self.model, stack, config, candidates, ranks)
-                callbacks = [*callbacks, *reporting_callbacks(services, progress_dir)]
-                followers = Followers(config, ranks, callbacks, self.blocks)
-                folder, resume = (progress_dir, resume) if ranks.is_first else (None, False)
+                followers = Followers(config, ranks, [*callbacks, *reporters], self.blocks)
                 searched = (self.model, stack, loaded.windows, candidates, config)
                 with (
                     Progress(

@@ -16,7 +16,7 @@ MOST_LINES_OF_A_FILE = 300
 MOST_LINES_OF_ALL = 12_000 + sum(
     {
         "limits: blocks that may go, targets for parameters, memory and speed": 830,
-        "a criterion of one's own, callbacks, reports to services, the log": 990,
+        "a criterion of one's own, callbacks and services judged before data and closed after errors, the log": 1_015,
         "strange inputs: locks, recovery of a killed save, lazy reading, checks before loading, the last net": 1_300,
         "data: places, formats, readers, the Hub, options of reading, mixtures with weights, the early look": 690,
         "columns by TRL's conventions: chats, completions, masks; data in memory; document separators": 580,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,14 @@ from optimum_sleb import (
     OutputFolderError,
     PruningReport,
     ReportError,
+    SearchCallback,
     SLEBConfig,
+    SLEBError,
     SLEBPruner,
     UnsupportedModelError,
     __version__,
 )
+from optimum_sleb.report.folder import JOURNAL_FILE_NAME
 
 from . import mishaps
 from .conftest import make_text
@@ -306,6 +310,47 @@ def test_an_overwritten_folder_keeps_no_records_of_the_old_model(
     by_order.remove([2])
     by_order.save_pretrained(out, overwrite=True)
     assert not {"sleb_config.json", "sleb_loss.png"} & {path.name for path in out.iterdir()}
+
+
+# Arguments, and what the sentence tells.
+JUDGED = {
+    "a class for a callback": (
+        {"callbacks": [SearchCallback]},
+        "A callback of a search must be a SearchCallback object",
+    ),
+    "one callback alone": ({"callbacks": SearchCallback()}, "callbacks must be a list of SearchCallback objects"),
+    "a number for callbacks": ({"callbacks": 3}, "callbacks must be a list of SearchCallback objects"),
+    "no criterion": ({"criterion": "nowhere:f"}, "cannot be imported"),
+    "a number for a criterion": ({"criterion": 3}, "criterion must be a function"),
+    "no service": ({"report_to": "mlflow"}, "A search cannot report_to 'mlflow'"),
+    "no device": ({"device": "gpu"}, "There is no device 'gpu'"),
+    "no way to offload": ({"offload": "disk"}, "offload must be one of auto, cpu, no"),
+    "a reference block by block": ({"search": "reference", "device": "cpu", "offload": "cpu"}, "use search='exact'"),
+    "no block of that number": ({"candidate_blocks": [2, 99]}, "99"),
+    "too many blocks": ({"num_blocks_to_remove": 6}, "num_blocks_to_remove=6"),
+    "a journal nowhere": ({"resume": True}, "say with progress_dir where it is"),
+    "no journal": ({"resume": True, "progress_dir": "empty"}, "There is no journal in"),
+    "a journal that is in the way": ({"progress_dir": "full"}, "holds the journal of an earlier run"),
+    "a file for a folder": ({"progress_dir": "file"}, "The journal cannot be kept in"),
+    "a folder that cannot be made": ({"progress_dir": "file/out"}, "The journal cannot be kept in"),
+}
+
+
+@pytest.mark.parametrize("what", JUDGED)
+def test_what_needs_no_data_is_judged_before_any_are_read(
+    what: str, llama: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, sentence = JUDGED[what]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "full"):
+        Path(folder).mkdir()
+    Path("file").touch()
+    Path("full", JOURNAL_FILE_NAME).touch()
+    there = sorted(tmp_path.rglob("*"))
+    amount = {} if "num_blocks_to_remove" in arguments else {"num_blocks_to_remove": 2}
+    with pytest.raises(SLEBError, match=re.escape(sentence)):
+        SLEBPruner(llama).prune(**amount, **arguments, calibration=lambda: pytest.fail("the data were read"))
+    assert sorted(tmp_path.rglob("*")) == there
 
 
 class TestRefusals:

@@ -157,6 +157,22 @@ def test_models_and_settings_have_tables_of_their_own(quality_page: ModuleType) 
     assert [line for line in text.splitlines() if line.startswith("###")] == ["### small", "### large", "### small"]
 
 
+def test_the_headings_name_the_models(quality: ModuleType, quality_page: ModuleType) -> None:
+    measured = list(dict.fromkeys(row["model"] for row in quality.read_lines(quality_page.RESULTS)))
+    assert set(measured) == set(quality_page.NAMES)
+    text = quality_page.figures([copy.deepcopy(DENSE) | {"model": model} for model in measured])
+    assert [line for line in text.splitlines() if line.startswith("###")] == [
+        "### SmolLM2-135M-Instruct",
+        "### Qwen2.5-Coder-0.5B-Instruct",
+    ]
+
+
+def test_the_page_shows_what_was_measured(quality: ModuleType, quality_page: ModuleType) -> None:
+    page = quality_page.PAGE.read_text(encoding="utf-8")
+    filled = quality_page.filled(page, quality.read_lines(quality_page.RESULTS))
+    assert page == filled, "run benchmarks/quality_page.py again"
+
+
 def test_only_the_figures_of_a_page_change(quality_page: ModuleType) -> None:
     page = f"# Quality\n\n{quality_page.FIRST}\nold\n\n{quality_page.LAST}\nThe rest.\n"
     filled = quality_page.filled(page, [DENSE])

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from .criterion import KL, Batch, Criterion, Tail
 from .forward import evaluating, logits_of
-from .losses import kl_sums, window_losses
+from .losses import MAX_LOGITS, kl_of_positions, position_slices, sums_of_positions, window_losses
 from .runner import open_runner
 from .stack import DecoderStack
 from .standins import hidden_state_of
@@ -25,7 +25,8 @@ class Divergence(Criterion):
     name = KL
     is_fused = True
 
-    def __init__(self) -> None:
+    def __init__(self, max_logits: int = MAX_LOGITS) -> None:
+        self._max_logits = max_logits  # elements of the logits in float32 at a time, of both models
         self._states: dict[bytes, Tensor] = {}  # (..., length, width) of the dense model, by token ids
         self._last: tuple[Tensor, Tensor] | None = None  # token ids of a batch, and the states on its device
 
@@ -61,11 +62,15 @@ class Divergence(Criterion):
         return window_losses(tail.kl(hidden, dense, batch.ids, batch.targets), batch.targets)
 
     def of_model(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return the losses, (batch,), by one forward pass of the whole model."""
-        logits = logits_of(model, batch.ids)
+        """Return the losses, (batch,), by one forward pass of the whole model, which makes its logits whole in its
+        own precision; those of the dense model, and all float32, exist part by part."""
+        logits, dense = logits_of(model, batch.ids), self.states_of(batch.ids, batch.ids.device)
         with open_runner(model, self._stack) as runner:
-            dense = runner.logits(self.states_of(batch.ids, batch.ids.device), batch.ids)
-        return window_losses(kl_sums(dense, logits, batch.targets), batch.targets)
+            values = [
+                kl_of_positions(runner.logits(dense[..., part, :], batch.ids[:, part]), logits[:, part])
+                for part in position_slices(batch.targets, logits.shape[-1], self._max_logits // 2)
+            ]
+        return window_losses(sums_of_positions(torch.cat(values, dim=1), batch.targets), batch.targets)
 
     def states_of(self, ids: Tensor, device: torch.device) -> Tensor:
         """Return the last hidden states of the dense model, (batch, length, width), for windows it was run on."""

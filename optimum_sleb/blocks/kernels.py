@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .losses import MAX_COMPILED_LOGITS, MAX_LOGITS, kl_sums, nll_sums
+from .losses import MAX_COMPILED_LOGITS, MAX_LOGITS, kl_of_positions, nll_sums, sums_of_positions
 
 
 class _LogitsMaker(Protocol):
@@ -31,7 +31,7 @@ def kl_of_final_hidden(runner: _LogitsMaker, hidden: Tensor, dense: Tensor, ids:
     """Return the summed divergence, (batch,), from the dense model's final hidden state; shapes as above."""
     # Both in one batch, because every call runs the model's own Python code. Some states have a dimension before it.
     expected, found = runner.logits(torch.cat([dense, hidden], dim=-3), torch.cat([ids, ids])).chunk(2)
-    return kl_sums(expected, found, targets)
+    return sums_of_positions(kl_of_positions(expected, found), targets)
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,13 @@ def kl_of_positions(wanted: Tensor, given: Tensor) -> Tensor:
     return (wanted.exp() * (wanted - given)).sum(dim=-1)
 
 
-def kl_sums(dense: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """Return KL(dense || shortened) in nats, (batch,), summed in float32 over the positions that predict a target.
-    It is made of the logits of both models, (batch, positions, vocabulary).
+def sums_of_positions(values: Tensor, targets: Tensor) -> Tensor:
+    """Return values (batch, positions) summed over the positions that predict a target, (batch,).
 
-    >>> kl_sums(torch.zeros(1, 1, 2), torch.tensor([[[0.0, 1.0]]]), torch.tensor([[1]]))  # log((1 + e) / 2) - 1/2
-    tensor([0.1201])
+    >>> sums_of_positions(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[5, 6, -100]]))
+    tensor([3.])
     """
-    return kl_of_positions(dense, logits).masked_fill(targets.to(logits.device) == IGNORED, 0).sum(dim=1)
+    return values.masked_fill(targets.to(values.device) == IGNORED, 0).sum(dim=1)
 
 
 def window_losses(nll: Tensor, targets: Tensor) -> Tensor:

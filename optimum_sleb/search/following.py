@@ -18,6 +18,15 @@ logger = get_logger(__name__)
 Event = Literal["search_begin", "candidates_measured", "block_removed", "compensated", "search_end"]
 
 
+def check_callbacks(callbacks: Sequence[SearchCallback]) -> None:
+    """Raise ConfigError for what are no callbacks of a search."""
+    if not isinstance(callbacks, list | tuple):
+        raise ConfigError(f"callbacks must be a list of SearchCallback objects; got {shown(callbacks)}.")
+    for callback in callbacks:
+        if not isinstance(callback, SearchCallback):
+            raise ConfigError(f"A callback of a search must be a SearchCallback object; got {shown(callback)}.")
+
+
 class Followers:
     """The log and the callbacks of a search. All processes must make the same calls, because an error of a callback,
     and a stop, reach all of them."""
@@ -29,9 +38,6 @@ class Followers:
         callbacks: Sequence[SearchCallback] = (),
         dense_numbers: Sequence[int] | None = None,  # of the model's blocks; `None`: their indices
     ) -> None:
-        for callback in callbacks:
-            if not isinstance(callback, SearchCallback):
-                raise ConfigError(f"A callback of a search must be a SearchCallback object; got {shown(callback)}.")
         self._config, self._ranks, self._callbacks = config, ranks, callbacks
         self.number_of: Callable[[int], int] = (dense_numbers or range(MAX_BLOCKS)).__getitem__
         self._control = SearchControl()

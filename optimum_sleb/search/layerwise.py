@@ -45,8 +45,8 @@ class LayerwiseLosses(ExactLosses):
                         groups.append((without, list(streams)))
                     for number, stream in enumerate(streams):  # in place, so that the old state is freed at once
                         streams[number] = runner.run(stream, [block])
-            for rows, streams in groups:
-                for part, stream in zip(parts, streams, strict=True):
-                    columns = slice(part.span.start - batch.span.start, part.span.stop - batch.span.start)
-                    losses[rows, columns] = runner.losses(stream.hidden, part)
+            for number, part in enumerate(parts):  # for all groups, so that what a criterion keeps is brought once
+                columns = slice(part.span.start - batch.span.start, part.span.stop - batch.span.start)
+                for rows, streams in groups:
+                    losses[rows, columns] = runner.losses(streams[number].hidden, part)
             return runner.block_passes // len(parts)

@@ -56,6 +56,8 @@ def choose_method(
     size = min(config.batch_size or 1, -(-len(windows) // ranks.size))
     measured = (model, stack, windows, size, on_progress)
     reason = _why_reference(model, stack, candidates, config, ranks)
+    # Every process runs all windows: which ones it measures depends on races, on memory that runs out and on what a
+    # journal has, and the first process verifies a compensation on windows of all.
     criterion.prepare(model, stack, windows.batches(1), by_block=reason is None)
     if reason is not None:
         # One window at a time is the published procedure.

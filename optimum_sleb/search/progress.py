@@ -1,5 +1,6 @@
 """The progress of a search on disk: the journal, and a report of the steps so far."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -8,11 +9,27 @@ from transformers import PreTrainedModel
 
 from ..calibration.windows import TokenWindows
 from ..config import SLEBConfig
-from ..errors import ConfigError, JournalError
+from ..errors import ConfigError, JournalError, OutputFolderError
 from ..models.fingerprint import model_fingerprint
+from ..report.folder import lock_folder
 from ..report.report import PruningReport
 from ..version import versions
-from .journal import Journal
+from .journal import Journal, check_journal
+
+
+def check_progress(folder: str | Path | None, *, resume: bool) -> None:
+    """Raise ConfigError or JournalError for a folder in which `Progress` could not be kept, whatever is measured."""
+    if folder is None:
+        if resume:
+            raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
+        return
+    try:
+        with lock_folder(folder, seconds=0) as directory:
+            check_journal(folder, resume)
+            if os.path.lexists(directory) and not directory.is_dir():
+                raise OutputFolderError(f"{directory} is a file; name a folder.")
+    except OutputFolderError as error:
+        raise JournalError(f"The journal cannot be kept in {folder}: {error}") from error
 
 
 class Progress:
@@ -30,8 +47,6 @@ class Progress:
         *,
         resume: bool,
     ) -> None:
-        if folder is None and resume:
-            raise ConfigError("resume=True goes on from a journal; say with progress_dir where it is.")
         self._folder = folder
         self.journal: Journal | None = None
         if folder is not None:

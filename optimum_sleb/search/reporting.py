@@ -2,7 +2,8 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from ..blocks.criterion import KL
 from ..config import SLEBConfig
 from ..errors import ConfigError
 from ..runtime.json import shown
+from ..runtime.logs import get_logger
 from .callbacks import SearchCallback, SearchControl, SearchState
+
+logger = get_logger(__name__)
 
 # transformers' own callbacks are not used: they want a Trainer's arguments, and call every number "train/...".
 _PROJECT = "optimum-sleb"
@@ -24,6 +28,7 @@ class _Writer(SearchCallback):
 
     def __init__(self, folder: str | Path | None) -> None:
         self._folder = Path(folder or ".")  # of the progress
+        self.opened = ExitStack()  # closes what the writer opened, once
 
     def on_search_begin(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
         self._open({name: value for name, value in asdict(config).items() if value is not None})
@@ -40,15 +45,12 @@ class _Writer(SearchCallback):
         self._write({f"{_key(config, state)}_compensated": state.value}, state.step)
 
     def on_search_end(self, config: SLEBConfig, state: SearchState, control: SearchControl) -> None:
-        self._close()
+        self.opened.close()
 
     def _open(self, recipe: dict[str, Any]) -> None:
         raise NotImplementedError
 
     def _write(self, numbers: dict[str, Any], step: int) -> None:
-        raise NotImplementedError
-
-    def _close(self) -> None:
         raise NotImplementedError
 
 
@@ -65,6 +67,7 @@ class _TensorBoard(_Writer):
             module = importlib.import_module("tensorboardX")
         folder = os.environ.get("TENSORBOARD_LOGGING_DIR") or self._folder / default_logdir()
         self._writer = module.SummaryWriter(log_dir=str(folder))
+        self.opened.callback(self._writer.close)
         rows = [f"| {name} | {value} |" for name, value in recipe.items()]
         self._writer.add_text("sleb/recipe", "\n".join(["| field | value |", "|---|---|", *rows]))
 
@@ -73,9 +76,6 @@ class _TensorBoard(_Writer):
             self._writer.add_scalar(f"sleb/{name}", value, step)
         self._writer.flush()  # a run that is killed keeps them
 
-    def _close(self) -> None:
-        self._writer.close()
-
 
 class _Trackio(_Writer):
     """A run of the project TRACKIO_PROJECT."""
@@ -83,12 +83,10 @@ class _Trackio(_Writer):
     def _open(self, recipe: dict[str, Any]) -> None:
         self._module = importlib.import_module("trackio")
         self._module.init(project=os.environ.get("TRACKIO_PROJECT", _PROJECT), config=recipe)
+        self.opened.callback(self._module.finish)
 
     def _write(self, numbers: dict[str, Any], step: int) -> None:
         self._module.log({"sleb/step": step, **{f"sleb/{name}": value for name, value in numbers.items()}})
-
-    def _close(self) -> None:
-        self._module.finish()
 
 
 class _Wandb(_Trackio):
@@ -96,15 +94,14 @@ class _Wandb(_Trackio):
 
     def _open(self, recipe: dict[str, Any]) -> None:
         self._module = importlib.import_module("wandb")
-        self._is_own = self._module.run is None
-        if self._is_own:
+        if self._module.run is None:
             self._module.init(project=os.environ.get("WANDB_PROJECT", _PROJECT))
+            self.opened.push(self._finish)
         self._module.config.update({"sleb": recipe}, allow_val_change=True)
         self._module.define_metric("sleb/*", step_metric="sleb/step")
 
-    def _close(self) -> None:
-        if self._is_own:
-            self._module.finish()
+    def _finish(self, kind: type[BaseException] | None, *_error: object) -> None:
+        self._module.finish(**({"exit_code": 1} if kind else {}))  # marks it as failed
 
 
 _WRITERS: dict[str, type[_Writer]] = {"tensorboard": _TensorBoard, "trackio": _Trackio, "wandb": _Wandb}
@@ -126,9 +123,20 @@ def services_of(report_to: str | Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(map(str, names)))
 
 
-def reporting_callbacks(services: Sequence[str], folder: str | Path | None) -> list[SearchCallback]:
-    """Return a callback for each service; TensorBoard's files go into `folder`, that of the progress."""
-    return [_WRITERS[name](folder) for name in services]
+@contextmanager
+def reporting(services: Sequence[str], folder: str | Path | None) -> Iterator[list[SearchCallback]]:
+    """Yield a callback for each service; TensorBoard's files go into `folder`, that of the progress.
+    What they opened is closed after an error too, which no error of a service hides."""
+    writers = {name: _WRITERS[name](folder) for name in services}
+    try:
+        yield list(writers.values())
+    except BaseException as error:
+        for name, writer in writers.items():
+            try:
+                writer.opened.__exit__(type(error), error, error.__traceback__)
+            except Exception as another:
+                logger.warning(f"The run of {name} could not be closed after an error ({another}); close it there.")
+        raise
 
 
 def _key(config: SLEBConfig, state: SearchState) -> str:

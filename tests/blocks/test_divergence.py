@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from optimum_sleb import SLEBConfig
 from optimum_sleb.blocks.divergence import Divergence
 from optimum_sleb.blocks.forward import evaluating, logits_of, vocab_size_of
 from optimum_sleb.blocks.kernels import Kernels
-from optimum_sleb.blocks.runner import BlockRunner, Stream
+from optimum_sleb.blocks.losses import kl_of_positions, sums_of_positions, window_losses
+from optimum_sleb.blocks.runner import BlockRunner, Stream, open_runner
 from optimum_sleb.blocks.stack import find_decoder_stack
 from optimum_sleb.calibration.windows import TokenWindows
 from optimum_sleb.search.exact import ExactLosses
@@ -115,3 +118,41 @@ def test_the_dense_model_by_its_blocks_and_as_a_whole(family: str) -> None:
         criterion.prepare(model, stack, windows.batches(2), by_block=by_block)
     one, other = (criterion.states_of(IDS, IDS.device) for criterion in ways)
     assert torch.equal(one, other)
+
+
+class Sizes(TorchDispatchMode):
+    """Keeps the most elements of a tensor over the vocabulary that was made, by precision."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.most: dict[torch.dtype, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.shape[-1:] == (self.vocab_size,):
+            self.most[made.dtype] = max(self.most.get(made.dtype, 0), made.numel())
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gemma3n_text"])
+def test_the_whole_model_has_the_same_losses_in_parts(family: str, dtype: torch.dtype) -> None:
+    model = (tiny_model(family) if family in FAMILIES else tiny_of(family)).to(dtype)
+    stack, (batch,) = find_decoder_stack(model), TokenWindows(tuple(IDS)).batches(len(IDS))
+    positions = len(IDS) * vocab_size_of(model)  # logits at one position of all windows
+    whole, parts = Divergence(), Divergence(max_logits=2 * 3 * positions)  # three positions at a time
+    for criterion in (whole, parts):
+        criterion.prepare(model, stack, [batch])
+    with evaluating(model), stack.skipping({2}):
+        logits = logits_of(model, batch.ids)
+        with open_runner(model, stack) as runner:
+            dense = runner.logits(whole.states_of(batch.ids, batch.ids.device), batch.ids)
+        expected = window_losses(sums_of_positions(kl_of_positions(dense, logits), batch.targets), batch.targets)
+        with Sizes(vocab_size_of(model)) as sizes:
+            found = parts.of_model(model, batch)
+        assert torch.equal(whole.of_model(model, batch), expected)
+    assert torch.equal(found, expected)
+    if dtype != torch.float32:  # the model itself holds its logits whole, in its precision
+        assert sizes.most[dtype] == IDS.shape[1] * positions
+        assert sizes.most[torch.float32] <= 3 * positions

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from optimum_sleb import ConfigError, PruningReport, SLEBConfig, SLEBPruner
+from optimum_sleb import ConfigError, PruningReport, SearchCallback, SLEBConfig, SLEBPruner
 from optimum_sleb.search.reporting import services_of
 
 from ..conftest import ROOT
@@ -63,10 +63,10 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     return Service(monkeypatch)
 
 
-def prune(report_to: Any, folder: Path | None = None, **recipe: Any) -> PruningReport:
+def prune(report_to: Any, folder: Path | None = None, callbacks: Any = (), **recipe: Any) -> PruningReport:
     pruner = SLEBPruner(tiny_model())
     config = SLEBConfig(num_blocks_to_remove=2, **recipe)
-    pruner.prune(config, calibration=random_ids(6, 20), report_to=report_to, progress_dir=folder)
+    pruner.prune(config, calibration=random_ids(6, 20), report_to=report_to, progress_dir=folder, callbacks=callbacks)
     return pruner.report
 
 
@@ -124,6 +124,62 @@ def test_a_run_that_is_open_stays_open(service: Service) -> None:
     prune("wandb")
     assert service.of("init") == service.of("finish") == []
     assert len(service.of("log")) == 3
+
+
+class Broken(SearchCallback):
+    """Ends the search with an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_block_removed(self, *of: Any) -> None:
+        raise self.error
+
+
+def fail(*_args: Any, **_named: Any) -> None:
+    raise OSError("no network")
+
+
+ENDS = {"tensorboard": ("close",), "trackio": ("finish",), "wandb": ("finish", {"exit_code": 1})}
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()], ids=["an error", "an interrupt"])
+@pytest.mark.parametrize("name", ENDS)
+def test_a_run_is_closed_after(name: str, error: BaseException, service: Service, tmp_path: Path) -> None:
+    getattr(service, name)()
+    with pytest.raises(type(error)) as raised:
+        prune(name, tmp_path, callbacks=[Broken(error)])
+    assert raised.value is error
+    assert service.told[-1] == ENDS[name]
+    assert len(service.of(ENDS[name][0])) == 1
+
+
+def test_a_run_that_was_open_stays_open_after_an_error(service: Service) -> None:
+    service.wandb(run=object())
+    with pytest.raises(ValueError, match="broken"):
+        prune("wandb", callbacks=[Broken(ValueError("broken"))])
+    assert service.of("init") == service.of("finish") == []
+
+
+def test_a_service_that_fails_to_open_leaves_none_open(service: Service) -> None:
+    service.trackio()
+    service.wandb()
+    sys.modules["wandb"].config.update = fail  # when its run is open already
+    with pytest.raises(OSError, match="no network"):
+        prune(["trackio", "wandb"])
+    assert service.of("finish") == [(), ({"exit_code": 1},)]
+
+
+def test_what_cannot_be_closed_hides_no_error(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    service.trackio()
+    service.wandb()
+    sys.modules["trackio"].finish = fail
+    with pytest.raises(ValueError, match="broken"):
+        prune(["trackio", "wandb"], callbacks=[Broken(ValueError("broken"))])
+    assert service.of("finish") == [({"exit_code": 1},)]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "The run of trackio could not be closed after an error (no network); close it there."
+    ]
 
 
 @pytest.mark.long

@@ -140,3 +140,29 @@ def test_what_is_measured_with_others_does_not_change_the_bits() -> None:
             backwards = losses.measure_stacks(stacks[::-1]).matrix.flip(0)
         assert together.equal(alone)
         assert together.equal(backwards)
+
+
+class Brought(Divergence):
+    """Counts how often the dense model's states are brought to the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self._before = 0, torch.empty(0)
+
+    def states_of(self, ids: Tensor, device: torch.device) -> Tensor:
+        states = super().states_of(ids, device)
+        self.count += states is not self._before
+        self._before = states
+        return states
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("exact", 4), ("offloaded", 6), ("reference", 4)])
+def test_the_states_of_the_dense_model_are_brought_once(kind: str, parts: int) -> None:
+    model, stacks, criterion = tiny_model("llama"), STACKS["of one size"], Brought()
+    with measured_by(kind, model, find_decoder_stack(model), criterion) as losses:
+        losses.windows = TokenWindows((*WINDOWS.windows, *random_ids(3, 11, seed=2)))
+        criterion.prepare(model, losses.stack, losses.windows.batches(1))
+        together = losses.measure_stacks(stacks).matrix
+        assert criterion.count == parts
+        alone = torch.cat([losses.measure_stacks([one]).matrix for one in stacks])
+    assert together.equal(alone)
