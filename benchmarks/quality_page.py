@@ -37,7 +37,18 @@ def figures(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         settings = {name: value for name, value in row["settings"].items() if name != "run_from"}
         groups.setdefault(f"{row['model']} {settings}", []).append(row)
-    return "\n\n".join(map(section, groups.values())) + "\n"
+    sections: list[str] = []
+    shown: dict[str, dict[str, Any]] = {}  # the dense model of each, whose row depends on no calibration
+    for group in groups.values():
+        model = group[0]["model"]
+        heading = f"### {NAMES.get(model, model)}"
+        if model in shown:
+            heading += f", {group[0]['settings']['windows']} windows"
+            if all(row["row"] != DENSE for row in group):
+                group = [shown[model], *group]
+        shown.setdefault(model, next((row for row in group if row["row"] == DENSE), group[0]))
+        sections.append(f"{heading}\n\n{section(group)}")
+    return "\n\n".join(sections) + "\n"
 
 
 def section(rows: list[dict[str, Any]]) -> str:
@@ -49,7 +60,7 @@ def section(rows: list[dict[str, Any]]) -> str:
     head = ["blocks", "how they were chosen", "compensation", *(TEXTS[text] for text in texts), "taken back"]
     head += ["zero-shot", "against dense", "minutes", "GB", "removed"]
     lines = [cells(row, texts, rows) for row in rows]
-    settings, made = first["settings"], [row["made"] for row in rows]
+    settings, made = rows[-1]["settings"], [row["made"] for row in rows]
     counts = ", ".join(f"{first['perplexity'][text]['examples']} of {TEXTS[text]}" for text in texts)
     machines = [
         f"{one['device']}, torch {one['torch']}, transformers {one['transformers']}, {one['date']}" for one in made
@@ -64,7 +75,7 @@ def section(rows: list[dict[str, Any]]) -> str:
         f"bfloat16, {'; '.join(dict.fromkeys(machines))}."
     )
     shown = table([head, *lines], num_left=3)
-    return "\n\n".join([f"### {NAMES.get(first['model'], first['model'])}", shown, textwrap.fill(how, width=119)])
+    return "\n\n".join([shown, textwrap.fill(how, width=119)])
 
 
 def cells(row: dict[str, Any], texts: list[str], rows: list[dict[str, Any]]) -> list[str]:

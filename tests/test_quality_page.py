@@ -154,7 +154,18 @@ def test_models_and_settings_have_tables_of_their_own(quality_page: ModuleType) 
     other = copy.deepcopy(DENSE)
     other["settings"]["windows"] = 48
     text = quality_page.figures([DENSE, copy.deepcopy(DENSE) | {"model": "large"}, other])
-    assert [line for line in text.splitlines() if line.startswith("###")] == ["### small", "### large", "### small"]
+    headings = [line for line in text.splitlines() if line.startswith("###")]
+    assert headings == ["### small", "### large", "### small, 48 windows"]
+
+
+def test_a_table_without_a_dense_row_is_compared_with_that_of_the_same_model(quality_page: ModuleType) -> None:
+    best = pruned("best", 28.0, 40.0, "0100", [3, 4])
+    best["settings"]["windows"] = 240
+    text = quality_page.figures([DENSE, best])
+    rows = [line for line in text.split("240 windows\n")[1].splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[1] for line in rows[1:]] == ["dense", "sets and runs by KL (**best**)"]
+    assert "-0.250 ± 0.250" in rows[2]
+    assert "Calibrated on 240 windows" in text
 
 
 def test_the_headings_name_the_models(quality: ModuleType, quality_page: ModuleType) -> None:
