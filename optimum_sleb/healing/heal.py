@@ -51,7 +51,8 @@ def heal(
 
     The training is that of transformers' `Trainer`. How the model was healed is remembered, and `save_healed` writes
     it into report and card. The defaults are what docs/healing.md measured on a model of 135M; for larger models the
-    learning rate falls with the root of the size.
+    learning rate falls with the root of the size. After an error or Ctrl-C the model is what it was before, adapters
+    off and weights to the last bit; only where all weights were training they are as trained so far, in their types.
 
     Args:
         pruned: The pruned model, as `from_pretrained` loads it.

@@ -14,12 +14,14 @@ from ..models.fingerprint import weights_hash
 from ..models.positions import check_positions
 from ..report.records import HealingRecord
 from ..runtime.logs import get_logger
+from ..runtime.undo import undoing
 from ..trainer import remove_autocast, switch_cache_on
 from .adapters import merged, with_adapter
 from .budget import Budget
 from .checkpoints import Clock, keep_in_run, last_checkpoint, open_run, restore, state_in
 from .data import rows_of
 from .packing import batch_of, can_be_packed, packed
+from .restoring import restored_on_error
 from .settings import Settings
 from .teacher import Lesson, LiveTeacher, Teacher, written_teacher
 from .trainer import HealingArguments, HealingTrainer, training_arguments
@@ -53,7 +55,14 @@ class Healing:
     processes: HealingArguments  # which know how many train together
 
     def train(self) -> HealingRecord:
-        """Train the model in place, and return how it was healed."""
+        """Train the model in place, and return how it was healed; after an error it is as it was, as far as it can."""
+        with restored_on_error(self.model):
+            trained, record = self._trained()
+        # What is trained is kept: an interrupt must not leave half of an adapter merged.
+        with undoing(lambda: self._finish(trained)):
+            return record
+
+    def _trained(self) -> tuple[Any, HealingRecord]:
         self.loaded.windows.check_vocabulary(self.model.get_input_embeddings().num_embeddings)
         check_positions(self.loaded.windows.lengths, self.model)
         with self._first_process_first():  # it writes what the others read
@@ -101,9 +110,8 @@ class Healing:
             state, seconds = trainer.state, clock.seconds
         if rank is not None and self.place.keeps:
             trainer.save_model(str(self.place.folder))
-        self._finish(trained)
         number, tokens = state.global_step, int(state.num_input_tokens_seen)
-        return HealingRecord(self._method(), self.loaded.source, number, seconds, tokens)
+        return trained, HealingRecord(self._method(), self.loaded.source, number, seconds, tokens)
 
     def _open(self) -> dict[str, Any]:
         if not self.place.keeps:
