@@ -97,11 +97,13 @@ class LiveTeacher:
     """A teacher that computes its predictions beside the student."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model.eval()
+        self._model = model
 
     def divergence(self, logits: Tensor, inputs: dict[str, Tensor], counted: Tensor, rows: Tensor) -> Tensor:
         """Run the teacher on its own device; its logits move to the student's in parts."""
-        return divergence(logits, predictions(self._model, inputs, counted))
+        with evaluating(self._model):  # around each batch, for the model is another one's, and may share its modules
+            wanted = predictions(self._model, inputs, counted)
+        return divergence(logits, wanted)
 
 
 class WrittenTeacher:

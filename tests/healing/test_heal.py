@@ -1,5 +1,6 @@
 """One call from a pruned model to a healed one: the three methods, their data, and what is remembered."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,19 @@ def test_processes_wait_while_one_writes_what_they_read() -> None:
     day = 24 * 3600
     assert checked_arguments(settings, tiny_model(), {"report_to": "none"}).ddp_timeout >= day
     assert checked_arguments(settings, tiny_model(), {"report_to": "none", "ddp_timeout": 60}).ddp_timeout == 60
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("more", [{}, {"cache_teacher": "said"}, {"self_data": 4}])
+def test_the_teacher_keeps_its_mode(more: dict, pruned, tokenizer, monkeypatch, tmp_path: Path) -> None:
+    """And says what it says without dropout."""
+    monkeypatch.chdir(tmp_path)
+    healed = []
+    for in_training in (True, False):
+        teacher, student = tiny_model(attention_dropout=0.5).train(in_training), copy.deepcopy(pruned)
+        teacher.model.layers[1].train(not in_training)
+        modes = [module.training for module in teacher.modules()]
+        heal(student, tokenizer, "distill", data=[TEXT], teacher=teacher, **{**QUICK, "steps": 2}, **more)
+        assert [module.training for module in teacher.modules()] == modes
+        healed.append(student)
+    assert same_weights(*healed)
