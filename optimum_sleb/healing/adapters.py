@@ -7,15 +7,12 @@ from transformers import PreTrainedModel
 from ..models.quantised import quantisation_of
 
 
-def with_adapter(model: PreTrainedModel, rank: int, recomputes: bool) -> Any:
+def with_adapter(model: PreTrainedModel, rank: int) -> Any:
     """Return the model with an adapter of a rank, the only thing that is trained; the model stays inside, as it is."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if quantisation_of(model) is not None:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recomputes)
-    elif recomputes:
-        # Else no gradient reaches the recomputed blocks, for the embeddings are fixed.
-        model.enable_input_require_grads()
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # the Trainer does that
     lora = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(model, lora)
 

@@ -24,7 +24,7 @@ from .packing import batch_of, can_be_packed, packed
 from .restoring import restored_on_error
 from .settings import Settings
 from .teacher import Lesson, LiveTeacher, Teacher, written_teacher
-from .trainer import HealingArguments, HealingTrainer, training_arguments
+from .trainer import HealingArguments, HealingTrainer, stop_recomputing, training_arguments
 
 logger = get_logger(__name__)
 # Steps that are timed for a budget in minutes, after those that warm up.
@@ -75,7 +75,7 @@ class Healing:
             self.model.float()  # in half precision, small updates are rounded away
         set_seed(self.settings.seed)  # adapters begin at random
         rank = self.settings.rank
-        trained = self.model if rank is None else with_adapter(self.model, rank, self._recomputes())
+        trained = self.model if rank is None else with_adapter(self.model, rank)
         per_step = self.settings.batch_size * sum(map(len, rows["input_ids"])) / len(rows)
         steps = self.budget.steps_for(per_step) or kept.get("steps")
 
@@ -156,21 +156,21 @@ class Healing:
         clock = Clock()
         trainer = trainer_of(timed, _WARM_STEPS + _TIMED_STEPS, clock, save_strategy="no", report_to="none")
         trainer.train()
-        remove_autocast(trainer.model)
+        self._end_training(trainer.model)
         seconds = (clock.step_times[-1] - clock.step_times[_WARM_STEPS - 1]) / _TIMED_STEPS
         return max(1, int(60 * (self.budget.minutes or 0.0) / seconds))
 
     def _finish(self, trained: Any) -> None:
-        remove_autocast(trained)
-        if self._recomputes():
-            self.model.gradient_checkpointing_disable()
+        self._end_training(trained)
         if self.settings.rank is not None:
             merged(trained)
         switch_cache_on(self.model)
         self.model.eval()
 
-    def _recomputes(self) -> bool:
-        return bool(self.options.get("gradient_checkpointing", self.settings.recomputes))
+    def _end_training(self, trained: Any) -> None:
+        remove_autocast(trained)
+        if self.processes.gradient_checkpointing:
+            stop_recomputing(self.model)
 
     def _method(self) -> str:
         """Return what was trained, in words for the report."""

@@ -14,6 +14,11 @@ from ..runtime.ranks import LONGEST_WAIT
 from .settings import Settings
 from .teacher import Teacher, counted_positions
 
+# What the installed transformers calls it that activations are computed again in the backward pass.
+RECOMPUTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(TrainingArguments, name)
+)
+
 
 class HealingArguments(TrainingArguments):
     """Arguments of a Trainer that takes one device in each process; a teacher may be on another one."""
@@ -57,6 +62,12 @@ class HealingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
+def stop_recomputing(model: PreTrainedModel) -> None:
+    """Let a model keep its activations again, and take off the hooks by which gradients reach recomputed blocks."""
+    getattr(model, f"{RECOMPUTING}_disable")()
+    model.disable_input_require_grads()
+
+
 def checked_arguments(settings: Settings, model: PreTrainedModel, options: dict[str, Any]) -> HealingArguments:
     """Return arguments that know of all processes; refuse fields that the Trainer would refuse, and services that are
     not there."""
@@ -90,8 +101,8 @@ def training_arguments(
         "include_num_input_tokens_seen": "all",
         "ddp_timeout": int(LONGEST_WAIT.total_seconds()),  # one process writes what the others read, and they wait
     }
-    recomputing = {"gradient_checkpointing": True} if settings.recomputes else {}
-    given = {**defaults, **recomputing, **options}
+    renamed = {name.replace("gradient_checkpointing", RECOMPUTING): value for name, value in options.items()}
+    given = {**defaults, RECOMPUTING: settings.recomputes, **renamed}
     arguments = HealingArguments(
         output_dir=str(folder),
         max_steps=steps,

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from optimum_sleb import (
 from optimum_sleb.errors import JournalError
 from optimum_sleb.healing.data import load_windows
 from optimum_sleb.healing.settings import Settings
-from optimum_sleb.healing.trainer import checked_arguments
+from optimum_sleb.healing.trainer import RECOMPUTING, checked_arguments
 from optimum_sleb.hub.healed import healings_of
 
 from ..conftest import make_text, make_tokenizer
@@ -358,3 +359,29 @@ def test_the_teacher_keeps_its_mode(more: dict, pruned, tokenizer, monkeypatch, 
         assert [module.training for module in teacher.modules()] == modes
         healed.append(student)
     assert same_weights(*healed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("budget", [{}, {"steps": None, "minutes": 0.005}])
+@pytest.mark.parametrize(("method", "more"), [("lora", {"rank": 2}), ("full", {})])
+def test_recomputing_ends_with_the_healing(method: Any, more: dict, budget: dict, pruned, tokenizer, recwarn) -> None:
+    """By the names of the installed transformers, which warns of others; what PEFT reads is PEFT's."""
+    heal(pruned, tokenizer, method, data=[TEXT], gradient_checkpointing=True, **{**QUICK, **more, **budget})
+    old = "`gradient_checkpointing"
+    assert [one.message for one in recwarn if str(one.message).startswith(old)] == []
+    modules = list(pruned.modules())
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in modules)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def test_recomputing_by_either_name() -> None:
+    settings = Settings.of(tiny_model(), "full", None, None, 4, 20, "auto", 0)
+    large = replace(settings, recomputes=True)
+    names = {"gradient_checkpointing", RECOMPUTING}
+    for name in names:
+        for asked in (True, False):
+            for of_model in (settings, large):
+                arguments = checked_arguments(of_model, tiny_model(), {name: asked})
+                assert all(getattr(arguments, other) is asked for other in names)
+    assert checked_arguments(large, tiny_model(), {}).gradient_checkpointing
+    assert not checked_arguments(settings, tiny_model(), {}).gradient_checkpointing
