@@ -51,8 +51,8 @@ def heal(
 
     The training is that of transformers' `Trainer`. How the model was healed is remembered, and `save_healed` writes
     it into report and card. The defaults are what docs/healing.md measured on a model of 135M; for larger models the
-    learning rate falls with the root of the size. After an error or Ctrl-C the model is what it was before, adapters
-    off and weights to the last bit; only where all weights were training they are as trained so far, in their types.
+    learning rate falls with the root of the size. After an error or Ctrl-C the model is what it was before, to the
+    last bit; only where all weights were training they are as trained so far, in the types that they had.
 
     Args:
         pruned: The pruned model, as `from_pretrained` loads it.
@@ -65,8 +65,8 @@ def heal(
         steps: Budget in steps of the optimizer; 150 if no budget is given.
         tokens: Budget in tokens.
         minutes: Budget in minutes of training; a few steps are timed first, and the learning rate falls accordingly.
-        batch_size: Rows in a step, over all processes; how many of them are computed at a time follows from the size
-            of the model (`per_device_train_batch_size`).
+        batch_size: Rows in a step, over all processes, which must divide it; how many are computed at a time follows
+            from the size of the model (`per_device_train_batch_size`).
         window_length: Tokens in a row.
         learning_rate: Its highest value, after a tenth of the steps.
         rank: Rank of the adapter; `None` is 64 for `"lora"`, and no adapter for the others.

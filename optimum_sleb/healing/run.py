@@ -9,6 +9,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 
+from ..blocks.state import restored_on_error
 from ..calibration.loaded import LoadedWindows
 from ..models.fingerprint import weights_hash
 from ..models.positions import check_positions
@@ -21,7 +22,6 @@ from .budget import Budget
 from .checkpoints import Clock, keep_in_run, last_checkpoint, open_run, restore, state_in
 from .data import rows_of
 from .packing import batch_of, can_be_packed, packed
-from .restoring import restored_on_error
 from .settings import Settings
 from .teacher import Lesson, LiveTeacher, Teacher, written_teacher
 from .trainer import HealingArguments, HealingTrainer, stop_recomputing, training_arguments
@@ -56,7 +56,7 @@ class Healing:
 
     def train(self) -> HealingRecord:
         """Train the model in place, and return how it was healed; after an error it is as it was, as far as it can."""
-        with restored_on_error(self.model):
+        with restored_on_error(self.model, trains=self.settings.rank is None):
             trained, record = self._trained()
         # What is trained is kept: an interrupt must not leave half of an adapter merged.
         with undoing(lambda: self._finish(trained)):

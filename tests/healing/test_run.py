@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from transformers.trainer import DEFAULT_CALLBACKS
 
 from optimum_sleb import heal
-from optimum_sleb.healing.restoring import restored_on_error
+from optimum_sleb.blocks.state import restored_on_error
 
 from ..families import tiny_model
 from ..test_state import about, odd_model, state_of
@@ -140,7 +140,7 @@ def test_an_interrupt_while_it_is_restored_waits(monkeypatch: pytest.MonkeyPatch
             raise KeyboardInterrupt
         return requires_grad(self, value)
 
-    with pytest.raises(KeyboardInterrupt), restored_on_error(model):
+    with pytest.raises(KeyboardInterrupt), restored_on_error(model, trains=True):
         model.float().train()
         monkeypatch.setattr(torch.Tensor, "requires_grad_", interrupted)
         raise RuntimeError
