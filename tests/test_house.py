@@ -22,7 +22,7 @@ MOST_LINES_OF_ALL = 12_000 + sum(
         "columns by TRL's conventions: chats, completions, masks; data in memory; document separators": 580,
         "best without training: search over sets and its report, KL, compensation of every block, presets": 1_300,
         "in hand: table, plot, files from the Hub, keywords, companions of the weights, checks before loading": 950,
-        "healing: LoRA, full and distillation, packing, written teachers, text of the model's own, its command": 1_760,
+        "healing: LoRA, full and distillation, packing, written teachers, text of the model's own, its command": 1_752,
         "first contact: help in order with examples, what a card says of a local dense model, names in the plot": 390,
         "runtimes: those that a card may name, and the export to GGUF, mergekit and llama-quantize": 260,
         "before the first step: what the checks of all blocks share, the dense model by norm and head alone": 190,

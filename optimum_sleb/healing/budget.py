@@ -42,12 +42,14 @@ class Budget:
             return math.ceil(self.tokens / (batch_size * length)) * batch_size
         return (self.steps or STEPS) * batch_size
 
-    def steps_for(self, tokens_per_step: float) -> int | None:
-        """Return the number of steps; `None` where a step has to be timed first.
+    def steps_for(self, rows: int, tokens: int, batch_size: int) -> int | None:
+        """Return the number of steps on rows that have so many tokens together; the last step of each round over them
+        has those that are left. `None` where a step has to be timed first.
 
-        >>> Budget(tokens=100_000).steps_for(8192), Budget().steps_for(8192), Budget(minutes=2).steps_for(8192)
-        (13, 150, None)
+        >>> [one.steps_for(20, 10_240, 16) for one in (Budget(tokens=100_000), Budget(), Budget(minutes=2))]
+        [19, 150, None]
         """
-        if self.minutes is not None:
-            return None
-        return self.steps or (STEPS if self.tokens is None else math.ceil(self.tokens / tokens_per_step))
+        if self.tokens is None:
+            return None if self.minutes is not None else self.steps or STEPS
+        rounds, rest = divmod(self.tokens, tokens)
+        return rounds * math.ceil(rows / batch_size) + -(-rest * rows // (tokens * batch_size))

@@ -16,7 +16,7 @@ from ..models.positions import check_positions
 from ..report.records import HealingRecord
 from ..runtime.logs import get_logger
 from ..runtime.undo import undoing
-from ..trainer import remove_autocast, switch_cache_on
+from ..trainer import switch_cache_on
 from .adapters import merged, with_adapter
 from .budget import Budget
 from .checkpoints import Clock, keep_in_run, last_checkpoint, open_run, restore, state_in
@@ -24,7 +24,7 @@ from .data import rows_of
 from .packing import batch_of, can_be_packed, packed
 from .settings import Settings
 from .teacher import Lesson, LiveTeacher, Teacher, written_teacher
-from .trainer import HealingArguments, HealingTrainer, stop_recomputing, training_arguments
+from .trainer import HealingArguments, HealingTrainer, training_arguments
 
 logger = get_logger(__name__)
 # Steps that are timed for a budget in minutes, after those that warm up.
@@ -57,12 +57,11 @@ class Healing:
     def train(self) -> HealingRecord:
         """Train the model in place, and return how it was healed; after an error it is as it was, as far as it can."""
         with restored_on_error(self.model, trains=self.settings.rank is None):
-            trained, record = self._trained()
-        # What is trained is kept: an interrupt must not leave half of an adapter merged.
-        with undoing(lambda: self._finish(trained)):
+            trainer, record = self._trained()
+        with undoing(lambda: self._finish(trainer)):  # no interrupt leaves half of an adapter merged
             return record
 
-    def _trained(self) -> tuple[Any, HealingRecord]:
+    def _trained(self) -> tuple[HealingTrainer, HealingRecord]:
         self.loaded.windows.check_vocabulary(self.model.get_input_embeddings().num_embeddings)
         check_positions(self.loaded.windows.lengths, self.model)
         with self._first_process_first():  # it writes what the others read
@@ -76,8 +75,8 @@ class Healing:
         set_seed(self.settings.seed)  # adapters begin at random
         rank = self.settings.rank
         trained = self.model if rank is None else with_adapter(self.model, rank)
-        per_step = self.settings.batch_size * sum(map(len, rows["input_ids"])) / len(rows)
-        steps = self.budget.steps_for(per_step) or kept.get("steps")
+        tokens, batch_size = sum(map(len, rows["input_ids"])), self.settings.batch_size
+        steps = self.budget.steps_for(len(rows), tokens, batch_size) or kept.get("steps")
 
         def trainer_of(settings: Settings, steps: int, clock: Clock, **more: Any) -> HealingTrainer:
             options = {**self.options, **more}
@@ -96,9 +95,10 @@ class Healing:
             (steps,) = broadcast_object_list([self._steps_of_minutes(trainer_of)])  # that of the first process
             if self.place.keeps and self.processes.process_index == 0:
                 keep_in_run(self.place.folder, {"steps": steps})
+        rounds = steps / -(-len(rows) // batch_size)
         logger.info(
-            f"{self._method()} on {self.loaded.source}: {steps:,} steps of {self.settings.batch_size} rows, "
-            f"{steps * per_step:,.0f} tokens, {steps * self.settings.batch_size / len(rows):.1f} times the rows."
+            f"{self._method()} on {self.loaded.source}: {steps:,} steps of {batch_size} rows, "
+            f"{rounds * tokens:,.0f} tokens, {rounds:.1f} times the rows."
         )
         # Several processes would not stop at the same step.
         minutes = self.budget.minutes if self.processes.world_size == 1 else None
@@ -110,8 +110,8 @@ class Healing:
             state, seconds = trainer.state, clock.seconds
         if rank is not None and self.place.keeps:
             trainer.save_model(str(self.place.folder))
-        number, tokens = state.global_step, int(state.num_input_tokens_seen)
-        return trained, HealingRecord(self._method(), self.loaded.source, number, seconds, tokens)
+        done = state.global_step, seconds, int(state.num_input_tokens_seen)
+        return trainer, HealingRecord(self._method(), self.loaded.source, *done)
 
     def _open(self) -> dict[str, Any]:
         if not self.place.keeps:
@@ -140,6 +140,8 @@ class Healing:
                 rows = packed(rows, length)
             else:
                 logger.info(f"{type(self.model).__name__} does not tell packed rows apart, so that they are padded.")
+        if len(rows) < self.settings.batch_size:
+            logger.warning(f"Each step has only the {len(rows)} rows of the data; give more, or a smaller batch_size.")
         return rows if self.lesson is None else rows.add_column("row", list(range(len(rows))))
 
     def _teacher(self, rows: Dataset) -> Teacher | None:
@@ -156,21 +158,16 @@ class Healing:
         clock = Clock()
         trainer = trainer_of(timed, _WARM_STEPS + _TIMED_STEPS, clock, save_strategy="no", report_to="none")
         trainer.train()
-        self._end_training(trainer.model)
+        trainer.end()
         seconds = (clock.step_times[-1] - clock.step_times[_WARM_STEPS - 1]) / _TIMED_STEPS
         return max(1, int(60 * (self.budget.minutes or 0.0) / seconds))
 
-    def _finish(self, trained: Any) -> None:
-        self._end_training(trained)
+    def _finish(self, trainer: HealingTrainer) -> None:
+        trainer.end()
         if self.settings.rank is not None:
-            merged(trained)
+            merged(trainer.model)
         switch_cache_on(self.model)
         self.model.eval()
-
-    def _end_training(self, trained: Any) -> None:
-        remove_autocast(trained)
-        if self.processes.gradient_checkpointing:
-            stop_recomputing(self.model)
 
     def _method(self) -> str:
         """Return what was trained, in words for the report."""

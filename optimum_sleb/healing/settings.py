@@ -33,6 +33,7 @@ _NOT_OF_THE_TRAINER = {
     *("output_dir", "max_steps", "num_train_epochs", "learning_rate", "seed", "data_seed", "report_to"),
     *("gradient_accumulation_steps", "remove_unused_columns", "resume_from_checkpoint", "auto_find_batch_size"),
     *("do_train", "do_eval", "do_predict", "push_to_hub", "save_only_model", "load_best_model_at_end"),
+    *("dataloader_drop_last", "accelerator_config", "parallelism_config"),  # a step would have fewer rows
 }
 
 
@@ -89,6 +90,16 @@ class Settings:
             check_installed("peft", "Adapters are trained")
         micro = next(rows for most, rows in _MICRO_BATCHES if size <= most)
         return cls(method, rank, rate, batch_size, micro, window_length, loss, seed, size > _RECOMPUTED_ABOVE)
+
+    def rows_in_a_pass(self, processes: int, most: Any) -> int:
+        """Return how many rows a process computes at a time, at most so many, so that all steps have `batch_size`."""
+        if type(most) is not int or most < 1:
+            raise ConfigError(f"per_device_train_batch_size must be a whole number of at least 1; got {shown(most)}.")
+        own, rest = divmod(self.batch_size, processes)
+        if rest:
+            near = " or ".join(str(number * processes) for number in (own, own + 1) if number)
+            raise ConfigError(f"{processes} processes cannot share batch_size={self.batch_size}; choose {near}.")
+        return next(size for size in range(min(most, own), 0, -1) if own % size == 0)
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,13 +11,13 @@ from ..calibration.texts import first_line
 from ..errors import ConfigError
 from ..runtime.json import shown
 from ..runtime.ranks import LONGEST_WAIT
+from ..trainer import remove_autocast
 from .settings import Settings
 from .teacher import Teacher, counted_positions
 
 # What the installed transformers calls it that activations are computed again in the backward pass.
-RECOMPUTING = next(
-    name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(TrainingArguments, name)
-)
+_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
+RECOMPUTING = _NEW if hasattr(TrainingArguments, _NEW) else _OLD
 
 
 class HealingArguments(TrainingArguments):
@@ -38,6 +38,13 @@ class HealingTrainer(Trainer):
         if teacher is not None:
             # The Trainer counts the labels of all accumulated batches, and leaves the division to the loss.
             self.model_accepts_loss_kwargs = True
+
+    def end(self) -> None:
+        """Take off what a training puts around the model: autocast, recomputing, and hooks that recomputing needs."""
+        remove_autocast(self.model)
+        if self.args.gradient_checkpointing:
+            getattr(self.model, f"{RECOMPUTING}_disable")()
+            self.model.disable_input_require_grads()
 
     def compute_loss(
         self,
@@ -62,12 +69,6 @@ class HealingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def stop_recomputing(model: PreTrainedModel) -> None:
-    """Let a model keep its activations again, and take off the hooks by which gradients reach recomputed blocks."""
-    getattr(model, f"{RECOMPUTING}_disable")()
-    model.disable_input_require_grads()
-
-
 def checked_arguments(settings: Settings, model: PreTrainedModel, options: dict[str, Any]) -> HealingArguments:
     """Return arguments that know of all processes; refuse fields that the Trainer would refuse, and services that are
     not there."""
@@ -76,6 +77,8 @@ def checked_arguments(settings: Settings, model: PreTrainedModel, options: dict[
         for service in get_reporting_integration_callbacks(arguments.report_to):
             service()
         return arguments
+    except ConfigError:
+        raise
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         names = ", ".join(f"{name}={shown(value)}" for name, value in options.items())
         raise ConfigError(f"The Trainer cannot be made with {names} ({first_line(error)}); change that.") from error
@@ -101,7 +104,7 @@ def training_arguments(
         "include_num_input_tokens_seen": "all",
         "ddp_timeout": int(LONGEST_WAIT.total_seconds()),  # one process writes what the others read, and they wait
     }
-    renamed = {name.replace("gradient_checkpointing", RECOMPUTING): value for name, value in options.items()}
+    renamed = {name.replace(_OLD, RECOMPUTING): value for name, value in options.items()}
     given = {**defaults, RECOMPUTING: settings.recomputes, **renamed}
     arguments = HealingArguments(
         output_dir=str(folder),
@@ -111,10 +114,7 @@ def training_arguments(
         remove_unused_columns=False,  # the collator knows its columns
         **given,
     )
-    # As many rows in a pass as divide the rows of a step.
-    per_process = max(1, settings.batch_size // arguments.world_size)
-    most = min(arguments.per_device_train_batch_size, per_process)
-    micro = next(size for size in range(most, 0, -1) if per_process % size == 0)
+    micro = settings.rows_in_a_pass(arguments.world_size, arguments.per_device_train_batch_size)
     arguments.per_device_train_batch_size = micro
-    arguments.gradient_accumulation_steps = per_process // micro
+    arguments.gradient_accumulation_steps = settings.batch_size // (micro * arguments.world_size)
     return arguments
