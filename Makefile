@@ -35,9 +35,10 @@ $(SPACE)/.installed: $(VENV)/.installed constraints.txt
 space: $(SPACE)/.installed
 	PYTHONPATH=$(CURDIR) SLEB_SPACE_FOLDERS=1 $(SPACE)/bin/python examples/space/app.py
 
-# In a real Chromium (`apt-get install chromium`); skipped, with the reason, where there is none.
+# In a real Chromium (`apt-get install chromium`, or the one that CHROME names); skipped, with the reason, where there is
+# none. Each of the two processes serves a page of its own.
 space-test: $(SPACE)/.installed
-	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(SPACE)/bin/python -m pytest -q -rs tests/space
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(SPACE)/bin/python -m pytest -q -rs -n 2 tests/space
 
 test: $(VENV)/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not matrix"

@@ -20,7 +20,9 @@ from ..conftest import ROOT, make_text, make_tokenizer
 from ..families import tiny_model
 from ..hub.local_hub import LocalHub
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = (os.environ.get("CHROME", ""), "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+HELD_PAGE = Path(__file__).with_name("held_page.py")
 
 
 def why_no_browser() -> str | None:
@@ -28,7 +30,7 @@ def why_no_browser() -> str | None:
     missing = [name for name in ("gradio", "playwright") if find_spec(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)}; run `make space-test`"
-    return None if CHROMIUM else "there is no Chromium: apt-get install chromium"
+    return None if CHROMIUM else "there is no Chromium: apt-get install chromium, or say where one is (CHROME)"
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Served:
 
 @contextmanager
 def serving(folder: Path, **variables: str) -> Iterator[Served]:
-    """Collect the page into a folder, and serve it from there."""
+    """Collect the page into a folder, and serve it from there; long searches wait for their visitor."""
     subprocess.run([sys.executable, ROOT / "examples" / "space" / "collect.py", folder / "space"], check=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -55,7 +57,7 @@ def serving(folder: Path, **variables: str) -> Iterator[Served]:
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            [sys.executable, "app.py"], cwd=folder / "space", env=environment, stdout=output, stderr=output
+            [sys.executable, HELD_PAGE], cwd=folder / "space", env=environment, stdout=output, stderr=output
         ) as process,
     ):
         try:
@@ -120,7 +122,7 @@ def tiny_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def deep_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many small blocks, so that a search takes a while and a step does not."""
+    """So many blocks that a search can be a long one."""
     return zip_of(tmp_path_factory.mktemp("models") / "deep", 40)
 
 
