@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,7 +144,7 @@ def trl(model: Path, reference: list[dict[str, Any]]) -> tuple[Engine, dict[str,
     before = {name: value.clone() for name, value in trained.named_parameters()}
     texts = [tokenizer.decode(case["prompt"] + case["tokens"]) for case in reference]
     with tempfile.TemporaryDirectory() as folder:
-        settings: dict[str, Any] = {"max_steps": 1, "per_device_train_batch_size": len(texts), "learning_rate": 1e-4}
+        settings: dict[str, Any] = {"max_steps": 1, "per_device_train_batch_size": len(texts), "learning_rate": 1e-5}
         arguments = SFTConfig(folder, **settings, report_to="none", save_strategy="no", use_cpu=True, bf16=False)
         data = Dataset.from_dict({"text": texts})
         trainer = SFTTrainer(trained, arguments, train_dataset=data, processing_class=tokenizer)
@@ -156,6 +156,7 @@ def trl(model: Path, reference: list[dict[str, Any]]) -> tuple[Engine, dict[str,
         reference[:] = own
         loaded = Transformers(_load(Path(folder)), bytes_of(Path(folder), "*.safetensors"))
         second = float(trainer.evaluate(trainer.train_dataset)["eval_loss"])
+    assert second < first, "one step on these texts did not help with them"
     return loaded, {"loss_before": first, "loss_after": second}
 
 
@@ -303,10 +304,13 @@ def main(name: str, model: str, reference_file: str) -> None:
     print(json.dumps({**measure(engine, reference), **told}))
 
 
-def llama_quantize(source: Path, target: Path) -> None:
-    """Quantise a GGUF file to Q4_K_M."""
-    command = [Path(sys.executable).with_name("ik-llama-quantize"), "quantize"]
-    subprocess.run([*command, source, target, "Q4_K_M"], check=True)
+def llama_quantize(source: Path, target: Path, options: Sequence[str]) -> None:
+    """Quantise a GGUF file to Q4_K_M, whole or not at all."""
+    from ik_llama_cpp import find_quantize_bin
+
+    fresh = target.with_suffix(".new")
+    subprocess.run([find_quantize_bin(), *options, source, fresh, "Q4_K_M"], check=True)
+    fresh.replace(target)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,8 @@
 from ..report.report import PruningReport
 
 # What benchmarks/runtimes.json holds, by class of the model: tests/card/test_runtimes.py compares the two.
-PROVEN: dict[str, tuple[str, ...]] = {
-    "LlamaForCausalLM": (
-        *("transformers", "PEFT", "TRL", "llama.cpp (GGUF)", "ONNX Runtime", "torchao", "bitsandbytes"),
-    ),
-}
+_ALL = ("transformers", "PEFT", "TRL", "llama.cpp (GGUF)", "ONNX Runtime", "torchao", "bitsandbytes")
+PROVEN: dict[str, tuple[str, ...]] = {"LlamaForCausalLM": _ALL, "Qwen2ForCausalLM": _ALL}
 
 
 def sentence_on_runtimes(report: PruningReport) -> str:
