@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything of Hugging Face is imported: a forgotten download fails at once, and caches are our own.
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="optimum-sleb-tests-")
+_HOME = tempfile.TemporaryDirectory(prefix="optimum-sleb-tests-", ignore_cleanup_errors=True)  # removed at the end
+os.environ["HF_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest

@@ -27,7 +27,8 @@ from optimum_sleb import SLEBError
 MOST_SECONDS = 60.0
 MOST_BYTES = 2 * 10**9  # above what the process held before
 # Planted code writes this file; its module may not import anything of ours, so it is told the path.
-PLANTED = Path(tempfile.mkdtemp(prefix="optimum-sleb-attacks-")) / "it-ran"
+_FOLDER = tempfile.TemporaryDirectory(prefix="optimum-sleb-attacks-")  # removed when the process ends
+PLANTED = Path(_FOLDER.name) / "it-ran"
 PLANTED_CODE = f"open({str(PLANTED)!r}, 'w').write(__name__)\n"
 
 # How the commands begin their errors, argparse among them.
