@@ -1,6 +1,8 @@
 """Fixtures for every test. Nothing here touches the user's own Hugging Face folder or the network."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything of Hugging Face is imported: a forgotten download fails at once, and caches are our own.
-_HOME = tempfile.TemporaryDirectory(prefix="optimum-sleb-tests-", ignore_cleanup_errors=True)  # removed at the end
-os.environ["HF_HOME"] = _HOME.name
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="optimum-sleb-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
@@ -22,6 +23,7 @@ from .hub.local_hub import TOKEN, LocalHub
 from .reliability import pytest_addoption, pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401 - found here by pytest
 
 ROOT = Path(__file__).parents[1]
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
