@@ -7,7 +7,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 from events import Events
-from form import Form, shown
+from form import Form
 from limits import Limits
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ with gr.Blocks(title="optimum-sleb", analytics_enabled=False, delete_cache=(3600
         form.push.click(**asked).then(events.on_push, [*pushed, form.token], **work)
     form.depth.change(events.on_depth, [form.depth], form.outputs, trigger_mode="always_last", **at_once)
     form.by.change(
-        lambda by: (shown(by == "share"), shown(by == "number")),
+        lambda by: (gr.update(visible=by == "share"), gr.update(visible=by == "number")),
         form.by, [form.share, form.number], **at_once,
     )  # fmt: skip
     form.stop.click(events.on_stop, None, None, **at_once)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 from following import View
-from form import Form, shown
+from form import Form
 from limits import Limits
 from pictures import bar, chart, strip, waiting
 from result import archive, numbers, push, size_in_words
@@ -29,15 +29,15 @@ class Events:
         """Do some work, and yield how far it is, and at the end its result, or why there is none."""
         form, began, last = self._form, time.monotonic(), "Starting"
         yield form.busy(waiting(last, 0.0))
+        # All is sent at each beat, though it changes seldom: a browser that is short of time loses updates.
         try:
             for news in session.run(work):
-                last = news or last
-                elapsed = time.monotonic() - began
+                last, elapsed = news or last, time.monotonic() - began
                 if isinstance(last, View):
-                    pictures = {form.chart: chart(last), form.strip: strip(last.blocks, last.removed)} if news else {}
-                    yield {form.progress: bar(last, elapsed, session.note), **pictures}
+                    pictures = {form.chart: chart(last), form.strip: strip(last.blocks, last.removed)}
+                    yield {**form.busy(bar(last, elapsed, session.note)), **pictures}
                 else:
-                    yield {form.progress: waiting(session.note or last, elapsed)}
+                    yield form.busy(waiting(session.note or last, elapsed))
             yield {**form.idle(), **show(session.job.result)}
         except Exception as error:
             yield form.idle(sentence_of(error))
@@ -45,7 +45,7 @@ class Events:
     def on_ask(self) -> Page:
         """Show that a button was pressed, and what it waits for: work is done for one visitor after the other."""
         what = "Waiting until another visitor is served" if self._sessions.is_one_served else "Starting"
-        return {**self._form.busy(waiting(what, 0.0)), self._form.ways_out: shown(False)}
+        return {**self._form.busy(waiting(what, 0.0)), self._form.ways_out: gr.update(visible=False)}
 
     def on_check(self, name: str, upload: str | None, request: gr.Request) -> Iterator[Page]:
         """Show which blocks of the model may go."""
@@ -54,12 +54,12 @@ class Events:
         def show(checked: Any) -> Page:
             numbers_of = sorted((*checked.removable, *checked.barred))
             told = f"{checked.architecture}: {len(checked.removable)} of {checked.num_blocks} blocks can be removed."
-            pictures = {
+            shown = {
                 self._form.strip: strip(numbers_of, (), checked.barred),
                 self._form.chart: "",
-                self._form.result: shown(False),
+                self._form.result: gr.update(visible=False),
             }
-            return {**self._form.idle(told, "good"), **pictures}
+            return {**self._form.idle(told, "good"), **shown}
 
         yield from self.at_work(
             session, lambda job: check(job, source_of(name, upload, session.folder, self._limits)), show
@@ -84,10 +84,10 @@ class Events:
             session.found, most = found, len(found.view.steps)
             slider = gr.update(minimum=0 if most == 1 else 1, maximum=most, value=most)
             told = self._form.idle(found.note, "note") if found.note else {}
-            result = {self._form.result: shown(True), self._form.depth: slider}
-            return {**told, **result, **self.at_depth(session, most)}
+            shown = {self._form.result: gr.update(visible=True), self._form.depth: slider}
+            return {**told, **shown, **self.at_depth(session, most)}
 
-        hidden = {self._form.result: shown(False), self._form.chart: "", self._form.strip: ""}
+        hidden = {self._form.result: gr.update(visible=False), self._form.chart: "", self._form.strip: ""}
         yield hidden
         yield from self.at_work(session, work, show)
 
@@ -98,7 +98,7 @@ class Events:
             self._form.strip: strip(found.view.blocks, blocks_of(found, depth)),
             self._form.chart: chart(found.view, depth),
             self._form.numbers: numbers(found, depth),
-            self._form.download: shown(False),
+            self._form.download: gr.update(visible=False),
         }
 
     def on_depth(self, depth: float, request: gr.Request) -> Page:
@@ -112,7 +112,7 @@ class Events:
 
         def show(file: Path) -> Page:
             label = f"Download {file.name} ({size_in_words(file.stat().st_size)})"
-            return {self._form.download: shown(True, value=str(file), label=label)}
+            return {self._form.download: gr.update(value=str(file), label=label, visible=True)}
 
         yield from self.at_work(
             session, lambda job: archive(job, session.last(), max(1, int(depth)), session.folder), show

@@ -1,7 +1,5 @@
 """The layout of the page: what can be filled in, and what is shown."""
 
-from typing import Any
-
 import gradio as gr
 import torch
 from limits import Limits
@@ -10,18 +8,10 @@ from pictures import strip
 # So much text that a search of a small model takes minutes.
 _WINDOWS = 32 if torch.cuda.is_available() else 4
 
-# Of what is `visible=False` Gradio's page has no elements, and a busy machine may not get them back in time.
-HIDDEN = "hidden"
-
 _INTRO = """# Make a language model shallower
 
 Whole decoder blocks go, the ones that are missed least ([SLEB](https://arxiv.org/abs/2402.09025)). What comes out is
 an ordinary checkpoint with fewer layers: smaller, and faster on any hardware."""
-
-
-def shown(is_shown: bool, **more: Any) -> dict:
-    """Return the update that shows a component, or hides it."""
-    return gr.update(visible=is_shown or HIDDEN, **more)
 
 
 class Form:
@@ -37,12 +27,12 @@ class Form:
                 self.message = gr.HTML(elem_id="message")
                 self.empty = gr.HTML(_EMPTY, elem_id="empty")
                 self.progress = gr.HTML(elem_id="progress")
-                with gr.Row(visible=HIDDEN, elem_id="ways-out") as self.ways_out:
+                with gr.Row(visible=False, elem_id="ways-out") as self.ways_out:
                     self.stop = gr.Button("Stop here", size="sm", min_width=100, elem_id="stop")
                     self.cancel = gr.Button("Cancel", size="sm", min_width=100, elem_id="cancel")
                 self.strip = gr.HTML(elem_id="strip")
                 self.chart = gr.HTML(elem_id="chart")
-                with gr.Column(visible=HIDDEN, elem_id="result") as self.result:
+                with gr.Column(visible=False, elem_id="result") as self.result:
                     self._show_result(on_space=on_space)
 
     def _ask_for_model(self, limits: Limits) -> None:
@@ -63,7 +53,7 @@ class Form:
         self.by = gr.Radio([("Share of the blocks", "share"), ("Number", "number")], value="share", show_label=False)
         self.share = gr.Slider(2, 60, value=20, step=1, label="Blocks to remove, %", elem_id="share")
         self.number = gr.Number(
-            value=4, precision=0, minimum=1, label="Blocks to remove", visible=HIDDEN, elem_id="number"
+            value=4, precision=0, minimum=1, label="Blocks to remove", visible=False, elem_id="number"
         )
         self.preset = gr.Radio(
             [("Published", "published"), ("Best quality, slower", "best")], value="published",
@@ -98,7 +88,7 @@ class Form:
         self.numbers = gr.HTML(elem_id="numbers")
         with gr.Row():
             self.make = gr.Button("Make this model", variant="primary", min_width=140, elem_id="make")
-            self.download = gr.DownloadButton("Download", visible=HIDDEN, min_width=140, elem_id="download")
+            self.download = gr.DownloadButton("Download", visible=False, min_width=140, elem_id="download")
         with gr.Accordion("Push to the Hub", open=False, elem_id="push-part"):
             if on_space:
                 self.sign_in: gr.LoginButton | None = gr.LoginButton()
@@ -118,8 +108,8 @@ class Form:
         """Return the page while work runs."""
         return {
             **{button: gr.update(interactive=False) for button in self._starts},
-            self.ways_out: shown(True),
-            self.empty: shown(False),
+            self.ways_out: gr.update(visible=True),
+            self.empty: gr.update(visible=False),
             self.message: "",
             self.progress: progress,
         }
@@ -131,7 +121,7 @@ class Form:
         box = f'<div class="sleb-message sleb-{kind}" role="alert">{escape(message)}</div>' if message else ""
         return {
             **{button: gr.update(interactive=True) for button in self._starts},
-            self.ways_out: shown(False),
+            self.ways_out: gr.update(visible=False),
             self.message: box,
             self.progress: "",
         }
