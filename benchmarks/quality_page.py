@@ -37,17 +37,16 @@ def figures(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         settings = {name: value for name, value in row["settings"].items() if name != "run_from"}
         groups.setdefault(f"{row['model']} {settings}", []).append(row)
+    dense = {row["model"]: row for row in reversed(rows) if row["row"] == DENSE}  # its row depends on no calibration
     sections: list[str] = []
-    shown: dict[str, dict[str, Any]] = {}  # the dense model of each, whose row depends on no calibration
+    named: set[str] = set()
     for group in groups.values():
         model = group[0]["model"]
-        heading = f"### {NAMES.get(model, model)}"
-        if model in shown:
-            heading += f", {group[0]['settings']['windows']} windows"
-            if all(row["row"] != DENSE for row in group):
-                group = [shown[model], *group]
-        shown.setdefault(model, next((row for row in group if row["row"] == DENSE), group[0]))
-        sections.append(f"{heading}\n\n{section(group)}")
+        more = f", {group[0]['settings']['windows']} windows" if model in named else ""
+        named.add(model)
+        if model in dense and all(row["row"] != DENSE for row in group):
+            group = [dense[model], *group]
+        sections.append(f"### {NAMES.get(model, model)}{more}\n\n{section(group)}")
     return "\n\n".join(sections) + "\n"
 
 
@@ -60,6 +59,7 @@ def section(rows: list[dict[str, Any]]) -> str:
     head = ["blocks", "how they were chosen", "compensation", *(TEXTS[text] for text in texts), "taken back"]
     head += ["zero-shot", "against dense", "minutes", "GB", "removed"]
     lines = [cells(row, texts, rows) for row in rows]
+    # A dense row may be that of another table.
     settings, made = rows[-1]["settings"], [row["made"] for row in rows]
     counts = ", ".join(f"{first['perplexity'][text]['examples']} of {TEXTS[text]}" for text in texts)
     machines = [

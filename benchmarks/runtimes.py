@@ -35,12 +35,21 @@ LIBRARIES = (
 # a wrong order of blocks, or one block too many, leaves about as many as the row of the dense model shows.
 LEAST = {"int8": 0.9, "int4": 0.7, "nf4": 0.7, "q4_k_m": 0.7}
 MODELS: dict[str, dict[str, Any]] = {
-    "smollm2": {"name": "SmolLM2-135M-Instruct", "fetch": "fetch_smollm2", "remove": [5, 4, 26, 3, 25, 6]},
-    "qwen-coder": {"name": "Qwen2.5-Coder-0.5B-Instruct", "fetch": "fetch_qwen_coder", "remove": [13, 17, 11, 15]},
+    "smollm2": {
+        "name": "SmolLM2-135M-Instruct",
+        "fetch": "fetch_smollm2",
+        "remove": [5, 4, 26, 3, 25, 6],
+        "quantise": [],
+    },
+    "qwen-coder": {
+        "name": "Qwen2.5-Coder-0.5B-Instruct",
+        "fetch": "fetch_qwen_coder",
+        "remove": [13, 17, 11, 15],
+        # Rows of 896 numbers do not fill blocks of 256. For half of these matrices the quantiser of ik_llama.cpp then
+        # takes Q6_0, which llama.cpp does not read; Q8_0 is what it takes for the other half.
+        "quantise": ["--attn-v-type", "q8_0"],
+    },
 }
-# Rows of 896 numbers do not fill blocks of 256. For half of these matrices the quantiser of ik_llama.cpp then takes
-# Q6_0, which llama.cpp does not read; Q8_0 is what it takes for the other half.
-QUANTISED = {"smollm2": (), "qwen-coder": ("--attn-v-type", "q8_0")}
 
 
 def least(name: str, tokens: int) -> int:
@@ -75,13 +84,13 @@ def converter(work: Path) -> Path:
     return script
 
 
-def to_gguf(script: Path, work: Path, quantised: Sequence[str]) -> None:
+def to_gguf(script: Path, work: Path, options: Sequence[str]) -> None:
     """Convert the pruned model by the command of this package, then quantise."""
     from runtime_engines import llama_quantize
 
     command = [sys.executable, "-m", "optimum.commands.optimum_cli", "sleb", "export", "--format", "gguf"]
     if not (work / "f32.gguf").is_file():
-        options = [
+        export = [
             "--model",
             work / "pruned",
             "--llama-cpp",
@@ -91,9 +100,9 @@ def to_gguf(script: Path, work: Path, quantised: Sequence[str]) -> None:
             "--output",
             work / "f32.gguf",
         ]
-        subprocess.run([*command, *options], check=True)
+        subprocess.run([*command, *export], check=True)
     if not (work / "q4_k_m.gguf").is_file():
-        llama_quantize(work / "f32.gguf", work / "q4_k_m.gguf", quantised)
+        llama_quantize(work / "f32.gguf", work / "q4_k_m.gguf", options)
 
 
 def write_reference(work: Path) -> None:
@@ -139,7 +148,7 @@ def measure(args: argparse.Namespace) -> None:
             prune(model, ROOT / ".cache" / key, work)
         if not (work / "reference.json").is_file():
             write_reference(work)
-        to_gguf(script, work, QUANTISED[key])
+        to_gguf(script, work, model["quantise"])
         config = json.loads((work / "pruned" / "config.json").read_text())
         told = results["models"].setdefault(key, {"name": model["name"], "results": {}})
         told |= {"architecture": config["architectures"][0], "removed": model["remove"]}

@@ -168,6 +168,14 @@ def test_a_table_without_a_dense_row_is_compared_with_that_of_the_same_model(qua
     assert "Calibrated on 240 windows" in text
 
 
+def test_no_row_stands_for_a_dense_one_that_was_not_measured(quality_page: ModuleType) -> None:
+    tables = [pruned("best", 28.0, 40.0, "0100", [3, 4]), pruned("loss", 60.0, 70.0, "0000", [5, 4])]
+    tables[1]["settings"]["limit"] = 500
+    text = quality_page.figures(tables)
+    assert text.count("### small") == 2
+    assert text.count("greedy by loss (published)") == text.count("(**best**)") == 1
+
+
 def test_the_headings_name_the_models(quality: ModuleType, quality_page: ModuleType) -> None:
     measured = list(dict.fromkeys(row["model"] for row in quality.read_lines(quality_page.RESULTS)))
     assert set(measured) == set(quality_page.NAMES)
