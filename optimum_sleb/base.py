@@ -17,6 +17,7 @@ from .hub.saved_model import check_can_be_saved
 from .hub.saving import Saving
 from .models.checks import check_causal_lm, check_model, check_saving_changes_nothing
 from .models.loading import load_model, load_processing_class, load_report
+from .models.placement import usable_device
 from .models.provenance import check_report_matches_config, loading_arguments_of, model_name, provenance_of
 from .runtime.turns import one_at_a_time
 from .trainer import calibration_of, model_of, switch_cache_on, trained_model_path
@@ -86,6 +87,7 @@ class BasePruner(Saving):
         Raises:
             ModelNotFoundError: If there is no model there.
             UnsupportedModelError: If it cannot be pruned.
+            ConfigError: If `device_map` names a device that is not there.
             ReportError: If the report beside it is malformed or belongs to another model.
 
         Example:
@@ -94,6 +96,8 @@ class BasePruner(Saving):
             ```
         """
         name = str(model_name_or_path)
+        if str(kwargs.get("device_map")).startswith("cuda"):
+            usable_device(kwargs["device_map"])  # transformers would take a missing GPU for damaged files
         pruner = cls(load_model(name, **kwargs), tokenizer or load_processing_class(name, **kwargs))
         pruner._loading = loading_arguments_of(kwargs)
         pruner._origin = Origin.of_loading(name, kwargs, pruner._processing_class, own_tokenizer=tokenizer is None)

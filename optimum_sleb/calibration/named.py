@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from warnings import warn
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +25,8 @@ def load_part(
         documents = published_calibration_documents(place.name, config.num_samples, config.seed)
         return cut_documents(documents, place.name, tokenizer, config, NAMED_DATASETS[place.name].separator)
     if isinstance(place, Files) and not place.has_rows:
+        if config.document_separator is not None:
+            warn(f"document_separator has no effect on {place.name}: text files have no rows.", stacklevel=2)
         return cut_text(text_of(place, reading), place.name, tokenizer, config)
     return load_rows(rows_of(place, reading), place.name, tokenizer, config)
 

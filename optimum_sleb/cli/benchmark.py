@@ -70,7 +70,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             help="Sequences generated at a time (default: 64; 4 on a CPU).",
         )
         timed.add_argument(
-            "--short-prompt", type=count_from(1), help="Tokens before what is generated (default: 64; 32)."
+            "--short-prompt", type=count_from(1), help="Tokens before what is generated (default: 64; 32 on a CPU)."
         )
         timed.add_argument("--new-tokens", type=count_from(1), help="Tokens generated (default: 128; 16 on a CPU).")
         timed.add_argument("--static-cache", action="store_true", help="Generate with a cache of fixed size.")
@@ -79,7 +79,7 @@ class BenchmarkCommand(BaseOptimumCLICommand):
             "--assisted", action="store_true", help="Also try the model as the draft of --baseline for generation."
         )
         timed.add_argument(
-            "--repeats", type=count_from(1), help="How often each model is timed (default: 20, and 5 generating)."
+            "--repeats", type=count_from(1), help="Repetitions of each (default: 20, generating 5; on a CPU 5, 3)."
         )
         add_loading_arguments(parser)
         results = add_printing_arguments(parser)

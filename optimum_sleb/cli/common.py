@@ -142,7 +142,7 @@ def add_update_card_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--update-card",
         action="store_true",
-        help="Write the results into report and card of --model, a folder that prune or remove wrote.",
+        help="Write the results into report and card of --model, a folder that prune, remove or heal wrote.",
     )
 
 

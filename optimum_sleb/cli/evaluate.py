@@ -31,12 +31,12 @@ _READING_HELP = {
     "dataset_config": "Config of a data set of the Hub.",
     "dataset_split": "Split of a data set of the Hub, or of a saved DatasetDict (default: test).",
     "dataset_revision": "Branch, tag or commit of a data set of the Hub.",
-    "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8).",
+    "encoding": "Encoding of local text, JSONL, CSV and TSV files (default: UTF-8).",
 }
 
 _SENTENCE = """Measure the perplexity of a model, dense or pruned, by the paper's protocol,
 and its accuracy on any task of lm-evaluation-harness
-(pip install "optimum-sleb[eval]")."""
+(in a clone: pip install ".[eval]")."""
 _EXAMPLES = (
     (
         "Perplexity beside the dense model's, and onto the card.",
@@ -102,7 +102,7 @@ class EvaluateCommand(BaseOptimumCLICommand):
             "--batch-size",
             type=count_from(1),
             metavar="N",
-            help="Windows, or requests of a task, in one forward pass (default: 1, and 64 on a GPU, 8 on a CPU).",
+            help="Windows, or requests of a task, at a time (default: 1 window; 64 requests on a GPU, 8 on a CPU).",
         )
         results = add_printing_arguments(parser)
         add_update_card_argument(results)

@@ -35,7 +35,7 @@ class ExportCommand(BaseOptimumCLICommand):
         """Declare the arguments."""
         describe(parser, _SENTENCE, "export (--model DIR | --report DIR) --format FORMAT [options]", _EXAMPLES)
         what = parser.add_mutually_exclusive_group(required=True)
-        what.add_argument("--model", help="Folder that prune or remove wrote.")
+        what.add_argument("--model", help="Folder that prune, remove or heal wrote.")
         what.add_argument("--report", help="Report (or folder) of a run; not for gguf, which needs the model.")
         parser.add_argument(
             "--format",

@@ -32,7 +32,7 @@ _READING_HELP = {
     "dataset_config": "Config of a data set of the Hub.",
     "dataset_split": "Split of a data set of the Hub, or of a saved DatasetDict (default: train).",
     "dataset_revision": "Branch, tag or commit of a data set of the Hub.",
-    "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8).",
+    "encoding": "Encoding of local text, JSONL, CSV and TSV files (default: UTF-8).",
     "text_column": "Field with the text of a document; chats, completions and input_ids are found.",
     "document_separator": "Between documents: eos for the tokenizer's token, or a text (default: a blank line).",
 }
@@ -50,7 +50,7 @@ _COUNTS = {
 
 _SENTENCE = """Fine-tune a pruned model, and save it with its report and card, the pruned and
 the healed model side by side
-(pip install "optimum-sleb[heal]")."""
+(in a clone: pip install ".[heal]")."""
 _EXAMPLES = (
     ("LoRA on your own text, the first thing to try.", "heal --model smaller --output healed --dataset my_text.jsonl"),
     (

@@ -55,7 +55,7 @@ _CALIBRATION_HELP = {
     "dataset_config": "Config of a data set of the Hub",
     "dataset_split": "Split of a data set of the Hub, or of a saved DatasetDict (default: train)",
     "dataset_revision": "Branch, tag or commit of a data set of the Hub",
-    "encoding": "Encoding of local text, JSON and CSV files (default: UTF-8)",
+    "encoding": "Encoding of local text, JSONL, CSV and TSV files (default: UTF-8)",
     "shuffle_buffer": "Rows among which the next is drawn; 0 keeps the order (default: of the Hub 1000, else 0)",
     "text_column": "Field with the text of a document; chats, completions and input_ids are found",
     "document_separator": "Between documents: eos for the tokenizer's token, or a text (default: a blank line)",
@@ -222,10 +222,10 @@ def _option(name: str) -> str:
 
 def _add_block_options(group: Any) -> None:
     group.add_argument(
-        "--protected-blocks", nargs="+", metavar="N", help="Blocks that are never removed: 0-3 14, by dense number."
+        "--protected-blocks", nargs="+", metavar="N", help="Blocks that stay, by the dense model's numbers: 0-3 14."
     )
     group.add_argument(
-        "--candidate-blocks", nargs="+", metavar="N", help="The only blocks that are removed: 4-13, by dense number."
+        "--candidate-blocks", nargs="+", metavar="N", help="The only blocks that may go, by its numbers too: 4-13."
     )
     _add_config_options(group, _BARRIER_HELP)
 

@@ -45,7 +45,7 @@ class SLEBConfig(StoredRecipe):
         dataset_config: Config of a data set of the Hub, where it has several.
         dataset_split: Split of a data set of the Hub, or of a saved `DatasetDict`; `None` is `"train"`.
         dataset_revision: Branch, tag or commit of a data set of the Hub.
-        encoding: Encoding of local text, JSON and CSV files; `None` is UTF-8, with or without a byte order mark.
+        encoding: Encoding of local text, JSONL, CSV and TSV files; `None` is UTF-8, with or without a byte order mark.
         shuffle_buffer: Rows among which the next one is drawn, by `seed`; 0 keeps their order. `None` is 1000 for data
             sets of the Hub, 0 for local rows.
         text_column: The column that holds the text of rows, or chats. With the default, columns of other kinds are

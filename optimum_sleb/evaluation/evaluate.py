@@ -87,7 +87,7 @@ def evaluate(
         dataset_config: For texts: config of a data set of the Hub, where it has several.
         dataset_split: For texts: split of a data set of the Hub, or of a saved `DatasetDict`; `None` is `"test"`.
         dataset_revision: For texts: branch, tag or commit of a data set of the Hub.
-        encoding: For texts: encoding of local text, JSON and CSV files; `None` is UTF-8.
+        encoding: For texts: encoding of local text, JSONL, CSV and TSV files; `None` is UTF-8.
         batch_size: Windows or requests in one forward pass; `None` takes 1 window, 64 requests on a GPU, 8 on a CPU.
         progress_dir: Folder in which each finished task is stored. A later call with the same arguments reads the
             finished tasks from it and measures only the others.

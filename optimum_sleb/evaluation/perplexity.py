@@ -90,7 +90,7 @@ def perplexity(
         dataset_config: Config of a data set of the Hub, where it has several.
         dataset_split: Split of a data set of the Hub, or of a saved `DatasetDict`; `None` is `"test"`.
         dataset_revision: Branch, tag or commit of a data set of the Hub.
-        encoding: Encoding of local text, JSON and CSV files; `None` is UTF-8.
+        encoding: Encoding of local text, JSONL, CSV and TSV files; `None` is UTF-8.
         batch_size: Windows in one forward pass.
         data_dir: Folder that holds the named data sets as files, for machines that cannot reach the Hub; see
             `calibration.evaluation_texts.local_evaluation_text`.

@@ -36,14 +36,7 @@ from .checkpoint import check_no_adapter, check_weight_files, find_file
 from .trust import check_foreign_code, check_kernels, is_trusted, wants_code
 
 # Arguments of `from_pretrained` that say where files come from; config, tokenizer and report take them as well.
-_SOURCE_ARGUMENTS = (
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "revision",
-    "subfolder",
-    "token",
-)
+_SOURCE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 _OTHER_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 

@@ -1,6 +1,7 @@
 """Every source of calibration data, against the token ids that it must give."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -39,6 +40,11 @@ class TestText:
         loaded = load_calibration(None, tokenizer, config)
         assert [window.tolist() for window in loaded.windows.windows] == cut(words(text))[:3]
         assert loaded.source == str(text_file)
+
+    def test_a_separator_that_a_text_file_has_no_use_for(self, text_file: Path, text: str, tokenizer) -> None:
+        config = replace(CONFIG, dataset=str(text_file), document_separator="eos")
+        with pytest.warns(UserWarning, match="document_separator has no effect on .*: text files have no rows"):
+            assert ids_of(None, tokenizer, config) == cut(words(text))
 
     def test_a_path_instead_of_the_recipes_own(self, text_file: Path, text: str, tokenizer) -> None:
         assert ids_of(text_file, tokenizer) == ids_of(str(text_file), tokenizer) == cut(words(text))

@@ -109,6 +109,10 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=message):
             SLEBPruner(llama).prune(CONFIG, calibration=list(random_ids(2, 20)), device=device, offload=offload)
 
+    def test_a_device_map_without_that_device(self) -> None:
+        with pytest.raises(ConfigError, match="device='cuda:1' was asked for, but PyTorch finds no GPU"):
+            SLEBPruner.from_pretrained("anything", device_map="cuda:1")
+
     def test_the_reference_block_by_block(self, llama: PreTrainedModel) -> None:
         config = SLEBConfig(num_blocks_to_remove=2, search="reference")
         with pytest.raises(ConfigError, match="use search='exact'"):
