@@ -27,9 +27,7 @@ T = TypeVar("T")
 Pruner = TypeVar("Pruner", bound="BasePruner")
 
 
-def all_or_nothing(
-    method: Callable[Concatenate[Pruner, P], T],
-) -> Callable[Concatenate[Pruner, P], T]:
+def all_or_nothing(method: Callable[Concatenate[Pruner, P], T]) -> Callable[Concatenate[Pruner, P], T]:
     """Let a method of a pruner leave model and pruner as they were, if it ends in an error or an interrupt."""
 
     @wraps(method)

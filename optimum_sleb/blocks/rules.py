@@ -98,10 +98,7 @@ RULES: dict[str, tuple[str, Callable[[Removal, Any], Any]]] = {
 }
 
 # Two fields that make a layout: block i is of a kind where i % period == offset.
-PERIODS: dict[str, str] = {
-    "attn_layer_period": "attn_layer_offset",
-    "expert_layer_period": "expert_layer_offset",
-}
+PERIODS: dict[str, str] = {"attn_layer_period": "attn_layer_offset", "expert_layer_period": "expert_layer_offset"}
 
 
 def fit_period(removal: Removal, period: int, offset: int) -> tuple[int, int] | None:

@@ -152,10 +152,7 @@ class BlockRunner:
 
 @contextmanager
 def open_runner(
-    model: PreTrainedModel,
-    stack: DecoderStack,
-    kernels: Kernels = UNCOMPILED,
-    criterion: Criterion = CROSS_ENTROPY,
+    model: PreTrainedModel, stack: DecoderStack, kernels: Kernels = UNCOMPILED, criterion: Criterion = CROSS_ENTROPY
 ) -> Iterator[BlockRunner]:
     """Yield a runner of a model's blocks, which are back in their places at the end."""
     runner = BlockRunner(model, stack, kernels, criterion)

@@ -151,10 +151,7 @@ def check_block_numbers(dense_numbers: Sequence[int], blocks: Sequence[int]) -> 
 
 
 def _difference_in_logits(
-    model: PreTrainedModel,
-    template: PreTrainedModel,
-    stack: DecoderStack,
-    kept: Sequence[int],
+    model: PreTrainedModel, template: PreTrainedModel, stack: DecoderStack, kept: Sequence[int]
 ) -> str | None:
     """Compare the logits of the rebuilt model with those of the dense model with the blocks skipped."""
     if stack.loader is not None:

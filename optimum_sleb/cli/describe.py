@@ -7,11 +7,7 @@ PROGRAM = "optimum-cli sleb"
 
 
 def describe(
-    parser: ArgumentParser,
-    sentence: str,
-    call: str,
-    examples: Sequence[tuple[str, str]],
-    title: str = "examples",
+    parser: ArgumentParser, sentence: str, call: str, examples: Sequence[tuple[str, str]], title: str = "examples"
 ) -> None:
     """Set description, usage and examples, each of a remark and the words behind the program's name.
 

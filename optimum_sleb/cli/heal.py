@@ -144,8 +144,11 @@ class HealCommand(BaseOptimumCLICommand):
     def _heal(self, folder: Path, reading: dict[str, Any]) -> None:
         args, arguments = self.args, loading_arguments(self.args)
         from ..hub.healed import parent_report, save_healed
+        from ..models.loading import load_processing_class
 
-        parent_report(args.model)  # a model without one could not be saved
+        source = {"revision": args.revision} if args.revision else {}
+        parent_report(args.model, source)  # a model without one could not be saved
+        processing = load_processing_class(args.model, **arguments) if args.trust_remote_code else None
         from ..healing.checkpoints import remove_checkpoints
         from ..healing.heal import heal
 
@@ -169,7 +172,8 @@ class HealCommand(BaseOptimumCLICommand):
                 **recomputes,
                 **reading,
             )
-        report = save_healed(model, args.output, parent=args.model, overwrite=args.overwrite)
+        how = {"tokenizer": processing, "overwrite": args.overwrite, **source}
+        report = save_healed(model, args.output, parent=args.model, **how)
         remove_checkpoints(folder)
         if args.json:
             print(json.dumps({"folder": args.output, "report": report.to_dict()}, allow_nan=False))

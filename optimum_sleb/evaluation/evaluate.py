@@ -147,7 +147,8 @@ def conditions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         "model": fingerprint.pop("weights"),
         **fingerprint,
         "device": model.device.type,
-        "tokenizer": [type(tokenizer).__name__, len(tokenizer)],
+        "tokenizer": [type(tokenizer).__name__, len(tokenizer), tokenizer.chat_template, tokenizer("a b").input_ids],
+        "generation": model.generation_config.to_diff_dict() if model.can_generate() else {},
         "versions": versions() | harness,
     }
 

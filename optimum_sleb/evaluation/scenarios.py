@@ -9,6 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from ..blocks.forward import logits_of, vocab_size_of
 from ..errors import ConfigError
+from ..models.positions import most_positions
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ def paper_scenarios(model: PreTrainedModel, batch_sizes: tuple[int, ...] = ()) -
 
 def runner(model: PreTrainedModel, scenario: Scenario) -> Callable[[], object]:
     """Return a function that runs a scenario once, on random tokens; the model must be in evaluation mode."""
+    most, tokens = most_positions(model), scenario.prompt_length + scenario.new_tokens
+    if most is not None and tokens > most:
+        raise ConfigError(
+            f"{scenario.protocol}: {tokens:,} positions are more than the {most:,} of {type(model).__name__}; take "
+            "fewer tokens (--prompt, --short-prompt, --new-tokens)."
+        )
     generator = torch.Generator().manual_seed(0)
     shape = (scenario.batch_size, scenario.prompt_length)
     ids = torch.randint(vocab_size_of(model), shape, generator=generator).to(model.device)

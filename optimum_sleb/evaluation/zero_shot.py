@@ -26,7 +26,7 @@ def check_task(task: str, data_dir: Path | None = None) -> None:
     if find_spec("lm_eval") is None:
         raise ConfigError(
             f"The task {task!r} is run by lm-evaluation-harness, which is not installed; install it with "
-            "`pip install optimum-sleb[eval]`."
+            "`pip install lm-eval`."
         )
     if task not in task_manager().all_tasks:
         raise ConfigError(

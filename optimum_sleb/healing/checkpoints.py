@@ -24,7 +24,12 @@ _WHOLE = "healing_checkpoint.json"
 
 def open_run(folder: Path, header: dict[str, Any], resume: bool) -> dict[str, Any]:
     """Write what a healing is of into its folder; return what was kept there by an earlier start of the same one.
-    Refuse the folder of another healing, and one of the same where `resume` does not ask to go on."""
+    Refuse the folder of another training, and one of the same where `resume` does not ask to go on."""
+    if not (folder / RUN_FILE_NAME).exists() and any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+        # What this healing does not know would be removed as half written.
+        raise JournalError(
+            f"{folder} holds checkpoints of another training; name another folder (output_dir, --run-dir)."
+        )
     found = open_header(folder / RUN_FILE_NAME, header)
     if found is None:
         return {}

@@ -24,10 +24,10 @@ def packed(rows: Dataset, length: int) -> Dataset:
 @torch.no_grad()
 def can_be_packed(model: PreTrainedModel) -> bool:
     """Tell whether a model computes sequences in one row, told apart by position ids, as it does each alone.
-    Models differ in that: it is tried, once."""
-    ids = probe_ids(model)
+    Models differ in that: it is tried, once, on two rows, because flash attention tells those of one row apart."""
+    ids = probe_ids(model).expand(2, -1)
     parts = [ids[:, :7], ids[:, 7:]]
-    positions = torch.cat([torch.arange(part.shape[1], device=ids.device) for part in parts])[None]
+    positions = torch.cat([torch.arange(part.shape[1], device=ids.device) for part in parts]).expand(2, -1)
     with evaluating(model):
         try:
             together = logits_of(model, ids, position_ids=positions)

@@ -83,12 +83,7 @@ class Healing:
             folder, saves = self.place.folder, self.place.keeps
             arguments = training_arguments(settings, self.model, folder, steps, saves, options)
             return HealingTrainer(
-                trained,
-                arguments,
-                teacher=teacher,
-                train_dataset=rows,
-                data_collator=batch_of,
-                callbacks=[clock],
+                trained, arguments, teacher=teacher, train_dataset=rows, data_collator=batch_of, callbacks=[clock]
             )
 
         if steps is None:
@@ -122,6 +117,7 @@ class Healing:
             "data": self.loaded.windows.fingerprint,
             "model": weights_hash(self.model),
             "teacher": None if self.lesson is None else self.lesson.fingerprint,
+            "teacher_top_k": None if self.lesson is None or self.lesson.cache is None else self.lesson.top_k,
             "packing": self.packing,
             "options": {name: repr(value) for name, value in sorted(self.options.items()) if name != "report_to"},
         }

@@ -91,11 +91,26 @@ def _generate(
 
     def answers(span: range) -> list[dict[str, Tensor]]:
         torch.manual_seed(seed + span.start)  # of each shard, so that an interrupted pass goes on with the same ones
-        return _answers(model, [prompts[number % len(prompts)] for number in span], length, ends)
+        asked = [prompts[number % len(prompts)] for number in span]
+        found: dict[int, dict[str, Tensor]] = {}
+        for group in _of_like_length(asked, length):
+            found |= zip(group, _answers(model, [asked[number] for number in group], length, ends), strict=True)
+        return [found[number] for number in range(len(asked))]
 
     devices = [model.device] if model.device.type == "cuda" else []
     with evaluating(model), torch.random.fork_rng(devices):
         shards.fill(answers, lambda done: logger.info(f"{done:,} of {count:,} answers are written."))
+
+
+def _of_like_length(prompts: list[Tensor], length: int) -> list[list[int]]:
+    """Return the numbers of prompts in groups to answer together. All answers of a group get the room that its longest
+    prompt leaves, which is at least half of what the shortest would leave."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
+        if not groups or 2 * (length - len(prompts[number])) < length - len(prompts[groups[-1][0]]):
+            groups.append([])
+        groups[-1].append(number)
+    return groups
 
 
 def _answers(model: PreTrainedModel, prompts: list[Tensor], length: int, ends: list[int]) -> list[dict[str, Tensor]]:

@@ -133,12 +133,7 @@ def counted_positions(labels: Tensor) -> Tensor:
 
 
 def written_teacher(
-    folder: Path,
-    lesson: Lesson,
-    student: PreTrainedModel,
-    rows: Dataset,
-    fingerprint: str,
-    batch_size: int,
+    folder: Path, lesson: Lesson, student: PreTrainedModel, rows: Dataset, fingerprint: str, batch_size: int
 ) -> WrittenTeacher:
     """Return a teacher from a folder, which is filled first: what is there is not computed again, and a teacher that
     is only named is loaded only if something is missing, and leaves the memory again."""

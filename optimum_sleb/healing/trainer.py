@@ -47,11 +47,7 @@ class HealingTrainer(Trainer):
             self.model.disable_input_require_grads()
 
     def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of a batch: a mean over all positions with labels in the step."""
         rows = inputs.pop("rows", None)

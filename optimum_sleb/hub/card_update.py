@@ -58,11 +58,12 @@ def _with_measurements(
     report: PruningReport, evaluations: Sequence[EvaluationRecord], speeds: Sequence[SpeedRecord]
 ) -> PruningReport:
     latest = {_measured(record): record for record in report.evaluations}
+    pruned = {_measured(record): record for record in report.pruned_evaluations}
     for record in evaluations:
         earlier = latest.get(_measured(record))
         if earlier is not None and record.pruned is None:
             record = replace(record, pruned=earlier.pruned)  # the number before healing cannot be measured again
-        latest[_measured(record)] = record
+        latest[_measured(record)] = _with_earlier_numbers(record, pruned.get(_measured(record)))
     latest_speeds = {(speed.scenario, speed.protocol): speed for speed in (*report.speeds, *speeds)}
     return replace(report, evaluations=tuple(latest.values()), speeds=tuple(latest_speeds.values()))
 

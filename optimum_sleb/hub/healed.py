@@ -61,6 +61,7 @@ def save_healed(
     save_directory: str | Path,
     *,
     parent: str | Path | None = None,
+    revision: str | None = None,
     healing: HealingRecord | None = None,
     evaluations: Sequence[EvaluationRecord] = (),
     tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
@@ -81,6 +82,7 @@ def save_healed(
         save_directory: The folder to write.
         parent: The pruned model that was fine-tuned: its folder, or its name on the Hub; `None` is where the model
             was loaded from or saved to.
+        revision: Revision of a parent on the Hub; `None` is the one that `main` is.
         healing: How it was fine-tuned; see `healing_record`. `None` takes what `heal` remembers.
         evaluations: Measurements of the fine-tuned model. Where the pruned model was measured by the same protocol,
             the card shows both numbers.
@@ -109,10 +111,12 @@ def save_healed(
     check_model(model)
     parent = parent or _own_place(model)
     healings = healings_of(model) if healing is None else (healing,)
-    before = _checked_report(model, str(parent))
-    dtype = dtype or _precision_of(str(parent)) or model.dtype
-    processing_class = tokenizer or load_processing_class(str(parent))
-    origin = Origin(str(parent), tokenizer=tokenizer_state(processing_class) if tokenizer is None else None)
+    source = {} if revision is None else {"revision": revision}
+    before = _checked_report(model, str(parent), source)
+    dtype = dtype or _precision_of(str(parent), source) or model.dtype
+    trusted = {"trust_remote_code": True} if model._auto_class is not None else {}  # its code is loaded already
+    processing_class = tokenizer or load_processing_class(str(parent), **source, **trusted)
+    origin = Origin(str(parent), source, tokenizer_state(processing_class) if tokenizer is None else None)
     directory = Path(save_directory)
 
     def fill(folder: Path) -> PruningReport:
@@ -126,6 +130,7 @@ def save_healed(
             speeds=before.speeds if size == before.weight_bytes_after else (),
             healing=(*before.healing, *healings),
             evaluations=healed_evaluations(before.evaluations, evaluations),
+            pruned_evaluations=before.pruned_evaluations if before.healing else before.evaluations,
         )
         return write_sleb_files(folder, report, report.recipe, directory.name, parent=str(parent))
 
@@ -164,8 +169,8 @@ def _own_place(model: PreTrainedModel) -> str:
     return str(model.name_or_path)
 
 
-def _precision_of(parent: str) -> torch.dtype | None:
-    name = PreTrainedConfig.get_config_dict(parent)[0].get("dtype")
+def _precision_of(parent: str, source: dict[str, str]) -> torch.dtype | None:
+    name = PreTrainedConfig.get_config_dict(parent, **source)[0].get("dtype")
     return getattr(torch, name) if isinstance(name, str) else None
 
 
@@ -182,9 +187,9 @@ def _in_precision(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> P
         )
 
 
-def parent_report(parent: str) -> PruningReport:
+def parent_report(parent: str, source: dict[str, str]) -> PruningReport:
     """Return the report beside a pruned model; raise ReportError if there is none."""
-    report = load_report(parent)
+    report = load_report(parent, **source)
     if report is None:
         raise ReportError(
             f"There is no report beside {parent!r}, so it was not pruned by optimum_sleb; name the pruned model that "
@@ -193,9 +198,9 @@ def parent_report(parent: str) -> PruningReport:
     return report
 
 
-def _checked_report(model: PreTrainedModel, parent: str) -> PruningReport:
+def _checked_report(model: PreTrainedModel, parent: str, source: dict[str, str]) -> PruningReport:
     """Return the parent's report; raise ReportError if the model was not made from this parent."""
-    report = parent_report(parent)
+    report = parent_report(parent, source)
     check_report_matches_config(report, provenance_of(model, len(find_decoder_stack(model))), parent)
     architecture, parameters = type(model).__name__, model.num_parameters()
     if (architecture, parameters) != (report.architecture, report.parameters_after):

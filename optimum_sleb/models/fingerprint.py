@@ -47,11 +47,7 @@ def model_fingerprint(model: PreTrainedModel) -> dict[str, Any]:
 
     The header of a journal and the kept measurements hold these values, so they must not change.
     """
-    return {
-        "weights": weights_hash(model),
-        "config": loss_relevant_config(model.config),
-        "dtype": str(model.dtype),
-    }
+    return {"weights": weights_hash(model), "config": loss_relevant_config(model.config), "dtype": str(model.dtype)}
 
 
 def weights_hash(model: PreTrainedModel) -> str:

@@ -55,6 +55,7 @@ def report_of_later_removal(search: PruningReport, removal: PruningReport) -> Pr
         weight_bytes_after=None if search.previous else removal.weight_bytes_after,
         loading=removal.loading,
         evaluations=(),
+        pruned_evaluations=(),
         speeds=(),
         healing=(),
     )

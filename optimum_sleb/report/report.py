@@ -57,6 +57,7 @@ class PruningReport(StoredReport):
         size_on_disk: Bytes of the weight files in the saved folder; `None` before the model is saved.
         weights_sha256: SHA-256 of these files, to detect that they were changed.
         evaluations: Quality measurements of the finished model.
+        pruned_evaluations: Of a healed model, those of the pruned one that it was healed from.
         compensation: How the cuts of this run's model were compensated; `None` where they were not.
         speeds: Speed measurements of the finished model.
         healing: How the pruned model was fine-tuned afterwards, in order; empty where it was not.
@@ -95,6 +96,7 @@ class PruningReport(StoredReport):
     size_on_disk: Count | None = None
     weights_sha256: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
+    pruned_evaluations: tuple[EvaluationRecord, ...] = ()
     compensation: CompensationRecord | None = None
     speeds: tuple[SpeedRecord, ...] = ()
     healing: tuple[HealingRecord, ...] = ()

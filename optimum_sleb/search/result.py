@@ -48,11 +48,7 @@ class SearchResult:
     def at_depth(self, depth: Depth, seconds: float, record: SearchRecord) -> Self:
         """Return the result of a search over sets that went one depth further."""
         return replace(
-            self,
-            depths=(*self.depths, depth),
-            seconds=(*self.seconds, seconds),
-            record=record,
-            best_set=depth.kept[0],
+            self, depths=(*self.depths, depth), seconds=(*self.seconds, seconds), record=record, best_set=depth.kept[0]
         )
 
     def compensated_set(self, best: Compensated, held_back: dict[BlockSet, float]) -> Self:

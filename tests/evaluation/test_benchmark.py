@@ -105,6 +105,13 @@ def test_what_is_told() -> None:
     assert compiled.explanation().endswith("1.20x of 1.25x (30/24 blocks).")
 
 
+@pytest.mark.parametrize("scenario", [Scenario("prompt", 1, 65), Scenario("generation", 2, 60, 5)])
+def test_more_than_a_models_positions(scenario: Scenario) -> None:
+    model = tiny_model("gpt2", n_positions=64)
+    with pytest.raises(ConfigError, match="65 positions are more than the 64 of GPT2LMHeadModel; take fewer tokens"):
+        runner(model, scenario)
+
+
 def test_the_papers_scenarios(llama: PreTrainedModel) -> None:
     llama.config.max_position_embeddings = 4096
     on_gpu = mock.Mock(config=llama.config, device=torch.device("cuda"))

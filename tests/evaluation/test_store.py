@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,3 +59,13 @@ def test_another_config_is_another_model(tokenizer) -> None:
     assert conditions_of(tiny_model(), tokenizer) == before
     model.config.rope_parameters["rope_theta"] = 50.0
     assert conditions_of(model, tokenizer) != before
+
+
+def test_what_else_decides_what_is_generated(tokenizer) -> None:
+    model = tiny_model()
+    kept = [conditions_of(model, tokenizer)]
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    kept.append(conditions_of(model, tokenizer))
+    model.generation_config.repetition_penalty = 1.5
+    kept.append(conditions_of(model, tokenizer))
+    assert len({json.dumps(one, sort_keys=True) for one in kept}) == 3

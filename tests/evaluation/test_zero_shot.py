@@ -145,7 +145,7 @@ def test_refusals_come_before_a_model_is_loaded(
     with pytest.raises(CalibrationError, match="The task 'piqa' cannot be run .* take its data from local files"):
         zero_shot(llama, tokenizer, "piqa")  # the Hub cannot be reached here
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(ConfigError, match=r"is not installed; install it with `pip install optimum-sleb\[eval\]`"):
+    with pytest.raises(ConfigError, match=r"is not installed; install it with `pip install lm-eval`"):
         check_tasks(["piqa"])
 
 

@@ -211,6 +211,28 @@ def test_what_is_finished_is_not_trained_again(method: Any, pruned, parent, toke
     assert healing.tokens == 12 * 80
 
 
+def test_checkpoints_of_another_training_are_not_touched(pruned, tokenizer, tmp_path: Path) -> None:
+    weights = tmp_path / "run" / "checkpoint-500" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    for resume in (False, True):
+        with pytest.raises(JournalError, match="holds checkpoints of another training; name another folder"):
+            heal(pruned, tokenizer, "full", data=[TEXT], output_dir=tmp_path / "run", resume=resume, **QUICK)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-500"]
+    assert weights.read_bytes() == b"weights"
+
+
+@pytest.mark.long
+def test_another_loss_is_another_healing(pruned, parent, tokenizer, tmp_path: Path) -> None:
+    dense = tiny_model()
+    run = {"data": [TEXT], "teacher": dense, "output_dir": tmp_path / "run", **QUICK}
+    heal(pruned, tokenizer, "distill", cache_teacher=tmp_path / "said", teacher_top_k=4, **run)
+    again = AutoModelForCausalLM.from_pretrained(parent)
+    for other in ({}, {"cache_teacher": tmp_path / "other", "teacher_top_k": 8}):
+        with pytest.raises(JournalError, match="holds a healing with teacher_top_k=4, but now it is"):
+            heal(again, tokenizer, "distill", resume=True, **other, **run)
+
+
 @pytest.mark.long
 def test_another_healing_in_the_folder(pruned, parent, tokenizer, tmp_path: Path) -> None:
     run = {"output_dir": tmp_path / "run", **QUICK}
@@ -293,9 +315,7 @@ def test_a_teacher_of_another_vocabulary(tokenizer, one_thread) -> None:
 def test_a_package_that_is_missing(method: Any, package: str, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optimum_sleb.healing.needs.find_spec", lambda name: None)
     rows = [{"prompt": "w3 w4", "completion": " w5"}] * 8
-    with pytest.raises(
-        ConfigError, match=rf"by {package}, which is not installed; .*pip install optimum-sleb\[heal\]"
-    ):
+    with pytest.raises(ConfigError, match=rf"by {package}, which is not installed; .*pip install {package}"):
         heal(tiny_model(), tokenizer, method, data=rows, **QUICK)
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from datasets import Dataset
 
+from optimum_sleb.blocks import forward
 from optimum_sleb.calibration.windows import TokenWindows
+from optimum_sleb.healing import packing
 from optimum_sleb.healing.data import rows_of
 from optimum_sleb.healing.packing import batch_of, can_be_packed, packed
 
@@ -42,6 +44,16 @@ def test_the_loss_is_that_of_each_alone(family: str, rows: Dataset, one_thread) 
 def test_which_can(one_thread) -> None:
     assert can_be_packed(tiny_model("llama"))
     assert not can_be_packed(tiny_model("bloom"))  # its biases know no positions
+
+
+def test_sequences_that_only_a_single_row_tells_apart(monkeypatch: pytest.MonkeyPatch, one_thread) -> None:
+    """As with flash attention, which takes a batch of several rows for one sequence each."""
+
+    def logits_of(model, ids, **more):
+        return forward.logits_of(model, ids, **(more if len(ids) == 1 else {}))
+
+    monkeypatch.setattr(packing, "logits_of", logits_of)
+    assert not can_be_packed(tiny_model("llama"))
 
 
 @torch.no_grad()

@@ -56,6 +56,17 @@ def test_prompts_from_completions_and_from_text(tmp_path: Path, tokenizer) -> No
     assert (loaded.windows.targets[0] != -100).nonzero()[0] == 15
 
 
+def test_a_long_prompt_does_not_shorten_the_answers_to_others(tmp_path: Path, tokenizer) -> None:
+    texts = [make_text(length, seed=length) for length in (3, 17, 4, 12)]
+    rows = [{"prompt": text, "completion": " w5"} for text in texts]
+    loaded = written(tmp_path, load_windows(rows, tokenizer, RECIPE, "auto", by_tokens=False), count=4)
+    for text, window, targets in zip(texts, loaded.windows.windows, loaded.windows.targets, strict=True):
+        prompt = tokenizer(text).input_ids
+        assert window[: len(prompt)].tolist() == prompt
+        answer = int((targets != -100).sum())
+        assert 2 * answer >= 20 - len(prompt) or window[-1] == tokenizer.eos_token_id  # at least half of the room
+
+
 @pytest.mark.long
 def test_interrupted_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = written(tmp_path / "whole")

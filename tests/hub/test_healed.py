@@ -28,6 +28,7 @@ from optimum_sleb.hub.model_files import check_model_folder
 from ..conftest import make_text, make_tokenizer
 from ..families import tiny_model
 from ..test_trainer import plain_trainer
+from .local_hub import LocalHub
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -100,6 +101,30 @@ def test_what_is_measured_later_keeps_the_pruned_number(parent: Path, tmp_path: 
     save_healed(heal(parent), tmp_path / "healed", parent=parent, healing=HEALING, evaluations=[HEALED])
     report = add_to_report_and_card(tmp_path / "healed", [replace(HEALED, after=40.0, before=30.5)])
     assert report.evaluations == (replace(HEALED, after=40.0, before=30.5, pruned=74.8),)
+
+
+@pytest.mark.long
+def test_measured_only_later(parent: Path, tmp_path: Path) -> None:
+    """By commands the healed model is saved first, and measured by the next one."""
+    save_healed(heal(parent), tmp_path / "once", parent=parent, healing=HEALING)
+    save_healed(heal(tmp_path / "once"), tmp_path / "twice", healing=HEALING)
+    for folder in ("once", "twice"):
+        report = add_to_report_and_card(tmp_path / folder, [HEALED])
+        assert report.evaluations == (replace(HEALED, before=30.5, pruned=74.8),)
+        assert "74.8" in (tmp_path / folder / "README.md").read_text()
+
+
+@pytest.mark.long
+def test_a_revision_of_the_parent(tmp_path: Path, hub: LocalHub) -> None:
+    for revision, blocks in ((None, [1, 2]), ("v1", [2, 3])):
+        pruner = SLEBPruner(tiny_model(), make_tokenizer(add_bos=False))
+        pruner.remove(blocks)
+        pruner.push_to_hub("me/pruned", revision=revision)
+    model = AutoModelForCausalLM.from_pretrained("me/pruned", revision="v1")
+    report = save_healed(model, tmp_path / "healed", parent="me/pruned", revision="v1", healing=HEALING)
+    assert report.removed_blocks == (2, 3)
+    with pytest.raises(ReportError, match="removed"):
+        save_healed(model, tmp_path / "other", parent="me/pruned", healing=HEALING)
 
 
 @pytest.mark.long
